@@ -3,6 +3,7 @@ module github.com/pagein/pagein
 go 1.26.8
 
 require (
+	github.com/HdrHistogram/hdrhistogram-go v1.4.0 // indirect
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect
 	github.com/containerd/containerd/v2 v2.4.2 // indirect
 	github.com/cpuguy83/go-md2man/v2 v2.0.7 // indirect

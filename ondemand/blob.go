@@ -1,0 +1,222 @@
+package ondemand
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/pagein/pagein/blob"
+	"github.com/pagein/pagein/ondemand/backend"
+)
+
+// Blob is one blob that the engine can fill. Its methods may be called concurrently, Bind and OnComplete before the first Fill.
+type Blob struct {
+	engine  *Engine
+	m       *blob.Map
+	objects []backend.Object
+	fetched atomic.Int64 // source bytes received
+
+	bound atomic.Pointer[binding]
+
+	mu       sync.Mutex
+	inflight map[int]*fetching // frames on their way, by index
+	ahead    readAhead
+	onDone   func()
+}
+
+type binding struct {
+	target   Target
+	presence Presence
+}
+
+// fetching is a frame on its way. done is closed once err and backend are final.
+type fetching struct {
+	done    chan struct{}
+	err     error
+	backend time.Duration // time the fetch spent waiting for its backend, until this frame was complete
+}
+
+// ID is the blob's name: 64 hex digits, the device tag and the cookie key.
+func (b *Blob) ID() string { return b.m.ID() }
+
+// Map is the blob's frame table.
+func (b *Blob) Map() *blob.Map { return b.m }
+
+// Size is the length of the blob's address space in bytes, a multiple of 4096.
+func (b *Blob) Size() int64 { return b.m.Size() }
+
+// Fetched is the number of source bytes received for the blob so far.
+func (b *Blob) Fetched() int64 { return b.fetched.Load() }
+
+// Bind says where the blob's bytes go from now on, and which frames are already there. A later call replaces the target: frames that
+// are on their way then still go to the old one, and the new presence must not claim them.
+func (b *Blob) Bind(t Target, p Presence) {
+	b.bound.Store(&binding{target: t, presence: p})
+}
+
+// OnComplete sets a function that is called once, in a goroutine of the engine, when the last missing frame is in place. It is not called for
+// a blob that is complete when it is bound.
+func (b *Blob) OnComplete(f func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.onDone = f
+}
+
+// Complete reports whether every frame is in the target.
+func (b *Blob) Complete() bool {
+	bound := b.bound.Load()
+	return bound != nil && bound.presence.Count() == b.m.Frames()
+}
+
+// Present is the number of blob bytes that are in the target.
+func (b *Blob) Present() int64 {
+	bound := b.bound.Load()
+	if bound == nil {
+		return 0
+	}
+	var n int64
+	for i := range b.m.Frames() {
+		if bound.presence.Has(i) {
+			n += b.m.Frame(i).Len
+		}
+	}
+	return n
+}
+
+// Has reports whether all frames that overlap [off, off+n) are in the target. It takes no lock.
+func (b *Blob) Has(off, n int64) bool {
+	first, last, err := b.frames(off, n)
+	bound := b.bound.Load()
+	return err == nil && bound != nil && bound.has(first, last)
+}
+
+func (bd *binding) has(first, last int) bool {
+	for i := first; i <= last; i++ {
+		if !bd.presence.Has(i) {
+			return false
+		}
+	}
+	return true
+}
+
+// Fill returns nil once every frame that overlaps [off, off+n) is in the target, fetching what is missing. The part of the range beyond the
+// blob's end is ignored. When ctx ends, Fill returns its error; the fetch goes on for whoever else waits.
+func (b *Blob) Fill(ctx context.Context, off, n int64) error {
+	start := time.Now()
+	backend, err := b.fill(ctx, off, n)
+	if err != nil {
+		b.engine.stats.failed.Add(1)
+		return err
+	}
+	b.engine.stats.observe(time.Since(start), backend)
+	return nil
+}
+
+func (b *Blob) fill(ctx context.Context, off, n int64) (time.Duration, error) {
+	first, last, err := b.frames(off, n)
+	if err != nil {
+		return 0, err
+	}
+	bound := b.bound.Load()
+	if bound == nil {
+		return 0, fmt.Errorf("fill blob %s: nothing is bound to it", b.ID())
+	}
+	if bound.has(first, last) {
+		return 0, nil
+	}
+	var backend time.Duration
+	for _, f := range b.start(bound, first, last) {
+		select {
+		case <-f.done:
+			if f.err != nil {
+				return 0, fmt.Errorf("fill blob %s at %d+%d: %w", b.ID(), off, n, f.err)
+			}
+			backend = max(backend, f.backend)
+		case <-ctx.Done():
+			return 0, fmt.Errorf("fill blob %s at %d+%d: %w", b.ID(), off, n, context.Cause(ctx))
+		}
+	}
+	return backend, nil
+}
+
+// frames returns the first and last frame of a range that is clipped to the blob.
+func (b *Blob) frames(off, n int64) (first, last int, err error) {
+	if off < 0 || n <= 0 || off >= b.Size() {
+		return 0, 0, fmt.Errorf("blob %s has %d bytes, asked for %d at %d", b.ID(), b.Size(), n, off)
+	}
+	end := b.Size()
+	if n < end-off {
+		end = off + n
+	}
+	return b.m.Find(off), b.m.Find(end - 1), nil
+}
+
+// start makes sure that every absent frame in first..last is on its way and returns those to wait for.
+func (b *Blob) start(bound *binding, first, last int) []*fetching {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var waits []*fetching
+	var missing []int
+	for i := first; i <= last; i++ {
+		// Presence is set before the frame leaves inflight, so a frame in neither is truly missing.
+		if f := b.inflight[i]; f != nil {
+			waits = append(waits, f)
+		} else if !bound.presence.Has(i) {
+			waits = append(waits, b.expect(i))
+			missing = append(missing, i)
+		}
+	}
+	if len(missing) == 0 {
+		return waits
+	}
+	for _, i := range b.ahead.extend(b, bound, missing) {
+		b.expect(i)
+		missing = append(missing, i)
+	}
+	for _, run := range b.runs(missing) {
+		if !b.engine.run(func() { b.fetch(bound, run) }) {
+			for _, i := range run {
+				b.finish(i, ErrClosed, 0)
+			}
+		}
+	}
+	return waits
+}
+
+// expect registers a frame as being on its way. The caller holds b.mu.
+func (b *Blob) expect(i int) *fetching {
+	f := &fetching{done: make(chan struct{})}
+	b.inflight[i] = f
+	return f
+}
+
+// finish tells those who wait for frame i how it went. The caller holds b.mu.
+func (b *Blob) finish(i int, err error, backend time.Duration) {
+	f := b.inflight[i]
+	delete(b.inflight, i)
+	f.err, f.backend = err, backend
+	close(f.done)
+}
+
+// runs cuts sorted frames into runs that one backend request each can serve: neighbours in the blob and in the source object, of bounded length.
+func (b *Blob) runs(frames []int) [][]int {
+	var runs [][]int
+	var size int64
+	for k, i := range frames {
+		f := b.m.Frame(i)
+		if k > 0 {
+			p := b.m.Frame(frames[k-1])
+			adjacent := frames[k-1] == i-1 && p.Source == f.Source && p.SrcOff+p.SrcLen == f.SrcOff
+			if adjacent && size+f.SrcLen <= b.engine.opts.RequestBytes {
+				runs[len(runs)-1] = append(runs[len(runs)-1], i)
+				size += f.SrcLen
+				continue
+			}
+		}
+		runs = append(runs, []int{i})
+		size = f.SrcLen
+	}
+	return runs
+}

@@ -1,0 +1,111 @@
+// Package ondemand turns "blob B, range R is missing" into fetched, verified and written bytes.
+//
+// It knows blobs (package blob), where their source objects can be read (package backend) and where the bytes have to go (a Target that a
+// transport provides). It must not know kernels' protocols, registries or images' names. The one idea to hold in mind: a frame is the unit of
+// everything. It is fetched once however many readers wait, nothing of it is written before all of it is verified, and one bit says that it is there.
+package ondemand
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+
+	"github.com/pagein/pagein/blob"
+	"github.com/pagein/pagein/ondemand/backend"
+)
+
+// Options bound what an engine does at a time. Zero values stand for the defaults.
+type Options struct {
+	Requests     int64         // concurrent backend requests, default 32
+	RequestBytes int64         // most source bytes asked for in one request, default 4 MiB
+	ReadAhead    int64         // most blob bytes fetched beyond a miss, default 8 MiB; negative for none
+	Attempts     int           // tries for each frame before its readers get an error, default 4
+	Backoff      time.Duration // wait before the second try, doubled for each further one, default 200 ms
+}
+
+func (o Options) withDefaults() Options {
+	def := Options{Requests: 32, RequestBytes: 4 << 20, ReadAhead: 8 << 20, Attempts: 4, Backoff: 200 * time.Millisecond}
+	if o.Requests > 0 {
+		def.Requests = o.Requests
+	}
+	if o.RequestBytes > 0 {
+		def.RequestBytes = o.RequestBytes
+	}
+	if o.ReadAhead != 0 {
+		def.ReadAhead = max(o.ReadAhead, 0)
+	}
+	if o.Attempts > 0 {
+		def.Attempts = o.Attempts
+	}
+	if o.Backoff > 0 {
+		def.Backoff = o.Backoff
+	}
+	return def
+}
+
+// ErrClosed is what readers get whose bytes were still missing when the engine was closed.
+var ErrClosed = errors.New("engine closed")
+
+// Engine fetches frames for any number of blobs, within common bounds. Its methods may be called concurrently.
+type Engine struct {
+	opts  Options
+	log   *slog.Logger
+	slots *semaphore.Weighted
+	bufs  buffers
+	dec   *blob.Decoder
+	stats stats
+
+	ctx    context.Context // ends when Close is called
+	cancel context.CancelCauseFunc
+	mu     sync.Mutex // orders a fetch's start against Close
+	work   sync.WaitGroup
+}
+
+// New returns an engine that logs to log.
+func New(log *slog.Logger, o Options) (*Engine, error) {
+	dec, err := blob.NewDecoder()
+	if err != nil {
+		return nil, err
+	}
+	o = o.withDefaults()
+	ctx, cancel := context.WithCancelCause(context.Background())
+	return &Engine{opts: o, log: log, slots: semaphore.NewWeighted(o.Requests), dec: dec, stats: newStats(), ctx: ctx, cancel: cancel}, nil
+}
+
+// Blob makes a blob fetchable: objects[i] is the source object that its map calls i. Bytes have nowhere to go until [Blob.Bind].
+func (e *Engine) Blob(m *blob.Map, objects []backend.Object) (*Blob, error) {
+	if len(objects) != m.Sources() {
+		return nil, fmt.Errorf("open blob %s: its map names %d source objects, %d were given", m.ID(), m.Sources(), len(objects))
+	}
+	for i, o := range objects {
+		if o.Size() < m.SourceSize(i) {
+			return nil, fmt.Errorf("open blob %s: source object %s has %d bytes, the map says %d", m.ID(), o, o.Size(), m.SourceSize(i))
+		}
+	}
+	return &Blob{engine: e, m: m, objects: objects, inflight: make(map[int]*fetching)}, nil
+}
+
+// Close ends all fetches; readers that wait get [ErrClosed]. It returns when nothing of the engine runs any more.
+func (e *Engine) Close() {
+	e.mu.Lock()
+	e.cancel(ErrClosed)
+	e.mu.Unlock()
+	e.work.Wait()
+	e.dec.Close()
+}
+
+// run starts f in a goroutine that Close waits for, and reports whether it did: not after Close.
+func (e *Engine) run(f func()) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.ctx.Err() != nil {
+		return false
+	}
+	e.work.Go(f)
+	return true
+}
