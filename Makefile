@@ -1,0 +1,49 @@
+# pagein: "make help" lists what can be made. Everything a target needs is installed by hack/deps.sh first, if it is missing.
+
+GO      ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+# Programs are static: the same file runs on any distribution, in an initramfs and in a scratch container.
+BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
+
+# Tools built by hack/deps.sh come first; mkfs.ext4 and depmod live where not every user's PATH looks.
+export PATH := $(CURDIR)/.tools/bin:$(PATH):/usr/sbin:/sbin
+
+.DEFAULT_GOAL := build
+.PHONY: build demo test lint vmtest bench clean help
+
+build: ## static bin/pagein, bin/pageind and bin/pagein-keeper
+	@mkdir -p bin
+	$(BUILD) -o bin/ ./cmd/...
+
+demo: ## the main job, end to end, on this machine: convert an image, mount it lazily, use it, compare with a full pull
+	@hack/deps.sh demo
+	@$(MAKE) --no-print-directory build
+	@$(BUILD) -o bin/demo ./demo
+	@bin/demo $(DEMOFLAGS)
+
+test: ## every test: unit, this machine's kernel, and the test kernels in virtual machines
+	@hack/deps.sh test
+	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "not formatted, run gofmt -w on:" $$unformatted >&2; exit 1; }
+	$(GO) vet ./...
+	$(GO) test -timeout 40m $(TESTFLAGS) ./...
+
+lint: ## golangci-lint with .golangci.yml
+	@hack/deps.sh lint
+	golangci-lint run ./...
+
+vmtest: ## only the tests in virtual machines, each reported by name
+	@hack/deps.sh test
+	$(GO) test -v -count=1 -timeout 30m $(TESTFLAGS) ./vmtests
+
+bench: ## the ratios that pagein promises, each measured against something else in the same run
+	@hack/deps.sh bench
+	@$(MAKE) --no-print-directory build
+	@$(BUILD) -o bin/bench ./bench
+	@bin/bench $(BENCHFLAGS)
+
+clean: ## remove what was built here (caches of test kernels stay: see docs/operations.md)
+	rm -rf bin .tools .cache
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

@@ -1,0 +1,116 @@
+#!/bin/sh
+# Installs what the named groups need and the machine lacks, and nothing else.
+#
+#   hack/deps.sh [group…]        groups: build demo test bench lint (default: test)
+#
+# Debian and Ubuntu packages come through apt-get, as root or through sudo, with at most one "apt-get update". On other systems the script
+# says what is missing and fails. Go tools are built at pinned versions into .tools/bin of this checkout.
+set -eu
+
+DISTRIBUTION=github.com/distribution/distribution/v3/cmd/registry@v3.1.2
+CRANE=github.com/google/go-containerregistry/cmd/crane@v0.22.1
+GOLANGCI=github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
+root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
+bin=$root/.tools/bin
+PATH=$PATH:/usr/sbin:/sbin # mkfs.ext4 and depmod live there, and not every user's PATH has them
+missing=                   # Debian packages
+
+die() {
+	echo "deps: $*" >&2
+	exit 1
+}
+
+# need PACKAGE PROGRAM: the Debian package is missing if the program is.
+need() {
+	command -v "$2" >/dev/null 2>&1 && return
+	case " $missing " in *" $1 "*) ;; *) missing="$missing $1" ;; esac
+}
+
+# need_file PACKAGE GLOB: the same, for packages that are not found by a program.
+need_file() {
+	for f in $2; do
+		[ -e "$f" ] && return
+	done
+	case " $missing " in *" $1 "*) ;; *) missing="$missing $1" ;; esac
+}
+
+# gotool MODULE/cmd/NAME@VERSION: builds the program unless it is there at this version.
+gotool() {
+	name=${1%@*}
+	name=${name##*/}
+	version=${1##*@}
+	if [ -x "$bin/$name" ] && go version -m "$bin/$name" | awk -v v="$version" '$1 == "mod" && $3 == v { found = 1 } END { exit !found }'; then
+		return
+	fi
+	echo "deps: building $name $version"
+	mkdir -p "$bin"
+	# The environment of a cross build must not reach a program that is to run here.
+	(cd "$root" && env -u GOOS -u GOARCH CGO_ENABLED=0 GOBIN="$bin" go install -trimpath "$1")
+}
+
+install_missing() {
+	[ -n "$missing" ] || return 0
+	if ! command -v apt-get >/dev/null 2>&1; then
+		die "please install these programs' packages (Debian's names):$missing"
+	fi
+	set -- env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300
+	if [ "$(id -u)" -ne 0 ]; then
+		command -v sudo >/dev/null 2>&1 || die "run as root: apt-get install$missing"
+		set -- sudo "$@"
+	fi
+	echo "deps: installing$missing"
+	"$@" update >/dev/null || die "apt-get update failed"
+	# shellcheck disable=SC2086 # the list is meant to be split
+	"$@" install -y --no-install-recommends $missing </dev/null >/dev/null || die "apt-get install$missing failed"
+}
+
+command -v go >/dev/null 2>&1 || die "please install Go ($(sed -n 's/^go //p' "$root/go.mod") or newer): https://go.dev/dl"
+
+[ $# -gt 0 ] || set -- test
+tools=
+for group; do
+	case $group in
+	build) ;;
+	demo)
+		need tar tar
+		tools="$tools $DISTRIBUTION $CRANE"
+		;;
+	bench)
+		need erofs-utils mkfs.erofs
+		need tar tar
+		tools="$tools $DISTRIBUTION $CRANE"
+		;;
+	test)
+		# Independent judges of what pagein writes.
+		need erofs-utils fsck.erofs
+		need zstd zstd
+		need tar tar
+		need attr getfattr
+		need acl setfacl
+		need debootstrap debootstrap
+		# The test kernels: two modules rebuilt, a disk, a machine to boot them in.
+		need gcc gcc
+		need_file libc6-dev /usr/include/stdio.h
+		need make make
+		need bc bc
+		need bzip2 bzip2
+		need xz-utils xz
+		need kmod depmod
+		need cpio cpio
+		need e2fsprogs mkfs.ext4
+		need busybox-static busybox
+		need qemu-system-x86 qemu-system-x86_64
+		need_file libelf1 "/usr/lib/*/libelf.so.1 /lib/*/libelf.so.1"
+		tools="$tools $DISTRIBUTION"
+		;;
+	lint)
+		tools="$tools $GOLANGCI"
+		;;
+	*) die "unknown group: $group (known: build demo test bench lint)" ;;
+	esac
+done
+install_missing
+for tool in $tools; do
+	gotool "$tool"
+done
