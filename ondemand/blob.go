@@ -105,40 +105,36 @@ func (bd *binding) has(first, last int) bool {
 // blob's end is ignored. When ctx ends, Fill returns its error; the fetch goes on for whoever else waits.
 func (b *Blob) Fill(ctx context.Context, off, n int64) error {
 	start := time.Now()
-	backend, err := b.fill(ctx, off, n)
-	if err != nil {
-		b.engine.stats.failed.Add(1)
-		return err
-	}
-	b.engine.stats.observe(time.Since(start), backend)
-	return nil
-}
-
-func (b *Blob) fill(ctx context.Context, off, n int64) (time.Duration, error) {
 	first, last, err := b.frames(off, n)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	bound := b.bound.Load()
 	if bound == nil {
-		return 0, fmt.Errorf("fill blob %s: nothing is bound to it", b.ID())
+		return fmt.Errorf("fill blob %s: nothing is bound to it", b.ID())
 	}
 	if bound.has(first, last) {
-		return 0, nil
+		return nil
 	}
+	waits, own := b.start(bound, first, last)
 	var backend time.Duration
-	for _, f := range b.start(bound, first, last) {
+	for _, f := range waits {
 		select {
 		case <-f.done:
-			if f.err != nil {
-				return 0, fmt.Errorf("fill blob %s at %d+%d: %w", b.ID(), off, n, f.err)
-			}
+			err = f.err
 			backend = max(backend, f.backend)
 		case <-ctx.Done():
-			return 0, fmt.Errorf("fill blob %s at %d+%d: %w", b.ID(), off, n, context.Cause(ctx))
+			err = context.Cause(ctx)
+		}
+		if err != nil {
+			b.engine.stats.failed.Add(1)
+			return fmt.Errorf("fill blob %s at %d+%d: %w", b.ID(), off, n, err)
 		}
 	}
-	return backend, nil
+	if own {
+		b.engine.stats.observe(time.Since(start), backend)
+	}
+	return nil
 }
 
 // frames returns the first and last frame of a range that is clipped to the blob.
@@ -153,11 +149,11 @@ func (b *Blob) frames(off, n int64) (first, last int, err error) {
 	return b.m.Find(off), b.m.Find(end - 1), nil
 }
 
-// start makes sure that every absent frame in first..last is on its way and returns those to wait for.
-func (b *Blob) start(bound *binding, first, last int) []*fetching {
+// start makes sure that every absent frame in first..last is on its way and returns those to wait for, and whether all of them were
+// started here.
+func (b *Blob) start(bound *binding, first, last int) (waits []*fetching, own bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	var waits []*fetching
 	var missing []int
 	for i := first; i <= last; i++ {
 		// Presence is set before the frame leaves inflight, so a frame in neither is truly missing.
@@ -169,8 +165,9 @@ func (b *Blob) start(bound *binding, first, last int) []*fetching {
 		}
 	}
 	if len(missing) == 0 {
-		return waits
+		return waits, false
 	}
+	own = len(missing) == len(waits)
 	for _, i := range b.ahead.extend(b, bound, missing) {
 		b.expect(i)
 		missing = append(missing, i)
@@ -182,7 +179,7 @@ func (b *Blob) start(bound *binding, first, last int) []*fetching {
 			}
 		}
 	}
-	return waits
+	return waits, own
 }
 
 // expect registers a frame as being on its way. The caller holds b.mu.

@@ -77,6 +77,8 @@ func (b *Blob) attempt(bound *binding, run []int, spent *time.Duration) (done in
 		return 0, err
 	}
 	defer e.slots.Release(1)
+	e.stats.active.Add(1)
+	defer e.stats.active.Add(-1)
 	body, err := object.Range(e.ctx, first.SrcOff, last.SrcOff+last.SrcLen-first.SrcOff)
 	*spent += time.Since(start)
 	e.stats.requests.Add(1)

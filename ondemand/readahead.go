@@ -1,21 +1,26 @@
 package ondemand
 
-// firstAhead is how many blob bytes are fetched beyond a miss that continues nothing: about what a 200 Mbit/s link of 10 ms carries in one
-// round trip, so a guess that fails costs no more than the miss itself.
+// firstAhead is how many blob bytes are fetched beyond a miss that continues nothing: about what a 200 Mbit/s link carries in a round trip of
+// 10 ms, so that a guess that fails costs no more than the miss itself.
 const firstAhead = 256 << 10
+
+// busy is the number of backend requests under way from which on no more guesses are made: the link then belongs to demand.
+const busy = 4
 
 // streams is how many sequential readers of one blob are told apart.
 const streams = 8
 
 // readAhead decides how many frames beyond a miss are fetched with it. A miss where an earlier fetch ended doubles that stream's window, up to
-// Options.ReadAhead; any other miss starts a stream anew in place of the one idle for longest. It belongs to one blob and is guarded by its lock.
+// Options.ReadAhead; any other miss takes the place of the stream that has been idle for longest. It belongs to one blob and is guarded by its lock.
 type readAhead struct {
-	stream [streams]struct {
-		next   int   // the frame after the last one fetched
-		window int64 // bytes
-		used   uint64
-	}
-	clock uint64
+	streams [streams]stream
+	clock   uint64
+}
+
+type stream struct {
+	next   int   // the frame after the last one fetched
+	window int64 // bytes
+	used   uint64
 }
 
 // extend returns the frames to fetch beyond missing, which is sorted and not empty. They follow its last frame, are absent and not on their way.
@@ -24,33 +29,42 @@ func (r *readAhead) extend(b *Blob, bound *binding, missing []int) []int {
 	if limit <= 0 {
 		return nil
 	}
+	first, last := missing[0], missing[len(missing)-1]
+	demand := b.m.Frame(last).Off + b.m.Frame(last).Len - b.m.Frame(first).Off
+	s, sequential := r.pick(first)
+	switch {
+	case sequential:
+		s.window = min(2*max(s.window, demand), limit)
+	case b.engine.stats.active.Load() < busy:
+		s.window = min(firstAhead, limit)
+	default:
+		s.window = 0
+	}
 	r.clock++
-	first, end := missing[0], missing[len(missing)-1]+1
-	oldest := &r.stream[0]
-	for i := range r.stream {
-		s := &r.stream[i]
-		// A reader that skips a frame or two is still sequential.
-		if s.used > 0 && first >= s.next && first <= s.next+2 {
-			oldest = s
-			oldest.window *= 2
-			break
-		}
-		if s.used < oldest.used {
-			oldest = s
-		}
-	}
-	if s := oldest; s.used == 0 || first < s.next || first > s.next+2 {
-		s.window = firstAhead
-	}
-	oldest.window = min(oldest.window, limit)
+	s.used = r.clock
 
 	var more []int
-	for left := oldest.window; end < b.m.Frames(); end++ {
-		if left -= b.m.Frame(end).Len; left < 0 || bound.presence.Has(end) || b.inflight[end] != nil {
+	s.next = last + 1
+	for left := s.window; s.next < b.m.Frames(); s.next++ {
+		if left -= b.m.Frame(s.next).Len; left < 0 || bound.presence.Has(s.next) || b.inflight[s.next] != nil {
 			break
 		}
-		more = append(more, end)
+		more = append(more, s.next)
 	}
-	oldest.next, oldest.used = end, r.clock
 	return more
+}
+
+// pick returns the stream that a miss at frame first continues, or else the one to give up for it.
+func (r *readAhead) pick(first int) (s *stream, sequential bool) {
+	s = &r.streams[0]
+	for i := range r.streams {
+		c := &r.streams[i]
+		if c.used > 0 && first >= c.next && first <= c.next+2 { // who skips a frame or two is still sequential
+			return c, true
+		}
+		if c.used < s.used {
+			s = c
+		}
+	}
+	return s, false
 }

@@ -15,8 +15,8 @@ type Stats struct {
 	Errors   int64 // requests that failed or brought corrupt bytes
 	Received int64 // source bytes received
 	Failed   int64 // kernel requests answered with an error
-	// Own is the daemon's own share of the kernel requests that had to wait for a frame: from the call of Fill to its return, less the time spent
-	// waiting for the backend.
+	// Own is the daemon's own share of the kernel requests that started a fetch: from the call of Fill to its return, less the time spent waiting for
+	// the backend. Requests that found their frames present, or on their way for somebody else, are not in it.
 	Own Quantiles
 	// Total is the same with the backend's time.
 	Total Quantiles
@@ -31,6 +31,7 @@ type Quantiles struct {
 
 type stats struct {
 	requests, retries, errors, received, failed atomic.Int64
+	active                                      atomic.Int64 // backend requests under way
 
 	mu         *sync.Mutex
 	own, total *hdrhistogram.Histogram // microseconds
@@ -41,12 +42,8 @@ func newStats() stats {
 	return stats{mu: new(sync.Mutex), own: hdrhistogram.New(1, 600_000_000, 2), total: hdrhistogram.New(1, 600_000_000, 2)}
 }
 
-// observe counts a request that succeeded after total, of which backend was spent waiting for its backend; requests that found all they
-// wanted (backend 0) are not counted.
+// observe counts a request that succeeded after total, of which backend was spent waiting for its backend.
 func (s *stats) observe(total, backend time.Duration) {
-	if backend == 0 {
-		return
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	// A value outside the histogram's range cannot be recorded; both are clamped into it.

@@ -1,0 +1,217 @@
+// Package store is the node's directory: metadata images, blob maps, blob files and what of them is present.
+//
+//	lock                    held by the one daemon that owns the directory
+//	version                 the layout's version
+//	meta/<sha256>.erofs     complete metadata images
+//	maps/<blob ID>.map      blob maps
+//	blobs/<blob ID>         sparse blob files (fanotify and file transports)
+//	blobs/<blob ID>.present which frames of the blob file are there
+//	cachefiles/             the kernel's own cache (cachefiles transport)
+//	state/                  small records of the daemon, as JSON
+//
+// It knows files and durability and nothing of fetching or kernels' protocols. The one idea to hold in mind: a file with its final name is whole.
+// Everything but blob files is written under a temporary name, synced and renamed; of blob files the presence record tells what counts.
+package store
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+const layoutVersion = "pagein store 1\n"
+
+// ErrOwned is returned by [Open] for a directory that another process owns.
+var ErrOwned = errors.New("store is in use")
+
+// Store is an open store directory. Its methods may be called concurrently.
+type Store struct {
+	root string
+	lock *os.File
+}
+
+// Open takes possession of the store at root, which it makes if need be. A directory has one owner at a time.
+func Open(root string) (*Store, error) {
+	root, err := filepath.Abs(root)
+	if err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	for _, d := range []string{"", "meta", "maps", "blobs", "cachefiles", "state"} {
+		if err := os.MkdirAll(filepath.Join(root, d), 0o700); err != nil {
+			return nil, fmt.Errorf("open store %s: %w", root, err)
+		}
+	}
+	lock, err := os.OpenFile(filepath.Join(root, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open store %s: %w", root, err)
+	}
+	s := &Store{root: root, lock: lock}
+	if err := s.own(); err != nil {
+		lock.Close()
+		return nil, fmt.Errorf("open store %s: %w", root, err)
+	}
+	return s, nil
+}
+
+func (s *Store) own() error {
+	if err := unix.Flock(int(s.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); errors.Is(err, unix.EWOULDBLOCK) {
+		owner, _ := io.ReadAll(io.LimitReader(s.lock, 32))
+		return fmt.Errorf("%w by another pageind (pid %s): stop it, or choose another directory with --root", ErrOwned, bytes.TrimSpace(owner))
+	} else if err != nil {
+		return fmt.Errorf("lock: %w", err)
+	}
+	if err := s.lock.Truncate(0); err != nil {
+		return err
+	}
+	if _, err := s.lock.WriteAt(fmt.Appendf(nil, "%d\n", os.Getpid()), 0); err != nil {
+		return err
+	}
+	version, err := os.ReadFile(s.path("version"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return s.write(s.path("version"), strings.NewReader(layoutVersion))
+	}
+	if err != nil {
+		return err
+	}
+	if string(version) != layoutVersion {
+		return fmt.Errorf("its layout is %q, this version of pagein knows %q: use the version that made it, or an empty directory",
+			bytes.TrimSpace(version), strings.TrimSpace(layoutVersion))
+	}
+	return s.sweep()
+}
+
+// sweep removes what an interrupted write left behind.
+func (s *Store) sweep() error {
+	for _, d := range []string{"meta", "maps", "blobs", "state"} {
+		left, err := filepath.Glob(filepath.Join(s.root, d, "*"+tempSuffix))
+		if err != nil {
+			return err
+		}
+		for _, f := range left {
+			if err := os.Remove(f); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// Close gives the directory up for the next owner.
+func (s *Store) Close() error { return s.lock.Close() }
+
+// CachefilesDir is the directory for the kernel's own cache.
+func (s *Store) CachefilesDir() string { return s.path("cachefiles") }
+
+// BlobDir is the directory that holds the blob files.
+func (s *Store) BlobDir() string { return s.path("blobs") }
+
+func (s *Store) path(elem ...string) string {
+	return filepath.Join(append([]string{s.root}, elem...)...)
+}
+
+// MetaPath is where the metadata image with that SHA-256 (64 hex digits) is kept.
+func (s *Store) MetaPath(digest string) string { return s.path("meta", digest+".erofs") }
+
+// Meta makes sure that the metadata image with that SHA-256 is in the store, whole and unharmed, and returns its length. fetch writes its bytes when it is
+// not; they are verified before they get their final name.
+func (s *Store) Meta(ctx context.Context, digest string, fetch func(context.Context, io.Writer) error) (size int64, err error) {
+	return s.verified(ctx, s.MetaPath(digest), digest, fetch)
+}
+
+// Map returns the blob map with that ID, which fetch supplies when it is not in the store.
+func (s *Store) Map(ctx context.Context, id string, fetch func(context.Context) ([]byte, error)) ([]byte, error) {
+	path := s.path("maps", id+".map")
+	_, err := s.verified(ctx, path, id, func(ctx context.Context, w io.Writer) error {
+		b, err := fetch(ctx)
+		if err != nil {
+			return err
+		}
+		_, err = w.Write(b)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return os.ReadFile(path)
+}
+
+// verified makes sure that path holds bytes with that SHA-256. A file that has gone bad is replaced.
+func (s *Store) verified(ctx context.Context, path, digest string, fetch func(context.Context, io.Writer) error) (int64, error) {
+	if raw, err := hex.DecodeString(digest); err != nil || len(raw) != sha256.Size {
+		return 0, fmt.Errorf("store %s: %q is no SHA-256 in hex", s.root, digest)
+	}
+	if f, err := os.Open(path); err == nil {
+		h := sha256.New()
+		n, err := io.Copy(h, f)
+		f.Close()
+		if err == nil && matches(h, digest) {
+			return n, nil
+		}
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return 0, err
+	}
+	h := sha256.New()
+	t, err := create(path)
+	if err != nil {
+		return 0, err
+	}
+	defer t.discard()
+	if err := fetch(ctx, io.MultiWriter(t, h)); err != nil {
+		return 0, err
+	}
+	if !matches(h, digest) {
+		return 0, fmt.Errorf("store %s: got bytes with SHA-256 %x", path, h.Sum(nil))
+	}
+	n, err := t.Seek(0, io.SeekEnd)
+	if err != nil {
+		return 0, err
+	}
+	return n, t.commit()
+}
+
+func matches(h hash.Hash, digest string) bool { return hex.EncodeToString(h.Sum(nil)) == digest }
+
+// SaveState records v as JSON under a name. When it returns nil the record survives a power cut.
+func (s *Store) SaveState(name string, v any) error {
+	b, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return fmt.Errorf("save state %s: %w", name, err)
+	}
+	return s.write(s.path("state", name+".json"), bytes.NewReader(b))
+}
+
+// LoadState reads what SaveState recorded. The error is fs.ErrNotExist when there is nothing.
+func (s *Store) LoadState(name string, v any) error {
+	b, err := os.ReadFile(s.path("state", name+".json"))
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(b, v); err != nil {
+		return fmt.Errorf("load state %s: %w", name, err)
+	}
+	return nil
+}
+
+func (s *Store) write(path string, r io.Reader) error {
+	t, err := create(path)
+	if err != nil {
+		return err
+	}
+	defer t.discard()
+	if _, err := io.Copy(t, r); err != nil {
+		return err
+	}
+	return t.commit()
+}
