@@ -1,0 +1,238 @@
+package kmount
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pagein/pagein/internal/require"
+)
+
+func TestMain(m *testing.M) {
+	Init()
+	os.Exit(m.Run())
+}
+
+// mountable returns an image file and an empty directory on which whatever gets mounted is taken off at the end.
+func mountable(t *testing.T) (image, target string) {
+	t.Helper()
+	require.Root(t)
+	dir := t.TempDir()
+	err := ProbeFileBacked(dir)
+	if errors.Is(err, errors.ErrUnsupported) {
+		require.Feature(t, false, err.Error())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	image, target = filepath.Join(dir, "image"), filepath.Join(dir, "a target\twith \\ and #")
+	if err := os.WriteFile(image, EmptyImage(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return image, directoryFor(t, target)
+}
+
+func directoryFor(t *testing.T, target string) string {
+	t.Helper()
+	if err := os.Mkdir(target, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		for unix.Unmount(target, unix.MNT_DETACH) == nil {
+		}
+	})
+	return target
+}
+
+func TestMountedImageIsFoundAndGoesAway(t *testing.T) {
+	image, target := mountable(t)
+	if _, ok, err := Lookup(target); ok || err != nil {
+		t.Fatalf("before the mount: found %v, %v", ok, err)
+	}
+	if err := Mount(t.Context(), EROFS{Source: image}, target); err != nil {
+		t.Fatal(err)
+	}
+	m, ok, err := Lookup(target)
+	if !ok || err != nil {
+		t.Fatalf("after the mount: found %v, %v", ok, err)
+	}
+	if m.Target != target || m.Type != "erofs" || m.Source != image || m.Root != "/" || !strings.HasPrefix(m.Options, "ro") {
+		t.Errorf("unexpected mount: %+v", m)
+	}
+	list, err := List()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var listed bool
+	for _, l := range list {
+		listed = listed || l == m
+	}
+	if !listed {
+		t.Errorf("List misses %+v", m)
+	}
+	if err := Unmount(target, 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok, err := Lookup(target); ok || err != nil {
+		t.Fatalf("after unmounting: found %v, %v", ok, err)
+	}
+	if err := Unmount(target, 0); !errors.Is(err, unix.EINVAL) {
+		t.Errorf("second unmount: %v, want EINVAL", err)
+	}
+}
+
+func TestBindSharesTheSuperblock(t *testing.T) {
+	image, target := mountable(t)
+	second := directoryFor(t, target+"2")
+	if err := Mount(t.Context(), EROFS{Source: image}, target); err != nil {
+		t.Fatal(err)
+	}
+	if err := Bind(t.Context(), target, second); err != nil {
+		t.Fatal(err)
+	}
+	a, _, _ := Lookup(target)
+	b, ok, err := Lookup(second)
+	if err != nil || !ok || a.Device != b.Device || a.ID == b.ID || b.Target != second {
+		t.Errorf("bind mount %+v of %+v (%v)", b, a, err)
+	}
+}
+
+func TestLookupSeesTheTopmostMount(t *testing.T) {
+	image, target := mountable(t)
+	other := image + "2"
+	if err := os.WriteFile(other, EmptyImage(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, source := range []string{image, other} {
+		if err := Mount(t.Context(), EROFS{Source: source}, target); err != nil {
+			t.Fatal(err)
+		}
+		if m, _, err := Lookup(target); m.Source != source || err != nil {
+			t.Errorf("topmost is %+v (%v), want %s", m, err, source)
+		}
+	}
+}
+
+func TestRefusalsSayWhatAndWhy(t *testing.T) {
+	image, target := mountable(t)
+	bad := image + "-bad"
+	if err := os.WriteFile(bad, make([]byte, 8192), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name   string
+		spec   EROFS
+		target string
+		errno  error
+		words  string
+	}{
+		{"no superblock", EROFS{Source: bad}, target, unix.EINVAL, bad},
+		{"no image", EROFS{Source: image + "-none"}, target, unix.ENOENT, "fsconfig create"},
+		{"no target", EROFS{Source: image}, target + "-none", os.ErrNotExist, target + "-none"},
+		{"target is a file", EROFS{Source: image}, image, unix.ENOTDIR, image},
+		{"devices that the image lacks", EROFS{Source: image, Devices: []string{bad}}, target, unix.EINVAL, "dmesg"},
+		{"nothing to mount", EROFS{}, target, nil, "neither a source file nor an fsid"},
+		{"fsid with devices", EROFS{Fsid: "x", Devices: []string{"y"}}, target, nil, "device table"},
+		{"domain without fsid", EROFS{Source: image, Domain: "d"}, target, nil, "needs an fsid"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			err := Mount(t.Context(), c.spec, c.target)
+			if err == nil || !strings.Contains(err.Error(), c.words) || c.errno != nil && !errors.Is(err, c.errno) {
+				t.Errorf("got %v, want %v and %q", err, c.errno, c.words)
+			}
+			t.Log(err)
+		})
+	}
+	if _, ok, _ := Lookup(target); ok {
+		t.Error("a refused mount is there")
+	}
+}
+
+func TestRefusalCarriesTheKernelsWords(t *testing.T) {
+	_, target := mountable(t)
+	if ProbeFscache() == nil {
+		t.Skip("this kernel has EROFS over fscache: it does not refuse the option fsid")
+	}
+	err := Mount(t.Context(), EROFS{Fsid: "x"}, target)
+	if err == nil || !strings.Contains(err.Error(), "(kernel: ") || !strings.Contains(err.Error(), "fsid") {
+		t.Errorf("got %v", err)
+	}
+	t.Log(err)
+}
+
+func TestMountTakesManyDevices(t *testing.T) {
+	image, target := mountable(t)
+	// The image has no devices, so the kernel must refuse; but only at the end, after all options were accepted.
+	devices := make([]string, 128)
+	for i := range devices {
+		devices[i] = "/nowhere/" + strings.Repeat("long", 60)
+	}
+	err := Mount(t.Context(), EROFS{Source: image, Devices: devices}, target)
+	var refused *Error
+	if !errors.As(err, &refused) || refused.Step != "fsconfig create" {
+		t.Errorf("got %v, want a refusal by fsconfig create", err)
+	}
+}
+
+func TestEndedContextEndsTheMount(t *testing.T) {
+	require.Root(t)
+	dir := t.TempDir()
+	// Opening a FIFO as the image blocks (killably) until a writer comes: a mount that waits for somebody.
+	fifo := filepath.Join(dir, "fifo")
+	if err := unix.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	target := directoryFor(t, filepath.Join(dir, "target"))
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	start := time.Now()
+	err := Mount(ctx, EROFS{Source: fifo}, target)
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v, want the deadline", err)
+	}
+	if d := time.Since(start); d > 3*time.Second {
+		t.Errorf("returned after %v", d)
+	}
+	if err := Mount(ctx, EROFS{Source: fifo}, target); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("with an ended context: %v", err)
+	}
+}
+
+func TestProbesAreConclusiveAndLeaveNothing(t *testing.T) {
+	require.Root(t)
+	before, err := List()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for name, probe := range map[string]func() error{
+		"file-backed": func() error { return ProbeFileBacked(dir) },
+		"fscache":     ProbeFscache,
+	} {
+		err := probe()
+		var missing *UnsupportedError
+		if err != nil && !errors.As(err, &missing) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err != nil && !errors.Is(err, errors.ErrUnsupported) {
+			t.Errorf("%s: %v is not ErrUnsupported", name, err)
+		}
+		t.Logf("%s: %v", name, err)
+	}
+	if err := ProbeFileBacked("/dev/shm"); err != nil && !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("on tmpfs: %v", err)
+	}
+	after, err := List()
+	if err != nil || len(after) != len(before) {
+		t.Errorf("mounts before %v, after %v (%v)", before, after, err)
+	}
+	if left, _ := os.ReadDir(dir); len(left) != 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
