@@ -1,0 +1,78 @@
+package erofs
+
+import (
+	"errors"
+	"fmt"
+	"math"
+)
+
+// image is a tree in which everything has its place. From front to back: superblock and device table; inodes with their attributes, inline
+// data and chunk maps; then the own-data area, whole blocks of directories and of content that found no room in its inode. In a plain image
+// the caller's data lies between block 0 and the rest.
+type image struct {
+	t       *tree
+	table   int64 // byte offset of the device table
+	meta    int64 // block that nids count from
+	nodes   int64 // byte offset of the first inode
+	own     int64 // first block of the own-data area
+	blocks  int64 // length of the image
+	padding int64 // bytes between inodes that nothing fits into
+	chunked bool  // there is a file with a chunk map
+}
+
+// arrange gives every inode its place. Inodes are placed in the order of the tree, the root first: its nid must fit into 16 bits.
+func (t *tree) arrange() (*image, error) {
+	img := &image{t: t}
+	if err := img.placeHead(); err != nil {
+		return nil, err
+	}
+	p := packer{end: img.nodes}
+	own := int64(0)
+	for _, n := range t.nodes {
+		size, err := t.layOut(n)
+		if err != nil {
+			return nil, fmt.Errorf("%q: %w", t.pathOf(n), err)
+		}
+		n.out.pos = p.place(size)
+		if n.out.own > 0 {
+			n.out.block = uint32(own)
+			own += int64(n.out.own)
+		}
+		img.chunked = img.chunked || n.out.layout == layoutChunked
+		if p.end/BlockSize+own >= maxBlocks-1 {
+			return nil, fmt.Errorf("image has more than %d blocks", uint64(maxBlocks))
+		}
+	}
+	img.padding = p.wasted()
+	img.own = fileBlocks(p.end)
+	img.blocks = img.own + own
+	if img.blocks >= maxBlocks {
+		return nil, fmt.Errorf("image has more than %d blocks", uint64(maxBlocks))
+	}
+	return img, nil
+}
+
+// placeHead finds room for the device table: behind the superblock, or in a plain image whose block 0 is too small for it, behind the data.
+func (img *image) placeHead() error {
+	o := img.t.o
+	img.table = superOffset + superSize
+	img.nodes = img.table + int64(len(o.Devices))*deviceSlotSize
+	if o.MetaBlock > 0 {
+		behind := int64(o.MetaBlock) * BlockSize
+		if img.nodes > BlockSize {
+			img.table = behind
+			behind += int64(len(o.Devices)) * deviceSlotSize
+		}
+		img.nodes = behind
+	}
+	if len(o.Devices) > 0 && img.table/deviceSlotSize > math.MaxUint16 {
+		return errors.New("the table of this many devices would lie behind the data, where the superblock cannot point")
+	}
+	// Counting nids from the block before keeps nid 0 unused: programs take inode number 0 for a deleted file.
+	img.meta = (img.nodes - 1) / BlockSize
+	return nil
+}
+
+func (img *image) nid(n *Inode) uint64 {
+	return uint64(n.out.pos-img.meta*BlockSize) / inodeUnit
+}
