@@ -1,0 +1,168 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// maxDrain is how many unread bytes of an answer are worth reading to keep its connection.
+const maxDrain = 32 << 10
+
+// Range opens bytes [off, off+n) of the blob desc. The reader yields exactly n bytes and then io.EOF, fails with io.ErrUnexpectedEOF when
+// the server sends fewer, and must be closed before ctx is cancelled. Nothing is retried.
+//
+// Errors that callers may want to tell apart: *[StatusError], [ErrNoRange], [ErrStalled].
+func (r *Repository) Range(ctx context.Context, desc ocispec.Descriptor, off, n int64) (io.ReadCloser, error) {
+	body, err := r.rangeOf(ctx, desc, off, n)
+	if err != nil {
+		return nil, fmt.Errorf("read bytes %d to %d of %s@%s: %w", off, off+n-1, r, desc.Digest, Explain(err))
+	}
+	return body, nil
+}
+
+func (r *Repository) rangeOf(ctx context.Context, desc ocispec.Descriptor, off, n int64) (io.ReadCloser, error) {
+	if off < 0 || n <= 0 || off > desc.Size-n {
+		return nil, fmt.Errorf("the range is outside of its %d bytes", desc.Size)
+	}
+	if err := desc.Digest.Validate(); err != nil {
+		return nil, err
+	}
+	scheme := "https"
+	if r.PlainHTTP {
+		scheme = "http"
+	}
+	url := fmt.Sprintf("%s://%s/v2/%s/blobs/%s", scheme, r.Reference.Host(), r.Reference.Repository, desc.Digest)
+	ctx, cancel := context.WithCancelCause(r.withScope(ctx))
+	b := &body{ctx: ctx, cancel: cancel, left: n, stall: r.c.o.Stall}
+	b.timer = time.AfterFunc(b.stall, func() { cancel(ErrStalled) })
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		b.stop()
+		return nil, err
+	}
+	req.Header.Set("Range", fmt.Sprintf("bytes=%d-%d", off, off+n-1))
+	resp, err := r.c.direct.Do(req)
+	b.timer.Stop()
+	if err != nil {
+		err = b.cause(err)
+		b.stop()
+		return nil, err
+	}
+	b.body = resp.Body
+	if err := checkAnswer(resp, off, n, desc.Size); err != nil {
+		b.left = resp.ContentLength // what Close may read to keep the connection
+		_ = b.Close()
+		return nil, err
+	}
+	return b, nil
+}
+
+// checkAnswer refuses everything but exactly the range that was asked for.
+func checkAnswer(resp *http.Response, off, n, size int64) error {
+	switch resp.StatusCode {
+	case http.StatusPartialContent:
+		if err := checkContentRange(resp.Header.Get("Content-Range"), off, n, size); err != nil {
+			return err
+		}
+	case http.StatusOK:
+		if off != 0 || n != size {
+			return ErrNoRange
+		}
+	default:
+		return newStatusError(resp)
+	}
+	if enc := resp.Header.Get("Content-Encoding"); enc != "" && enc != "identity" {
+		return fmt.Errorf("%w: the body is encoded with %s", ErrBadAnswer, enc)
+	}
+	if resp.ContentLength >= 0 && resp.ContentLength != n {
+		return fmt.Errorf("%w: Content-Length is %d, want %d", ErrBadAnswer, resp.ContentLength, n)
+	}
+	return nil
+}
+
+// checkContentRange checks "bytes FIRST-LAST/SIZE", where SIZE may be "*".
+func checkContentRange(h string, off, n, size int64) error {
+	bad := fmt.Errorf("%w: Content-Range is %q, want \"bytes %d-%d/%d\"", ErrBadAnswer, h, off, off+n-1, size)
+	unit, spec, _ := strings.Cut(h, " ")
+	span, total, _ := strings.Cut(spec, "/")
+	first, last, _ := strings.Cut(span, "-")
+	if !strings.EqualFold(unit, "bytes") {
+		return bad
+	}
+	for _, c := range []struct {
+		s    string
+		want int64
+	}{{first, off}, {last, off + n - 1}, {total, size}} {
+		if c.s == "*" && c.want == size {
+			continue
+		}
+		if v, err := strconv.ParseInt(c.s, 10, 64); err != nil || v != c.want {
+			return bad
+		}
+	}
+	return nil
+}
+
+// body is the answer's body: exactly as long as asked for, and never silent for long.
+type body struct {
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	body   io.ReadCloser
+	left   int64 // bytes that are still to come
+	timer  *time.Timer
+	stall  time.Duration
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	if b.left == 0 {
+		return 0, io.EOF
+	}
+	if int64(len(p)) > b.left {
+		p = p[:b.left]
+	}
+	b.timer.Reset(b.stall)
+	n, err := b.body.Read(p)
+	b.timer.Stop() // the consumer may take its time
+	b.left -= int64(n)
+	switch {
+	case b.left == 0 && (err == nil || errors.Is(err, io.EOF)):
+		return n, nil
+	case errors.Is(err, io.EOF):
+		return n, fmt.Errorf("%d bytes are missing: %w", b.left, io.ErrUnexpectedEOF)
+	case err != nil:
+		return n, b.cause(err)
+	}
+	return n, nil
+}
+
+// Close reads a small remainder, so that the connection can be used again, and lets go of the answer.
+func (b *body) Close() error {
+	if b.left > 0 && b.left <= maxDrain {
+		b.timer.Reset(b.stall)
+		_, _ = io.CopyN(io.Discard, b.body, b.left) // only the connection's fate depends on it
+	}
+	err := b.body.Close()
+	b.stop()
+	return err
+}
+
+func (b *body) stop() {
+	b.timer.Stop()
+	b.cancel(nil)
+}
+
+// cause says why the context ended if that is what err is about.
+func (b *body) cause(err error) error {
+	if errors.Is(context.Cause(b.ctx), ErrStalled) {
+		return fmt.Errorf("%w for %s", ErrStalled, b.stall)
+	}
+	return err
+}
