@@ -1,0 +1,209 @@
+package vmtests
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pagein/pagein/internal/require"
+)
+
+// suite is a package whose tests run in every guest.
+type suite struct {
+	pkg      string            // import path below the module
+	run      string            // -test.run, "" for all
+	programs map[string]string // programs the tests need: path in the guest → import path below the module
+	timeout  time.Duration     // for the whole package in one guest
+}
+
+// suites is the table to extend when another package wants its tests to meet the test kernels.
+var suites = []suite{
+	{pkg: "cachefiles", timeout: 3 * time.Minute},
+}
+
+const modulePath = "github.com/pagein/pagein/"
+
+// TestGuest runs the suites under every test kernel and reports each of their tests as a subtest named after the kernel's release.
+func TestGuest(t *testing.T) {
+	if testing.Short() {
+		t.Skip("boots virtual machines")
+	}
+	files := buildSuites(t)
+	for _, series := range Series() {
+		k, err := Prepare(t.Context(), series, func(line string) { t.Log(line) })
+		need(t, err)
+		if err != nil {
+			t.Errorf("%v", err)
+			continue
+		}
+		t.Run(k.Release, func(t *testing.T) { runSuites(t, k, files) })
+	}
+}
+
+// need skips the test, or fails it under PAGEIN_REQUIRE, if the host lacks something.
+func need(t *testing.T, err error) {
+	t.Helper()
+	var missing *MissingError
+	if errors.As(err, &missing) {
+		require.Feature(t, false, missing.Error())
+	}
+}
+
+// buildSuites compiles the test binaries and programs, and says where in the guest they go.
+func buildSuites(t *testing.T) map[string]string {
+	dir := t.TempDir()
+	files := make(map[string]string)
+	build := func(guestPath, pkg string, args ...string) {
+		host := filepath.Join(dir, strings.ReplaceAll(guestPath, "/", "_"))
+		cmd, err := command(t.Context(), "", "go", append(args, "-o", host, modulePath+pkg)...)
+		need(t, err)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd.Env = append(cmd.Env, "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("build %s: %v\n%s", pkg, err, out)
+		}
+		if _, err := os.Stat(host); err != nil {
+			t.Fatalf("package %s has no tests: %v", pkg, err)
+		}
+		files[guestPath] = host
+	}
+	for _, s := range suites {
+		build(s.binary(), s.pkg, "test", "-c", "-trimpath", "-ldflags=-s -w")
+		for guestPath, pkg := range s.programs {
+			if files[guestPath] == "" {
+				build(guestPath, pkg, "build", "-trimpath", "-ldflags=-s -w")
+			}
+		}
+	}
+	return files
+}
+
+func (s suite) binary() string { return "/tests/" + strings.ReplaceAll(s.pkg, "/", "-") + ".test" }
+
+// runSuites boots one guest for all suites.
+func runSuites(t *testing.T, k *Kernel, files map[string]string) {
+	job := Job{Files: files, Log: func(line string) { t.Log(line) }, Timeout: time.Minute}
+	outputs := make([]bytes.Buffer, len(suites))
+	for i, s := range suites {
+		job.Timeout += s.timeout
+		job.Commands = append(job.Commands, Command{
+			Args:    []string{s.binary(), "-test.v=test2json", "-test.run=" + s.run, fmt.Sprintf("-test.timeout=%v", s.timeout-10*time.Second)},
+			Env:     []string{require.GuestEnv + "=/disk", "PAGEIN_REQUIRE=" + os.Getenv("PAGEIN_REQUIRE")},
+			Timeout: s.timeout,
+			Output:  &outputs[i],
+		})
+	}
+	r, err := k.Run(t.Context(), job)
+	need(t, err)
+	t.Logf("guest ran for %v under %s", r.Elapsed.Round(100*time.Millisecond), r.Accelerator)
+	for i, s := range suites {
+		results, perr := parseTests(t.Context(), modulePath+s.pkg, &outputs[i])
+		if perr != nil {
+			t.Errorf("%s: %v", s.pkg, perr)
+		}
+		results.replay(t)
+		if i < len(r.Exit) && r.Exit[i].Code != 0 && !results.failed() {
+			t.Errorf("%s ended with status %d (%s) though no test failed:\n%s", s.pkg, r.Exit[i].Code, r.Exit[i].Problem, results.output)
+		}
+		if len(results.tests) == 0 {
+			t.Errorf("%s ran no test", s.pkg)
+		}
+	}
+	if err != nil {
+		t.Errorf("%v", err)
+	}
+	if bad := kernelTrouble(r.Console); bad != "" {
+		t.Errorf("the kernel complained: %s", bad)
+	}
+	if t.Failed() {
+		t.Logf("end of the console:\n%s", tail(r.Console, 6000))
+	}
+}
+
+// kernelTrouble returns the first line of the console that no test may provoke.
+func kernelTrouble(console string) string {
+	for line := range strings.Lines(console) {
+		for _, sign := range []string{"BUG:", "kernel BUG", "Oops", "WARNING: ", "general protection", "Kernel panic", "blocked for more than", "soft lockup"} {
+			if strings.Contains(line, sign) {
+				return strings.TrimSpace(line)
+			}
+		}
+	}
+	return ""
+}
+
+// TestFailuresInAGuestAreSeen makes sure that a guest which cannot do its job is reported, not passed over.
+func TestFailuresInAGuestAreSeen(t *testing.T) {
+	if testing.Short() {
+		t.Skip("boots virtual machines")
+	}
+	k, err := Prepare(t.Context(), "6.12", func(line string) { t.Log(line) })
+	need(t, err)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "note"), []byte("from the host\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	sh := func(script string) Command { return Command{Args: []string{"/bin/sh", "-c", script}, Output: &out} }
+	hang := sh("trap '' QUIT; echo hanging; sleep 1000")
+	hang.Timeout = time.Second
+	r, err := k.Run(t.Context(), Job{
+		DiskDir:  dir,
+		Commands: []Command{sh("cat /disk/note"), sh("exit 3"), hang, {Args: []string{"/absent"}}, sh("echo 'not an event'; wget -q -O- http://127.0.0.1:1 || echo c > /proc/sysrq-trigger; sleep 60")},
+		Timeout:  90 * time.Second,
+	})
+	need(t, err)
+	if err == nil || !strings.Contains(err.Error(), "4 of 5 commands") {
+		t.Errorf("a guest that panicked is reported as %v", err)
+	}
+	if !strings.Contains(r.Console, "sysrq triggered crash") {
+		t.Errorf("the console does not tell of the panic: %s", tail(r.Console, 2000))
+	}
+	if got := out.String(); !strings.Contains(got, "from the host\nhanging\nnot an event\n") {
+		t.Errorf("output %q", got)
+	}
+	codes := make([]int, len(r.Exit))
+	for i, e := range r.Exit {
+		codes[i] = e.Code
+	}
+	if want := []int{0, 3, -1, -1}; fmt.Sprint(codes) != fmt.Sprint(want) {
+		t.Errorf("exit codes %v, want %v (%+v)", codes, want, r.Exit)
+	}
+}
+
+// TestAHangingGuestIsKilled makes sure that the time limit holds for a guest that never ends.
+func TestAHangingGuestIsKilled(t *testing.T) {
+	if testing.Short() {
+		t.Skip("boots virtual machines")
+	}
+	k, err := Prepare(t.Context(), "6.12", func(line string) { t.Log(line) })
+	need(t, err)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	start := time.Now()
+	r, err := k.Run(ctx, Job{Commands: []Command{{Args: []string{"/bin/sleep", "1000"}}}, Timeout: 8 * time.Second})
+	need(t, err)
+	if err == nil || !strings.Contains(err.Error(), "not through after 8s") {
+		t.Errorf("a guest that hangs is reported as %v", err)
+	}
+	if took := time.Since(start); took > 40*time.Second {
+		t.Errorf("it took %v to notice", took)
+	}
+	if r.Console == "" {
+		t.Error("the console is lost")
+	}
+}
