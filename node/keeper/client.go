@@ -1,0 +1,290 @@
+package keeper
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrAbsent means that no keeper lives at the socket.
+var ErrAbsent = errors.New("no keeper is there")
+
+// Options say where the keeper is and how to start one.
+type Options struct {
+	Socket string // path of the keeper's socket
+	Floor  int    // every descriptor that the client receives or keeps for itself is moved to a number of at least this
+	Binary string // program to start when no keeper lives; "" = do not start one
+	Log    string // file that a started keeper appends its messages to; "" = nowhere
+}
+
+// Client is a daemon's side of its keeper: attached from [Start] until Close. Its methods may be called concurrently.
+//
+// Hold leaves the descriptor with the caller, who keeps it open until Release: should the keeper die, it is handed to the next one.
+type Client struct {
+	opt      Options
+	notifier *Notifier
+
+	mu       sync.Mutex
+	held     map[string]int // what the keeper should hold: the caller's own descriptors
+	taken    map[string]int // received and not yet asked for with Take: owned by the client
+	lifeline *os.File       // nil once closed
+	lost     chan struct{}  // closed by the watcher when the keeper is gone
+	closed   bool
+}
+
+// Start attaches to the keeper at opt.Socket, or starts opt.Binary as one, detached from this process, and attaches to that. Several
+// processes may do so at the same time; one keeper results.
+func Start(ctx context.Context, opt Options) (*Client, error) {
+	c := &Client{opt: opt, notifier: &Notifier{socket: opt.Socket}, held: map[string]int{}, taken: map[string]int{}}
+	l, fds, err := establish(ctx, opt)
+	if err != nil {
+		return nil, err
+	}
+	c.taken = fds
+	c.watch(l)
+	return c, nil
+}
+
+// Take hands over the descriptors that the keeper held when this client attached, by name. The caller owns them; the keeper goes on holding
+// its own duplicates until Release. A second call returns nothing.
+func (c *Client) Take() map[string]int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	fds := c.taken
+	for name, fd := range fds {
+		if _, newer := c.held[name]; !newer {
+			c.held[name] = fd
+		}
+	}
+	c.taken = map[string]int{}
+	return fds
+}
+
+// Hold gives the keeper a duplicate of fd under name and returns when it has it.
+func (c *Client) Hold(name string, fd int) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.notifier.Hold(name, fd); err != nil {
+		return err
+	}
+	c.held[name] = fd
+	return nil
+}
+
+// Release makes the keeper close what it holds under name. The caller may close its own descriptor afterwards, also if an error says that
+// the keeper could not be reached: a new one will not be given it.
+func (c *Client) Release(name string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.held, name)
+	if fd, ok := c.taken[name]; ok {
+		unix.Close(fd)
+		delete(c.taken, name)
+	}
+	return c.notifier.Release(name)
+}
+
+// Lost returns a channel that is closed when the keeper dies. From then on, whatever depends on held descriptors dies with this process;
+// call Restore at once. Restore makes a new channel.
+func (c *Client) Lost() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.lost
+}
+
+// Restore attaches to another keeper, starting it if the options name a binary, and gives it everything that the lost one held.
+func (c *Client) Restore(ctx context.Context) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return errors.New("restore keeper: the client is closed")
+	}
+	select {
+	case <-c.lost:
+	default:
+		return nil // it lives
+	}
+	l, fds, err := establish(ctx, c.opt)
+	if err != nil {
+		return fmt.Errorf("restore keeper: %w", err)
+	}
+	for _, fd := range fds { // held by a keeper that somebody else restored: ours are given again below
+		unix.Close(fd)
+	}
+	give := map[string]int{}
+	for _, from := range []map[string]int{c.taken, c.held} {
+		for name, fd := range from {
+			give[name] = fd
+		}
+	}
+	for name, fd := range give {
+		if err := c.notifier.Hold(name, fd); err != nil {
+			unix.Close(l)
+			return fmt.Errorf("restore keeper: %w", err)
+		}
+	}
+	c.watch(l)
+	return nil
+}
+
+// Close detaches. What the keeper holds, it goes on holding for the next daemon. Descriptors that Take was not called for are closed.
+func (c *Client) Close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return nil
+	}
+	c.closed = true
+	for _, fd := range c.taken {
+		unix.Close(fd)
+	}
+	c.taken = nil
+	err := c.lifeline.Close()
+	<-c.lost // the watcher has ended
+	return err
+}
+
+// watch makes fd the lifeline and closes a new lost channel when it ends. The caller holds mu or is the only one to know c.
+func (c *Client) watch(fd int) {
+	if c.lifeline != nil {
+		c.lifeline.Close()
+	}
+	lifeline := os.NewFile(uintptr(fd), "keeper") // non-blocking: Close ends a Read
+	lost := make(chan struct{})
+	c.lifeline, c.lost = lifeline, lost
+	go func() {
+		defer close(lost)
+		buf := make([]byte, 1)
+		for {
+			// The keeper has nothing more to say; a stray packet is no end.
+			if n, err := lifeline.Read(buf); err != nil || n == 0 {
+				return
+			}
+		}
+	}()
+}
+
+// establish attaches to a keeper, starting one if need be and allowed, and returns the lifeline and what was held.
+func establish(ctx context.Context, opt Options) (int, map[string]int, error) {
+	ctx, cancel := context.WithTimeout(ctx, ioTimeout)
+	defer cancel()
+	for {
+		l, fds, err := attach(opt)
+		if err == nil {
+			return l, fds, nil
+		}
+		err = fmt.Errorf("attach to the keeper at %s: %w", opt.Socket, err)
+		if !errors.Is(err, ErrAbsent) || opt.Binary == "" {
+			return -1, nil, err
+		}
+		// ErrTaken: somebody else's keeper is about to answer, or one is about to end.
+		if startErr := spawn(ctx, opt); startErr != nil && !errors.Is(startErr, ErrTaken) {
+			return -1, nil, startErr
+		} else if startErr != nil {
+			err = startErr
+		}
+		select {
+		case <-ctx.Done():
+			return -1, nil, fmt.Errorf("%w: %w", err, ctx.Err())
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+// attach asks the keeper for a lifeline and for all that it holds.
+func attach(opt Options) (lifeline int, fds map[string]int, err error) {
+	s, err := connect(opt.Socket)
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ECONNREFUSED) {
+		return -1, nil, ErrAbsent
+	}
+	if err != nil {
+		return -1, nil, err
+	}
+	defer unix.Close(s)
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, nil, fmt.Errorf("make lifeline: %w", err)
+	}
+	err = send(s, attachMessage(), pair[1:], 0)
+	unix.Close(pair[1])
+	if err != nil {
+		unix.Close(pair[0])
+		if errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
+			return -1, nil, ErrAbsent
+		}
+		return -1, nil, fmt.Errorf("send: %w", err)
+	}
+	fds, err = takeBack(pair[0], opt.Floor)
+	if err == nil {
+		lifeline, err = raise(pair[0], opt.Floor)
+		pair[0] = lifeline
+	}
+	if err == nil {
+		err = unix.SetNonblock(lifeline, true)
+	}
+	if err != nil {
+		unix.Close(pair[0])
+		closeAll(fds)
+		return -1, nil, err
+	}
+	return lifeline, fds, nil
+}
+
+// takeBack receives packets up to the end marker. All descriptors received are at floor or above.
+func takeBack(s, floor int) (map[string]int, error) {
+	fds := map[string]int{}
+	buf := make([]byte, maxPacket)
+	for {
+		if err := readable(s, ioTimeout); err != nil {
+			return fds, fmt.Errorf("wait for the keeper: %w", err)
+		}
+		r, err := receive(s, buf, 0)
+		if errors.Is(err, unix.ECONNRESET) || err == nil && len(r.data) == 0 {
+			return fds, ErrAbsent // it ended, or refused and says why in its log
+		}
+		if err != nil {
+			return fds, fmt.Errorf("receive: %w", err)
+		}
+		names, err := parsePacket(r.data, len(r.fds))
+		if err != nil {
+			r.close()
+			return fds, err
+		}
+		if len(names) == 0 {
+			return fds, nil
+		}
+		for i, fd := range r.fds {
+			if err := adopt(fds, names[i], fd, floor); err != nil {
+				for _, rest := range r.fds[i+1:] {
+					unix.Close(rest)
+				}
+				return fds, err
+			}
+		}
+	}
+}
+
+// adopt enters fd, moved to floor or above, under name, and closes what was there.
+func adopt(fds map[string]int, name string, fd, floor int) error {
+	high, err := raise(fd, floor)
+	if err != nil {
+		unix.Close(fd)
+		return err
+	}
+	if old, twice := fds[name]; twice {
+		unix.Close(old)
+	}
+	fds[name] = high
+	return nil
+}
+
+func closeAll(fds map[string]int) {
+	for _, fd := range fds {
+		unix.Close(fd)
+	}
+}
