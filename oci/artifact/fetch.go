@@ -1,0 +1,99 @@
+package artifact
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/klauspost/compress/zstd"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pagein/pagein/blob"
+	"github.com/pagein/pagein/oci/registry"
+	"oras.land/oras-go/v2/content"
+)
+
+// maxWindow bounds the memory that decompressing a layer needs, in bytes. RFC 8878 asks every decoder for 8 MiB.
+const maxWindow = 8 << 20
+
+// FetchMeta writes the plain metadata image to w. When it returns nil, exactly MetaSize bytes with the digest MetaDigest were written; when it
+// returns an error, what was written must be thrown away.
+func (a *Artifact) FetchMeta(ctx context.Context, w io.Writer) error {
+	if err := a.fetch(ctx, w, a.Meta, a.MetaSize, a.MetaDigest.Encoded()); err != nil {
+		return fmt.Errorf("fetch metadata image of %s: %w", a.Name, err)
+	}
+	return nil
+}
+
+// FetchMap returns the verified map of blob i, 0 ≤ i < len(Blobs).
+func (a *Artifact) FetchMap(ctx context.Context, i int) (*blob.Map, error) {
+	m, err := a.fetchMap(ctx, a.Blobs[i])
+	if err != nil {
+		return nil, fmt.Errorf("fetch map of blob %s of %s: %w", a.Blobs[i].ID, a.Name, err)
+	}
+	return m, nil
+}
+
+func (a *Artifact) fetchMap(ctx context.Context, b Blob) (*blob.Map, error) {
+	var buf bytes.Buffer // grows with what arrives, not with what is announced
+	if err := a.fetch(ctx, &buf, b.Map, b.MapSize, b.ID); err != nil {
+		return nil, err
+	}
+	m, err := blob.Parse(buf.Bytes())
+	if err != nil {
+		return nil, err
+	}
+	if m.Size() != b.Size || m.Sources() != len(b.Sources) {
+		return nil, fmt.Errorf("it has %d bytes and %d source objects, the config says %d and %d", m.Size(), m.Sources(), b.Size, len(b.Sources))
+	}
+	for i, src := range b.Sources {
+		if m.SourceSize(i) != src.Size {
+			return nil, fmt.Errorf("its source object %d has %d bytes, the manifest says %d", i, m.SourceSize(i), src.Size)
+		}
+	}
+	return m, nil
+}
+
+// fetch decompresses a layer to w and checks both its own digest and that of the plain bytes, of which there must be size.
+func (a *Artifact) fetch(ctx context.Context, w io.Writer, desc ocispec.Descriptor, size int64, sum string) (err error) {
+	body, err := a.src.Fetch(ctx, desc)
+	if err != nil {
+		return registry.Explain(err)
+	}
+	defer func() { err = errors.Join(err, body.Close()) }()
+	packed := content.NewVerifyReader(body, desc)
+	z, err := zstd.NewReader(packed, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
+	if err != nil {
+		return err
+	}
+	defer z.Close()
+	hash := sha256.New()
+	n, err := io.Copy(io.MultiWriter(w, hash), io.LimitReader(z, size+1))
+	switch {
+	case err != nil:
+		return fmt.Errorf("decompress %s: %w", desc.Digest, err)
+	case n != size:
+		return fmt.Errorf("decompress %s: the config says %d bytes, there are %s", desc.Digest, size, count(n, size))
+	}
+	if err := drop(packed); err != nil {
+		return fmt.Errorf("read %s: %w", desc.Digest, err)
+	}
+	if err := packed.Verify(); err != nil {
+		return fmt.Errorf("verify %s: %w", desc.Digest, err)
+	}
+	if got := hex.EncodeToString(hash.Sum(nil)); got != sum {
+		return fmt.Errorf("verify plain bytes of %s: SHA-256 is %s, want %s", desc.Digest, got, sum)
+	}
+	return nil
+}
+
+// count says how many bytes there are when reading stopped at one too many.
+func count(n, limit int64) string {
+	if n > limit {
+		return "more"
+	}
+	return fmt.Sprint(n)
+}

@@ -1,0 +1,186 @@
+package artifact
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pagein/pagein/oci"
+	"github.com/pagein/pagein/oci/layout"
+	"github.com/pagein/pagein/oci/registry"
+	"oras.land/oras-go/v2"
+	"oras.land/oras-go/v2/content"
+)
+
+// Artifact is a loaded and checked artifact. Its methods may be called concurrently.
+type Artifact struct {
+	Name       string              // for messages
+	Descriptor ocispec.Descriptor  // of the manifest
+	Subject    *ocispec.Descriptor // the image it was made from, or nil
+	MetaDigest digest.Digest       // SHA-256 of the plain metadata image
+	MetaSize   int64               // bytes of the plain metadata image
+	Meta       ocispec.Descriptor  // compressed metadata image
+	Blobs      []Blob              // in device slot order
+
+	src content.Fetcher
+}
+
+// Blob is what an artifact knows of a blob.
+type Blob struct {
+	ID      string // SHA-256 of its map, 64 hex digits
+	Size    int64  // bytes
+	MapSize int64  // bytes of the plain map
+	Map     ocispec.Descriptor
+	Sources []ocispec.Descriptor // source objects in the order in which the map names them
+}
+
+// Place is where an artifact and its objects are: one of the two is set.
+type Place struct {
+	Layout     *layout.Store
+	Repository *registry.Repository
+}
+
+// Open finds the place that ref names, which must be a layout or a registry. For a registry it does not connect.
+func Open(client *registry.Client, ref oci.Ref) (Place, error) {
+	switch ref.Kind {
+	case oci.Layout:
+		l, err := layout.Open(ref.Path)
+		return Place{Layout: l}, err
+	case oci.Registry:
+		r, err := client.Repository(ref)
+		return Place{Repository: r}, err
+	}
+	return Place{}, fmt.Errorf("open %s: it names neither an image layout nor a registry", ref)
+}
+
+// Target is the place as oras sees it.
+func (p Place) Target() oras.Target {
+	if p.Layout != nil {
+		return p.Layout
+	}
+	return p.Repository
+}
+
+// Resolve finds what ref names there.
+func (p Place) Resolve(ctx context.Context, ref oci.Ref) (ocispec.Descriptor, error) {
+	name := ref.Reference()
+	if p.Layout != nil && ref.Tag == "" && ref.Digest == "" {
+		name = "" // in a layout with one manifest that is the one
+	}
+	desc, err := p.Target().Resolve(ctx, name)
+	if err != nil {
+		return ocispec.Descriptor{}, fmt.Errorf("find %s: %w", ref, registry.Explain(err))
+	}
+	return desc, nil
+}
+
+// Load reads and checks the manifest and the config of the artifact that ref names. The error is [ErrNotArtifact] if it is something
+// else, such as an ordinary image.
+func (p Place) Load(ctx context.Context, ref oci.Ref) (*Artifact, error) {
+	desc, err := p.Resolve(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	return Load(ctx, p.Target(), desc, ref.String())
+}
+
+// Load reads and checks the manifest desc and its config from src. Name stands for the artifact in messages.
+func Load(ctx context.Context, src content.Fetcher, desc ocispec.Descriptor, name string) (*Artifact, error) {
+	if desc.MediaType != ocispec.MediaTypeImageManifest {
+		return nil, fmt.Errorf("%s is %w (mediaType %s): run pagein convert", name, ErrNotArtifact, desc.MediaType)
+	}
+	b, err := fetchAll(ctx, src, desc)
+	if err != nil {
+		return nil, fmt.Errorf("load manifest of %s: %w", name, err)
+	}
+	var m ocispec.Manifest
+	if err := json.Unmarshal(b, &m); err != nil {
+		return nil, fmt.Errorf("load manifest of %s: %w", name, err)
+	}
+	if m.MediaType != "" && m.MediaType != desc.MediaType {
+		return nil, fmt.Errorf("load manifest of %s: it calls itself %q, its descriptor says %q", name, m.MediaType, desc.MediaType)
+	}
+	if m.ArtifactType != Type {
+		if m.ArtifactType != "" {
+			return nil, fmt.Errorf("%s is %w (artifactType %s): run pagein convert", name, ErrNotArtifact, m.ArtifactType)
+		}
+		return nil, fmt.Errorf("%s is %w (mediaType %s, config %s): run pagein convert", name, ErrNotArtifact, desc.MediaType, m.Config.MediaType)
+	}
+	a := &Artifact{Name: name, Descriptor: desc, Subject: m.Subject, src: src}
+	if err := a.loadConfig(ctx, &m); err != nil {
+		return nil, fmt.Errorf("load config of %s: %w", name, err)
+	}
+	return a, nil
+}
+
+func (a *Artifact) loadConfig(ctx context.Context, m *ocispec.Manifest) error {
+	if m.Config.MediaType != MediaTypeConfig {
+		return fmt.Errorf("it is of type %q, want %q", m.Config.MediaType, MediaTypeConfig)
+	}
+	b, err := fetchAll(ctx, a.src, m.Config)
+	if err != nil {
+		return err
+	}
+	var c Config
+	if err := json.Unmarshal(b, &c); err != nil {
+		return err
+	}
+	if err := c.check(); err != nil {
+		return err
+	}
+	return a.resolve(&c, m.Layers)
+}
+
+// resolve replaces the config's digests by the manifest's layers.
+func (a *Artifact) resolve(c *Config, descs []ocispec.Descriptor) error {
+	l, err := newLayers(descs)
+	if err != nil {
+		return err
+	}
+	a.MetaDigest, a.MetaSize = c.Meta.Digest, c.Meta.Size
+	if a.Meta, err = l.find(c.Meta.Layer, MediaTypeMeta); err != nil {
+		return fmt.Errorf("meta: %w", err)
+	}
+	a.Blobs = make([]Blob, len(c.Blobs))
+	for i, cb := range c.Blobs {
+		b := Blob{ID: cb.ID, Size: cb.Size, MapSize: cb.MapSize}
+		if b.Map, err = l.find(cb.Map, MediaTypeMap); err != nil {
+			return fmt.Errorf("blob %d: map: %w", i, err)
+		}
+		for j, d := range cb.Sources {
+			src, err := l.find(d, MediaTypeObject)
+			if err != nil {
+				return fmt.Errorf("blob %d: source %d: %w", i, j, err)
+			}
+			b.Sources = append(b.Sources, src)
+		}
+		a.Blobs[i] = b
+	}
+	return nil
+}
+
+// fetchAll reads and verifies a small blob.
+func fetchAll(ctx context.Context, src content.Fetcher, desc ocispec.Descriptor) ([]byte, error) {
+	if desc.Size < 0 || desc.Size > maxManifest {
+		return nil, fmt.Errorf("%s has %d bytes, at most %d are allowed", desc.Digest, desc.Size, maxManifest)
+	}
+	r, err := src.Fetch(ctx, desc)
+	if err != nil {
+		return nil, registry.Explain(err)
+	}
+	b, err := content.ReadAll(r, desc)
+	if err = errors.Join(err, r.Close()); err != nil {
+		return nil, fmt.Errorf("read %s: %w", desc.Digest, err)
+	}
+	return b, nil
+}
+
+// drop reads what is left of a verified stream, so that its digest can be checked.
+func drop(r io.Reader) error {
+	_, err := io.Copy(io.Discard, r)
+	return err
+}

@@ -1,0 +1,167 @@
+package artifact
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pagein/pagein/blob"
+	"github.com/pagein/pagein/oci/registry"
+	"oras.land/oras-go/v2/content"
+	"oras.land/oras-go/v2/errdef"
+)
+
+// Contents is what an artifact is made of.
+type Contents struct {
+	Meta    io.ReaderAt // plain metadata image
+	Size    int64       // its bytes
+	Blobs   []BlobContents
+	Subject *ocispec.Descriptor // the image it was made from, or nil
+}
+
+// BlobContents is a blob with one source object.
+type BlobContents struct {
+	Map    *blob.Map
+	Object io.ReaderAt   // its first SourceSize(0) bytes
+	Digest digest.Digest // of the object
+}
+
+// Push stores everything and then the manifest, which it returns. The manifest is not tagged. Equal contents give equal manifests. What the
+// target has already is not sent again.
+func Push(ctx context.Context, dst content.Storage, c Contents) (ocispec.Descriptor, error) {
+	p := &pusher{dst: dst, layers: make(map[digest.Digest]bool)}
+	desc, err := p.push(ctx, c)
+	if err != nil {
+		return ocispec.Descriptor{}, fmt.Errorf("push artifact: %w", registry.Explain(err))
+	}
+	return desc, nil
+}
+
+type pusher struct {
+	dst      content.Storage
+	layers   map[digest.Digest]bool // those in the manifest
+	manifest ocispec.Manifest
+}
+
+func (p *pusher) push(ctx context.Context, c Contents) (ocispec.Descriptor, error) {
+	config := Config{Version: configVersion, Blobs: []ConfigBlob{}}
+	var err error
+	if config.Meta, err = p.pushMeta(ctx, c); err != nil {
+		return ocispec.Descriptor{}, fmt.Errorf("metadata image: %w", err)
+	}
+	for i, b := range c.Blobs {
+		cb, err := p.pushBlob(ctx, b)
+		if err != nil {
+			return ocispec.Descriptor{}, fmt.Errorf("blob %d: %w", i, err)
+		}
+		config.Blobs = append(config.Blobs, cb)
+	}
+	if err := config.check(); err != nil {
+		return ocispec.Descriptor{}, fmt.Errorf("config: %w", err)
+	}
+	if p.manifest.Config, err = p.pushJSON(ctx, MediaTypeConfig, config); err != nil {
+		return ocispec.Descriptor{}, fmt.Errorf("config: %w", err)
+	}
+	p.manifest.Versioned = specs.Versioned{SchemaVersion: 2}
+	p.manifest.MediaType = ocispec.MediaTypeImageManifest
+	p.manifest.ArtifactType = Type
+	if c.Subject != nil { // only what names it: platforms and annotations of an index entry do not belong here
+		p.manifest.Subject = &ocispec.Descriptor{MediaType: c.Subject.MediaType, Digest: c.Subject.Digest, Size: c.Subject.Size}
+	}
+	desc, err := p.pushJSON(ctx, ocispec.MediaTypeImageManifest, p.manifest)
+	if err != nil {
+		return ocispec.Descriptor{}, fmt.Errorf("manifest: %w", err)
+	}
+	desc.ArtifactType = Type
+	return desc, nil
+}
+
+func (p *pusher) pushMeta(ctx context.Context, c Contents) (ConfigMeta, error) {
+	plain := digest.SHA256.Digester()
+	packed, err := pack(io.TeeReader(io.NewSectionReader(c.Meta, 0, c.Size), plain.Hash()))
+	if err != nil {
+		return ConfigMeta{}, err
+	}
+	layer, err := p.pushLayer(ctx, MediaTypeMeta, packed)
+	return ConfigMeta{Digest: plain.Digest(), Size: c.Size, Layer: layer.Digest}, err
+}
+
+func (p *pusher) pushBlob(ctx context.Context, b BlobContents) (ConfigBlob, error) {
+	object := ocispec.Descriptor{MediaType: MediaTypeObject, Digest: b.Digest, Size: b.Map.SourceSize(0)}
+	if err := p.add(ctx, object, io.NewSectionReader(b.Object, 0, object.Size)); err != nil {
+		return ConfigBlob{}, fmt.Errorf("object: %w", err)
+	}
+	packed, err := pack(bytes.NewReader(b.Map.Bytes()))
+	if err != nil {
+		return ConfigBlob{}, fmt.Errorf("map: %w", err)
+	}
+	layer, err := p.pushLayer(ctx, MediaTypeMap, packed)
+	if err != nil {
+		return ConfigBlob{}, fmt.Errorf("map: %w", err)
+	}
+	return ConfigBlob{
+		ID: b.Map.ID(), Size: b.Map.Size(), MapSize: int64(len(b.Map.Bytes())), Map: layer.Digest, Sources: []digest.Digest{object.Digest},
+	}, nil
+}
+
+func (p *pusher) pushLayer(ctx context.Context, mediaType string, b []byte) (ocispec.Descriptor, error) {
+	desc := content.NewDescriptorFromBytes(mediaType, b)
+	return desc, p.add(ctx, desc, bytes.NewReader(b))
+}
+
+// add stores a layer and lists it in the manifest, once.
+func (p *pusher) add(ctx context.Context, desc ocispec.Descriptor, r io.Reader) error {
+	if p.layers[desc.Digest] {
+		return nil
+	}
+	p.layers[desc.Digest] = true
+	p.manifest.Layers = append(p.manifest.Layers, desc)
+	return p.store(ctx, desc, r)
+}
+
+func (p *pusher) pushJSON(ctx context.Context, mediaType string, v any) (ocispec.Descriptor, error) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	if len(b) > maxManifest {
+		return ocispec.Descriptor{}, fmt.Errorf("it has %d bytes, registries take %d", len(b), maxManifest)
+	}
+	desc := content.NewDescriptorFromBytes(mediaType, b)
+	return desc, p.store(ctx, desc, bytes.NewReader(b))
+}
+
+// store sends what the target does not have yet.
+func (p *pusher) store(ctx context.Context, desc ocispec.Descriptor, r io.Reader) error {
+	ok, err := p.dst.Exists(ctx, desc)
+	if err != nil || ok {
+		return err
+	}
+	if err := p.dst.Push(ctx, desc, r); err != nil && !errors.Is(err, errdef.ErrAlreadyExists) {
+		return err
+	}
+	return nil
+}
+
+// pack compresses a metadata image or a map. It counts in the time to ready, so it is worth some effort.
+func pack(r io.Reader) ([]byte, error) {
+	var buf bytes.Buffer
+	z, err := zstd.NewWriter(&buf, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedBetterCompression), zstd.WithWindowSize(maxWindow), zstd.WithEncoderCRC(false))
+	if err != nil {
+		return nil, err
+	}
+	if _, err := io.Copy(z, r); err != nil {
+		return nil, errors.Join(err, z.Close())
+	}
+	if err := z.Close(); err != nil {
+		return nil, err
+	}
+	return buf.Bytes(), nil
+}
