@@ -1,8 +1,6 @@
 package erofs
 
-import (
-	"io"
-)
+import "io"
 
 // chunkBatch is how many chunk map entries are read at a time.
 const chunkBatch = 256
@@ -77,7 +75,10 @@ func (n *node) chunkSpan(off int64) (span, error) {
 			break
 		}
 	}
-	s.len = min((first+chunks)<<chunkBits, int64(n.Size)) - off
+	s.len = int64(n.Size) - off
+	if first+chunks < count {
+		s.len = (first+chunks)<<chunkBits - off
+	}
 	return s, nil
 }
 

@@ -213,6 +213,9 @@ var errNoDevice = errors.New("device is not available")
 // resolve finds the bytes at off of a device: the reader, where in it they are, and how many bytes from there belong to the device. It
 // follows the kernel: device 0 addresses inside an extra device's flat range belong to that device.
 func (fsys *FS) resolve(id uint16, off int64) (io.ReaderAt, int64, int64, error) {
+	if off < 0 {
+		return nil, 0, 0, errors.New("offset does not fit into 63 bits")
+	}
 	if id == 0 {
 		for i := range fsys.devices {
 			if d := &fsys.devices[i]; d.flat > 0 && off >= d.flat && off-d.flat < d.size {
