@@ -1,0 +1,62 @@
+package mkfs
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+)
+
+// maxWindow bounds the memory of the zstd decoder. It is what zstd -d accepts without further options.
+const maxWindow = 128 << 20
+
+// decompress returns the plain stream of r, which may be compressed with gzip or zstd. The caller closes it.
+func decompress(r io.Reader) (io.ReadCloser, error) {
+	buffered := bufio.NewReaderSize(r, 128<<10)
+	magic, err := buffered.Peek(6)
+	if err != nil && err != io.EOF {
+		return nil, err
+	}
+	switch {
+	case bytes.HasPrefix(magic, []byte{0x1f, 0x8b}):
+		z, err := gzip.NewReader(buffered)
+		if err != nil {
+			return nil, fmt.Errorf("read gzip header: %w", err)
+		}
+		return z, nil
+	case bytes.HasPrefix(magic, []byte{0x28, 0xb5, 0x2f, 0xfd}), isSkippable(magic):
+		z, err := zstd.NewReader(buffered, zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderLowmem(true))
+		if err != nil {
+			return nil, fmt.Errorf("start zstd decoder: %w", err)
+		}
+		return z.IOReadCloser(), nil
+	}
+	for _, other := range []struct{ name, magic string }{{"bzip2", "BZh"}, {"xz", "\xfd7zXZ\x00"}, {"lz4", "\x04\x22\x4d\x18"}} {
+		if bytes.HasPrefix(magic, []byte(other.magic)) {
+			return nil, fmt.Errorf("the stream is compressed with %s: only gzip and zstd are supported", other.name)
+		}
+	}
+	return io.NopCloser(buffered), nil
+}
+
+// isSkippable recognizes the frames of zstd that hold no data, with which a stream may begin.
+func isSkippable(magic []byte) bool {
+	return len(magic) >= 4 && magic[0]&0xf0 == 0x50 && bytes.Equal(magic[1:4], []byte{0x2a, 0x4d, 0x18})
+}
+
+// contextReader ends reading when its context ends.
+type contextReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (c contextReader) Read(p []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return c.r.Read(p)
+}

@@ -1,0 +1,85 @@
+package mkfs
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+
+	"github.com/pagein/pagein/erofs"
+)
+
+// Overrides replace attributes of all inodes.
+type Overrides struct {
+	AllRoot bool   // owner and group become 0
+	Mtime   *int64 // the time becomes this second
+}
+
+// Finish puts the places of all data into the tree and ends its construction. All sinks must be closed before.
+func (t *Tree) Finish(o Overrides) error {
+	if t.root == nil && t.top == nil {
+		return errors.New("finish tree: it has no source")
+	}
+	if t.root == nil {
+		t.top.entries()
+		t.root, t.top = t.top.ino, nil
+	}
+	t.store.resolve()
+	if o.AllRoot || o.Mtime != nil {
+		t.each(func(_ string, n *erofs.Inode) {
+			if o.AllRoot {
+				n.UID, n.GID = 0, 0
+			}
+			if o.Mtime != nil {
+				n.Mtime, n.MtimeNsec = *o.Mtime, 0
+			}
+		})
+	}
+	return nil
+}
+
+// each calls f for every name of the finished tree in a fixed order, the top with the name "".
+func (t *Tree) each(f func(name string, n *erofs.Inode)) {
+	f("", t.root)
+	for stack := []*erofs.Inode{t.root}; len(stack) > 0; {
+		dir := stack[len(stack)-1]
+		stack = stack[:len(stack)-1]
+		for _, e := range dir.Entries {
+			f(e.Name, e.Inode)
+			if e.Inode.IsDir() {
+				stack = append(stack, e.Inode)
+			}
+		}
+	}
+}
+
+// Summary describes a finished tree.
+type Summary struct {
+	// UUID is derived from names, attributes, times and sizes, so that the same source gives the same image. It does not depend on file
+	// contents.
+	UUID [16]byte
+	// Mtime is the newest modification time in the tree, in seconds, and not before 1970.
+	Mtime int64
+}
+
+// Summarize computes the summary of a finished tree.
+func (t *Tree) Summarize() Summary {
+	var s Summary
+	h := sha256.New()
+	var b []byte
+	t.each(func(name string, n *erofs.Inode) {
+		s.Mtime = max(s.Mtime, n.Mtime)
+		b = binary.AppendUvarint(b[:0], uint64(len(name)))
+		b = append(b, name...)
+		for _, v := range []uint32{n.Mode, n.UID, n.GID, n.MtimeNsec, n.Rdev, uint32(len(n.Entries)), uint32(len(n.Xattrs))} {
+			b = binary.LittleEndian.AppendUint32(b, v)
+		}
+		b = binary.LittleEndian.AppendUint64(b, uint64(n.Mtime))
+		b = binary.LittleEndian.AppendUint64(b, uint64(n.Size))
+		b = append(b, n.Target...)
+		h.Write(b)
+	})
+	copy(s.UUID[:], h.Sum(nil))
+	s.UUID[6] = s.UUID[6]&0x0f | 0x80 // version 8: made by a rule of one's own (RFC 9562)
+	s.UUID[8] = s.UUID[8]&0x3f | 0x80
+	return s
+}

@@ -1,0 +1,143 @@
+// Package mkfs turns sources (a directory, a tar stream, the layers of an OCI image) into one flattened tree, whose file data goes to
+// sinks while the source is read.
+//
+// It knows the rules of the sources, among them how layers hide what lies below them, and that equal files are stored once. It must not
+// know OCI manifests, registries or how a blob is compressed.
+//
+// The idea to hold in mind: data gets a place only when its sink is closed. Until then an extent of the tree holds a [Ref] of its sink;
+// [Tree.Finish] puts device and block numbers in. So one pass over a source is enough, and each layer can fill a blob of its own.
+package mkfs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pagein/pagein/erofs"
+)
+
+// DefaultInlineLimit is the length in bytes up to which a file lives in the metadata image itself. See docs/benchmarks.md for the
+// measurement behind it.
+const DefaultInlineLimit = 512
+
+// MaxFileSize is the length of the longest file that is accepted: what ext4 can hold.
+const MaxFileSize = 16 << 40
+
+// Options of a [Tree].
+type Options struct {
+	// InlineLimit is the length in bytes, 0 to erofs.BlockSize-1, up to which a whole file is kept in the metadata.
+	InlineLimit int
+	// TailLimit is the length in bytes up to which what follows the last full block of a file is kept in the metadata. Only data on device
+	// 0 can have such tails: leave it 0 for trees with blobs.
+	TailLimit int
+	// TempDir is where temporary files are made; "" means the system's directory.
+	TempDir string
+	// Note is told what was left out or looks odd, one sentence each. nil means nobody wants to know. It is called from one goroutine.
+	Note func(message string)
+	// Progress is told after each file what was stored so far. nil means nobody wants to know. It is called from one goroutine.
+	Progress func(Stats)
+}
+
+// Tree is a file tree under construction. Add sources, close the sinks, call [Tree.Finish], then hand [Tree.Root] and
+// [Tree.InlineData] to [erofs.Write]. Methods must not be called concurrently.
+type Tree struct {
+	opts  Options
+	top   *node        // while layers and tars are applied
+	root  *erofs.Inode // once finished, or of a directory
+	layer int32        // number of the layer that is applied, from 1
+	store store
+	used  bool
+}
+
+// New returns an empty tree. It must be closed.
+func New(o Options) (*Tree, error) {
+	for _, limit := range []int{o.InlineLimit, o.TailLimit} {
+		if limit < 0 || limit >= erofs.BlockSize {
+			return nil, fmt.Errorf("inline limit of %d bytes: want 0 to %d", limit, erofs.BlockSize-1)
+		}
+	}
+	if o.Note == nil {
+		o.Note = func(string) {}
+	}
+	if o.Progress == nil {
+		o.Progress = func(Stats) {}
+	}
+	return &Tree{opts: o, store: newStore(o)}, nil
+}
+
+// AddTar fills an empty tree from a tar stream, plain or compressed with gzip or zstd. r is read to its end.
+//
+// Members are taken as GNU tar would extract them, with these decisions: a leading "/" is dropped, ".." anywhere in a name is an error,
+// the last member of a name wins, missing parents become directories of root with mode 0755 and time 0, and a member below a symbolic
+// link goes where the link leads inside the tree, as in a chroot. Nothing can leave the tree.
+func (t *Tree) AddTar(ctx context.Context, r io.Reader, sink Sink) error {
+	if err := t.begin(); err != nil {
+		return err
+	}
+	if err := t.apply(ctx, r, sink, false); err != nil {
+		return fmt.Errorf("read tar: %w", err)
+	}
+	return nil
+}
+
+// ApplyLayer puts the next OCI layer, bottom first, on top of the tree. r is the layer's tar stream, plain or compressed with gzip or
+// zstd, and is read to its end. Beyond the rules of [Tree.AddTar], whiteouts (".wh.NAME") and opaque markers (".wh..wh..opq") hide what
+// lower layers have there, wherever in the stream they stand; a directory over a directory takes new attributes and keeps its entries.
+func (t *Tree) ApplyLayer(ctx context.Context, r io.Reader, sink Sink) error {
+	if t.top == nil {
+		if err := t.begin(); err != nil {
+			return err
+		}
+	}
+	if err := t.apply(ctx, r, sink, true); err != nil {
+		return fmt.Errorf("apply layer %d: %w", t.layer, err)
+	}
+	return nil
+}
+
+// begin makes sure that a tree has one source, or layers only.
+func (t *Tree) begin() error {
+	if t.used {
+		return errors.New("the tree already has a source")
+	}
+	t.used = true
+	return nil
+}
+
+// Root returns the finished tree.
+func (t *Tree) Root() *erofs.Inode { return t.root }
+
+// InlineData returns the data that the tree's inodes refer to as inline.
+func (t *Tree) InlineData() io.ReaderAt { return &t.store.spool }
+
+// Stats counts what was stored so far.
+func (t *Tree) Stats() Stats { return t.store.stats }
+
+// Close frees the temporary file of inline data. The tree cannot be written after that.
+func (t *Tree) Close() error {
+	if err := t.store.spool.close(); err != nil {
+		return fmt.Errorf("close temporary file: %w", err)
+	}
+	return nil
+}
+
+// tempFile makes a file that has no name any more, so that it goes away with its descriptor, however the process ends.
+func tempFile(dir string) (*os.File, error) {
+	f, err := os.CreateTemp(dir, "pagein-mkfs-*")
+	if err != nil {
+		return nil, fmt.Errorf("make temporary file: %w", err)
+	}
+	if err := os.Remove(f.Name()); err != nil {
+		return nil, errors.Join(fmt.Errorf("unlink temporary file: %w", err), f.Close())
+	}
+	return f, nil
+}
+
+// emptyDir is a directory that nobody described.
+func emptyDir() *erofs.Inode {
+	return &erofs.Inode{Mode: unix.S_IFDIR | 0o755}
+}

@@ -1,0 +1,170 @@
+package mkfs
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+var (
+	errShrank   = errors.New("the file became shorter while it was read")
+	errReplaced = errors.New("another file took its place while the tree was read")
+	errChanged  = errors.New("the file changed while it was read")
+)
+
+// opener opens files below the top of a source without following symbolic links, even where somebody puts one in place meanwhile.
+type opener struct {
+	top  *os.File
+	path string
+}
+
+func newOpener(path string) (*opener, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return nil, err
+	}
+	return &opener{top: f, path: path}, nil
+}
+
+// open returns a descriptor for a regular file that the walk found. It does not use os.File, whose set-up costs more than reading a small
+// file.
+func (o *opener) open(f *sourceFile) (fd int, err error) {
+	rel := f.dir + f.name
+	// O_NONBLOCK: were a pipe there now, opening it would wait for a writer.
+	const flags = unix.O_RDONLY | unix.O_CLOEXEC | unix.O_NOFOLLOW | unix.O_NONBLOCK
+	how := unix.OpenHow{Flags: flags, Resolve: unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_BENEATH | unix.RESOLVE_NO_MAGICLINKS}
+	err = retry(func() (e error) { fd, e = unix.Openat2(int(o.top.Fd()), rel, &how); return e })
+	if errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EPERM) { // sandboxes that do not know openat2
+		err = retry(func() (e error) { fd, e = unix.Openat(int(o.top.Fd()), rel, flags, 0); return e })
+	}
+	if err != nil {
+		return -1, &os.PathError{Op: "open", Path: o.full(f), Err: err}
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return -1, errors.Join(o.fail(f, err), unix.Close(fd))
+	}
+	if (fileID{st.Dev, st.Ino}) != f.id || st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return -1, errors.Join(o.fail(f, errReplaced), unix.Close(fd))
+	}
+	return fd, nil
+}
+
+func (o *opener) full(f *sourceFile) string { return filepath.Join(o.path, f.dir+f.name) }
+
+func (o *opener) fail(f *sourceFile, err error) error {
+	return fmt.Errorf("read %s: %w", o.full(f), err)
+}
+
+func (o *opener) close() error { return o.top.Close() }
+
+// layoutOf finds the holes of an open file.
+func layoutOf(fd int, f *sourceFile) (layout, error) {
+	size := f.ino.Size
+	if !f.sparse {
+		return whole(size), nil
+	}
+	var data []span
+	for off := int64(0); off < size; {
+		from, err := unix.Seek(fd, off, unix.SEEK_DATA)
+		if errors.Is(err, unix.ENXIO) || (err == nil && from >= size) {
+			break // a hole up to the end
+		}
+		if errors.Is(err, unix.EINVAL) {
+			return whole(size), nil // the file system does not tell
+		}
+		if err != nil {
+			return layout{}, fmt.Errorf("find data from byte %d: %w", off, err)
+		}
+		if off, err = unix.Seek(fd, from, unix.SEEK_HOLE); err != nil {
+			return layout{}, fmt.Errorf("find hole from byte %d: %w", from, err)
+		}
+		if off <= from {
+			return layout{}, errChanged
+		}
+		data = append(data, span{from, min(off, size) - from})
+	}
+	return sparse(size, data), nil
+}
+
+// readAt fills p from an open file.
+func readAt(fd int, p []byte, off int64) error {
+	for len(p) > 0 {
+		var n int
+		err := retry(func() (e error) { n, e = unix.Pread(fd, p, off); return e })
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return errShrank
+		}
+		p, off = p[n:], off+int64(n)
+	}
+	return nil
+}
+
+// retry repeats a system call that a signal interrupted, as file systems over a network or FUSE may be.
+func retry(call func() error) error {
+	for {
+		if err := call(); !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+}
+
+// spanReader reads the spans of an open file one after the other. A sink that is a file can let the kernel copy them.
+type spanReader struct {
+	fd    int
+	spans []span // what is left
+}
+
+func (r *spanReader) Read(p []byte) (int, error) {
+	if len(r.spans) == 0 {
+		return 0, io.EOF
+	}
+	s := &r.spans[0]
+	n := min(int64(len(p)), s.len)
+	if err := readAt(r.fd, p[:n], s.off); err != nil {
+		return 0, err
+	}
+	r.advance(n)
+	return int(n), nil
+}
+
+func (r *spanReader) advance(n int64) {
+	s := &r.spans[0]
+	if s.off, s.len = s.off+n, s.len-n; s.len == 0 {
+		r.spans = r.spans[1:]
+	}
+}
+
+// copyTo lets the kernel copy the next size bytes, which must lie in one span, to a file. It reports false if the kernel cannot.
+func (r *spanReader) copyTo(to *os.File, off, size int64) (bool, error) {
+	if len(r.spans) == 0 || r.spans[0].len < size {
+		return false, nil
+	}
+	for done := int64(0); done < size; {
+		from, dst := r.spans[0].off, off+done
+		n, err := unix.CopyFileRange(r.fd, &from, int(to.Fd()), &dst, int(min(size-done, 1<<30)), 0)
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case done == 0 && (errors.Is(err, unix.EXDEV) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) ||
+			errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EPERM)):
+			return false, nil
+		case err != nil:
+			return false, fmt.Errorf("copy file range: %w", err)
+		case n == 0 && done == 0:
+			return false, nil // some file systems copy nothing; reading tells whether the file shrank
+		case n == 0:
+			return false, errShrank
+		}
+		r.advance(int64(n))
+		done += int64(n)
+	}
+	return true, nil
+}

@@ -1,0 +1,235 @@
+package mkfs
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"hash"
+	"io"
+	"slices"
+
+	"github.com/pagein/pagein/erofs"
+)
+
+// hashMemory is the length up to which a file from a stream is held in memory until its digest is known.
+const hashMemory = 4 << 20
+
+// Stats counts file data, in bytes.
+type Stats struct {
+	Files    int64 // regular files with data that were met, hard links once
+	Bytes    int64 // their data, holes left out
+	Shared   int64 // of these, what was there already and is not stored again
+	Inlined  int64 // of these, what is kept in the metadata
+	Appended int64 // of these, what went to sinks
+}
+
+// key identifies content: SHA-256 of the data of a file, or of its layout and data if it has holes.
+type key [sha256.Size]byte
+
+// content is where a file's data is. Equal files share one.
+type content struct {
+	extents []erofs.Extent // until Finish, Device is the number of a sink and Block a Ref
+	inline  erofs.Inline
+}
+
+// store puts file contents into sinks and the spool, each once.
+type store struct {
+	opts     Options
+	stats    Stats
+	spool    spool
+	sinks    []Sink
+	contents map[key]content
+	lengths  map[int64]struct{} // of stored data that is in contents: what has another length needs no look
+	extents  [][]erofs.Extent   // one for each content with extents
+	buf      []byte
+}
+
+func newStore(o Options) store {
+	return store{opts: o, spool: spool{dir: o.TempDir}, contents: map[key]content{}, lengths: map[int64]struct{}{}}
+}
+
+// sinkNumber returns the number under which extents refer to s.
+func (st *store) sinkNumber(s Sink) (uint16, error) {
+	for i := len(st.sinks) - 1; i >= 0; i-- {
+		if st.sinks[i] == s {
+			return uint16(i), nil
+		}
+	}
+	if len(st.sinks) > 1<<16-1 {
+		return 0, fmt.Errorf("more than %d sinks", 1<<16)
+	}
+	st.sinks = append(st.sinks, s)
+	return uint16(len(st.sinks) - 1), nil
+}
+
+// inlined reports whether a whole file goes to the metadata.
+func (st *store) inlined(l layout) bool {
+	return l.size <= int64(st.opts.InlineLimit) && l.isWhole()
+}
+
+// split returns how much of a file's data goes to the sink, the rest being a tail.
+func (st *store) split(l layout) (body int64) {
+	body = l.stored()
+	if !l.isWhole() {
+		return body
+	}
+	if tail := l.size % erofs.BlockSize; tail <= int64(st.opts.TailLimit) || st.inlined(l) {
+		body -= tail
+	}
+	return body
+}
+
+// addStream stores a file of which r gives the spans one after the other.
+func (st *store) addStream(l layout, r io.Reader, s Sink) (content, error) {
+	length := l.stored()
+	if length == 0 {
+		return content{}, nil
+	}
+	if length <= hashMemory {
+		if int64(cap(st.buf)) < length {
+			st.buf = make([]byte, max(length, 64<<10))
+		}
+		data := st.buf[:length]
+		if _, err := io.ReadFull(r, data); err != nil {
+			return content{}, err
+		}
+		if st.inlined(l) {
+			return st.put(l, bytes.NewReader(data), s)
+		}
+		return st.addHashed(l, digest(l, data), bytes.NewReader(data), s)
+	}
+	h := newHash(l)
+	if _, seen := st.lengths[length]; !seen {
+		c, err := st.put(l, io.TeeReader(r, h), s)
+		if err == nil {
+			st.remember(key(h.Sum(nil)), length, c)
+		}
+		return c, err
+	}
+	// There may be an equal file, so the data waits in a temporary file until its digest is known.
+	f, err := tempFile(st.opts.TempDir)
+	if err != nil {
+		return content{}, err
+	}
+	defer f.Close()
+	if _, err := io.Copy(f, io.TeeReader(r, h)); err != nil {
+		return content{}, err
+	}
+	return st.addHashed(l, key(h.Sum(nil)), io.NewSectionReader(f, 0, length), s)
+}
+
+// addHashed stores a file whose digest is known, unless an equal one is there.
+func (st *store) addHashed(l layout, k key, r io.Reader, s Sink) (content, error) {
+	if c, ok := st.find(k, l); ok {
+		return c, nil
+	}
+	c, err := st.put(l, r, s)
+	if err == nil {
+		st.remember(k, l.stored(), c)
+	}
+	return c, err
+}
+
+func (st *store) find(k key, l layout) (content, bool) {
+	c, ok := st.contents[k]
+	if ok {
+		st.count(l)
+		st.stats.Shared += l.stored()
+	}
+	return c, ok
+}
+
+func (st *store) remember(k key, length int64, c content) {
+	st.contents[k] = c
+	st.lengths[length] = struct{}{}
+}
+
+func (st *store) count(l layout) {
+	st.stats.Files++
+	st.stats.Bytes += l.stored()
+	st.opts.Progress(st.stats)
+}
+
+// put stores a file's data without looking for an equal one.
+func (st *store) put(l layout, r io.Reader, s Sink) (content, error) {
+	var c content
+	st.count(l)
+	body := st.split(l)
+	tail := l.stored() - body
+	if body > 0 {
+		number, err := st.sinkNumber(s)
+		if err != nil {
+			return c, err
+		}
+		spans := l.spans
+		if tail > 0 {
+			spans = []span{{0, body}}
+		}
+		c.extents = make([]erofs.Extent, 0, len(spans))
+		for _, sp := range spans {
+			ref, err := s.Append(r, sp.len)
+			if err != nil {
+				return c, err
+			}
+			c.extents = append(c.extents, erofs.Extent{Off: sp.off, Len: sp.len, Device: number, Block: uint64(ref)})
+		}
+		st.extents = append(st.extents, c.extents)
+		st.stats.Appended += body
+	}
+	if tail > 0 {
+		data := make([]byte, tail)
+		if _, err := io.ReadFull(r, data); err != nil {
+			return c, err
+		}
+		off, err := st.spool.append(data)
+		if err != nil {
+			return c, err
+		}
+		c.inline = erofs.Inline{Off: off, Len: int(tail)}
+		st.stats.Inlined += tail
+	}
+	return c, nil
+}
+
+// resolve puts devices and blocks into all extents. The sinks must be closed.
+func (st *store) resolve() {
+	for _, extents := range st.extents {
+		for i := range extents {
+			e := &extents[i]
+			e.Device, e.Block = st.sinks[e.Device].Place(Ref(e.Block))
+		}
+	}
+	st.extents, st.contents, st.lengths, st.buf = nil, nil, nil, nil
+}
+
+// newHash returns the hash that gives the key of a file's data.
+func newHash(l layout) hash.Hash {
+	h := sha256.New()
+	if !l.isWhole() {
+		h.Write(l.prefix())
+	}
+	return h
+}
+
+// digest is newHash over data in memory.
+func digest(l layout, data []byte) key {
+	if l.isWhole() {
+		return sha256.Sum256(data)
+	}
+	h := newHash(l)
+	h.Write(data)
+	return key(h.Sum(nil))
+}
+
+// prefix describes the holes of a layout, so that equal data at other places is other content.
+func (l layout) prefix() []byte {
+	b := slices.Grow([]byte("sparse\x00"), 16*len(l.spans)+16)
+	b = binary.LittleEndian.AppendUint64(b, uint64(l.size))
+	b = binary.LittleEndian.AppendUint64(b, uint64(len(l.spans)))
+	for _, s := range l.spans {
+		b = binary.LittleEndian.AppendUint64(b, uint64(s.off))
+		b = binary.LittleEndian.AppendUint64(b, uint64(s.len))
+	}
+	return b
+}

@@ -1,0 +1,71 @@
+package mkfs
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Names that mean something in OCI layers (image-spec, "Whiteouts").
+const (
+	whiteoutPrefix = ".wh."
+	whiteoutMeta   = ".wh..wh." // aufs' own files, which are no part of the image
+	whiteoutOpaque = ".wh..wh..opq"
+)
+
+// whiteout handles a member that is a marker and reports whether it was one. A marker hides what lower layers have, never what its own
+// layer has, so the result is the same wherever in the stream it stands.
+func (t *Tree) whiteout(parts []string) (bool, error) {
+	if len(parts) == 0 {
+		return false, nil
+	}
+	last := parts[len(parts)-1]
+	if !strings.HasPrefix(last, whiteoutPrefix) {
+		for _, part := range parts {
+			if strings.HasPrefix(part, whiteoutMeta) {
+				return true, nil // below a directory of aufs
+			}
+		}
+		return false, nil
+	}
+	opaque := last == whiteoutOpaque
+	if !opaque && strings.HasPrefix(last, whiteoutMeta) {
+		return true, nil
+	}
+	name := strings.TrimPrefix(last, whiteoutPrefix)
+	if !opaque && (name == "" || name == "." || name == "..") {
+		return false, fmt.Errorf("whiteout of %q makes no sense", name)
+	}
+	path, err := t.walk(parts[:len(parts)-1], true)
+	if err != nil {
+		return false, err
+	}
+	dir := path[len(path)-1]
+	touch(path, t.layer)
+	if opaque {
+		dir.hideKids(t.layer)
+	} else if kid := dir.kids[name]; kid != nil && !kid.hide(t.layer) {
+		delete(dir.kids, name)
+	}
+	return true, nil
+}
+
+// hide removes what layers below the given one put at n and below it. It reports whether anything is left.
+func (n *node) hide(layer int32) bool {
+	if n.touched < layer {
+		return false
+	}
+	if n.layer < layer {
+		// Only entries below it are of this layer: what would be left had the marker come first is a directory made for them.
+		n.ino, n.layer = emptyDir(), layer
+	}
+	n.hideKids(layer)
+	return true
+}
+
+func (n *node) hideKids(layer int32) {
+	for name, kid := range n.kids {
+		if !kid.hide(layer) {
+			delete(n.kids, name)
+		}
+	}
+}
