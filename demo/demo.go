@@ -1,0 +1,102 @@
+// Command demo does pagein's main job with a real image on the machine it runs on, and beside it what one does without pagein: it builds
+// an image of the Go toolchain, serves it from a registry behind a slow link, and measures how long it takes until a program of the image
+// runs, once mounted lazily, once after pulling and unpacking all of it with tools that are not ours.
+//
+// It knows pagein only as a user does, through its programs; everything it makes lies in one temporary directory that is gone when it ends.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+)
+
+// options are what can be chosen on the command line.
+type options struct {
+	runs int
+	rate float64 // Mbit/s
+	rtt  time.Duration
+	json bool
+}
+
+func main() {
+	var o options
+	flag.IntVar(&o.runs, "runs", 1, "measure each way this `often`, from cold every time, and report the medians")
+	flag.Float64Var(&o.rate, "rate", 200, "rate of the link to the registry in `Mbit/s`, each direction")
+	flag.DurationVar(&o.rtt, "rtt", 10*time.Millisecond, "round-trip `time` of the link")
+	flag.BoolVar(&o.json, "json", false, "print the result as JSON")
+	flag.Parse()
+	if flag.NArg() > 0 || o.runs < 1 || o.rate <= 0 || o.rtt < 0 {
+		flag.Usage()
+		os.Exit(2)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, o); err != nil {
+		fmt.Fprintf(os.Stderr, "demo: %v\n", err)
+		if errors.Is(ctx.Err(), context.Canceled) {
+			os.Exit(130) // as a shell reports a program ended by ^C
+		}
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, o options) error {
+	result, err := measure(ctx, o)
+	if err != nil {
+		return err
+	}
+	if o.json {
+		encoder := json.NewEncoder(os.Stdout)
+		encoder.SetIndent("", "  ")
+		return encoder.Encode(result)
+	}
+	return result.print(os.Stdout)
+}
+
+// measure prepares everything, measures both ways, and cleans up, also after an error or a ^C.
+func measure(ctx context.Context, o options) (result report, err error) {
+	if os.Geteuid() != 0 {
+		return report{}, errors.New("mounting needs root: run the demo as root")
+	}
+	s, err := newStage(ctx, o)
+	if err != nil {
+		return report{}, err
+	}
+	defer func() { err = errors.Join(err, s.close()) }()
+
+	if result.Image, err = s.publish(ctx); err != nil {
+		return report{}, err
+	}
+	if result.Convert, err = s.convert(ctx); err != nil {
+		return report{}, err
+	}
+	var full, lazy []timing
+	for i := range o.runs {
+		s.progress("run %d of %d: pulling and unpacking the whole image, then using it", i+1, o.runs)
+		t, err := s.fullPull(ctx)
+		if err != nil {
+			return report{}, err
+		}
+		full = append(full, t)
+		s.progress("run %d of %d: mounting it lazily, and using it at once", i+1, o.runs)
+		t, transport, err := s.lazyMount(ctx)
+		if err != nil {
+			return report{}, err
+		}
+		lazy = append(lazy, t)
+		result.Transport = transport
+	}
+	result.Link = linkReport{RateMbit: o.rate, RTTms: float64(o.rtt) / float64(time.Millisecond)}
+	result.Runs = o.runs
+	result.FullPull, result.Lazy = median(full), median(lazy)
+	result.ReadyRatio = result.Lazy.Ready / result.FullPull.Ready
+	result.OutputRatio = result.Lazy.Output / result.FullPull.Output
+	return result, nil
+}
