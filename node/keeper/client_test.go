@@ -528,6 +528,14 @@ func TestNoKeeperIsAClearError(t *testing.T) {
 	if _, err := Start(t.Context(), long); err == nil || !strings.Contains(err.Error(), "201 bytes") {
 		t.Errorf("with a long path: %v", err)
 	}
+	file := opt
+	file.Socket += "-file"
+	if err := os.WriteFile(file.Socket, []byte("precious"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Start(t.Context(), file); err == nil || !strings.Contains(err.Error(), "is no socket") {
+		t.Errorf("in place of a file: %v", err)
+	}
 	unwritable := opt
 	unwritable.Socket = "/proc/keeper"
 	if _, err := Start(t.Context(), unwritable); err == nil || !strings.Contains(err.Error(), "/proc/keeper") {

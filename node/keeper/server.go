@@ -131,7 +131,7 @@ func (s *server) listen() (err error) {
 	if err := unix.SetsockoptInt(s.sock, unix.SOL_SOCKET, unix.SO_PASSCRED, 1); err != nil {
 		return fmt.Errorf("ask for credentials: %w", err)
 	}
-	if err := os.Remove(s.Socket); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := removeSocket(s.Socket); err != nil {
 		return fmt.Errorf("remove stale socket: %w", err)
 	}
 	// The mode of the inode before bind(2) applies the umask: nobody else can connect in between.

@@ -3,6 +3,7 @@ package keeper
 import (
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -15,6 +16,20 @@ func address(path string) (*unix.SockaddrUnix, error) {
 		return nil, fmt.Errorf("socket path %q has %d bytes, not 1 to 107", path, len(path))
 	}
 	return &unix.SockaddrUnix{Name: path}, nil
+}
+
+// removeSocket removes a socket, if there is one, and nothing else.
+func removeSocket(path string) error {
+	st, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case st.Mode().Type() != os.ModeSocket:
+		return fmt.Errorf("%s is no socket", path)
+	}
+	return os.Remove(path)
 }
 
 // connect returns a datagram socket connected to path whose sends give up after ioTimeout.

@@ -1,0 +1,120 @@
+// Package control is the daemon's API for people and programs on the same machine: HTTP/1.1 with JSON over a unix socket.
+//
+//	POST   /v1/mounts          MountRequest    → MountResponse
+//	DELETE /v1/mounts?target=  –               → –
+//	POST   /v1/prepare         PrepareRequest  → PrepareResponse
+//	GET    /v1/status          –               → Status
+//	GET    /v1/healthz         –               → –
+//
+// Whoever can open the socket can mount images as root: its mode is 0600. A request ends early when its client hangs up. Fields may be added
+// to answers; a request with a field that the daemon does not know is refused, so that no wish is silently ignored. The package knows the
+// wire and nothing of images: what is asked for is done by a [Service].
+package control
+
+import (
+	"context"
+	"time"
+)
+
+// DefaultAddress is where pageind listens unless told otherwise.
+const DefaultAddress = "unix:///run/pagein/pageind.sock"
+
+// Service does what clients ask for. Its methods may be called concurrently; errors may carry a class, see [WithClass].
+type Service interface {
+	// Mount makes the image appear at a directory.
+	Mount(ctx context.Context, req MountRequest) (MountResponse, error)
+	// Unmount takes the image off the directory target.
+	Unmount(ctx context.Context, target string) error
+	// Prepare makes the image mountable and says how.
+	Prepare(ctx context.Context, req PrepareRequest) (PrepareResponse, error)
+	// Status describes the daemon and what it serves.
+	Status(ctx context.Context) (Status, error)
+}
+
+// Source says which image is meant and how it may be reached.
+type Source struct {
+	Ref       string `json:"ref"`                  // as package oci reads it; paths in it are absolute
+	PlainHTTP bool   `json:"plain_http,omitempty"` // speak HTTP to the registry
+	Insecure  bool   `json:"insecure,omitempty"`   // do not verify the registry's certificate
+}
+
+// MountRequest asks for an image at a directory.
+type MountRequest struct {
+	Source
+	Target    string `json:"target"`              // an absolute path of an existing directory
+	Transport string `json:"transport,omitempty"` // "" = what the daemon was started with
+}
+
+// MountResponse says what was mounted.
+type MountResponse struct {
+	ID        string `json:"id"`        // of the image: the SHA-256 of its metadata image
+	Transport string `json:"transport"` // that serves it
+}
+
+// PrepareRequest asks for an image to be made mountable by somebody else.
+type PrepareRequest struct {
+	Source
+	Transport string `json:"transport,omitempty"`
+}
+
+// PrepareResponse says how to mount a prepared image.
+type PrepareResponse struct {
+	ID        string `json:"id"`
+	Transport string `json:"transport"`
+	Command   string `json:"command"` // for a shell; DIR in it stands for the directory to mount on
+}
+
+// Status describes the daemon at one moment.
+type Status struct {
+	Version    string      `json:"version"`
+	PID        int         `json:"pid"`
+	Started    time.Time   `json:"started"`
+	Root       string      `json:"root"`      // directory of the store
+	Transport  string      `json:"transport"` // what is used unless a request names one
+	Keeper     string      `json:"keeper"`    // who holds the descriptors; "" = nobody, fanotify mounts are refused
+	Transports []Transport `json:"transports"`
+	Images     []Image     `json:"images"`
+	Totals     Totals      `json:"totals"`
+}
+
+// Transport is a way for the kernel's misses to reach the daemon.
+type Transport struct {
+	Name      string `json:"name"`
+	Available bool   `json:"available"`
+	Reason    string `json:"reason,omitempty"` // why it is not available
+	InUse     bool   `json:"in_use"`
+}
+
+// Image is an image that the daemon serves.
+type Image struct {
+	ID        string   `json:"id"`
+	Ref       string   `json:"ref"`
+	Transport string   `json:"transport"`
+	Targets   []string `json:"targets"` // where it is mounted, in this daemon's mount namespace
+	Blobs     int      `json:"blobs"`
+	MetaBytes int64    `json:"meta_bytes"`
+	// The bytes of all its blobs, of those on this node, and what was received for them since the daemon started (compressed).
+	TotalBytes   int64  `json:"total_bytes"`
+	PresentBytes int64  `json:"present_bytes"`
+	FetchedBytes int64  `json:"fetched_bytes"`
+	Problem      string `json:"problem,omitempty"` // what is wrong with it now, such as its registry being out of reach
+}
+
+// Totals is what the daemon has done since it started.
+type Totals struct {
+	BackendBytes    int64     `json:"backend_bytes"`    // received, before decompression
+	BackendRequests int64     `json:"backend_requests"` // ranges asked for
+	BackendRetries  int64     `json:"backend_retries"`  // of them, for something that had failed before
+	BackendErrors   int64     `json:"backend_errors"`   // requests that failed or brought corrupt bytes
+	FailedReads     int64     `json:"failed_reads"`     // the kernel's requests that ended in an error
+	OwnTime         Quantiles `json:"own_time"`         // of a miss, less the time spent waiting for the backend
+	MissTime        Quantiles `json:"miss_time"`        // of a miss
+}
+
+// Quantiles describes a distribution of durations, in nanoseconds.
+type Quantiles struct {
+	Count int64         `json:"count"`
+	P50   time.Duration `json:"p50_ns"`
+	P99   time.Duration `json:"p99_ns"`
+	Max   time.Duration `json:"max_ns"`
+}

@@ -1,0 +1,148 @@
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+	"time"
+)
+
+const (
+	maxRequest  = 64 << 10         // bytes of a request's body
+	maxResponse = 64 << 20         // bytes of a response that a client reads
+	goodbye     = 10 * time.Second // for requests under way when the server is told to stop
+)
+
+// Handler answers requests with svc.
+func Handler(svc Service) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /v1/mounts", func(w http.ResponseWriter, r *http.Request) {
+		var req MountRequest
+		err := decode(w, r, &req)
+		if err == nil {
+			err = checkMount(req)
+		}
+		if err != nil {
+			fail(w, err)
+			return
+		}
+		resp, err := svc.Mount(r.Context(), req)
+		reply(w, resp, err)
+	})
+	mux.HandleFunc("DELETE /v1/mounts", func(w http.ResponseWriter, r *http.Request) {
+		target := r.URL.Query().Get("target")
+		if err := checkTarget(target); err != nil {
+			fail(w, err)
+			return
+		}
+		reply(w, struct{}{}, svc.Unmount(r.Context(), target))
+	})
+	mux.HandleFunc("POST /v1/prepare", func(w http.ResponseWriter, r *http.Request) {
+		var req PrepareRequest
+		err := decode(w, r, &req)
+		if err == nil {
+			err = checkRef(req.Ref)
+		}
+		if err != nil {
+			fail(w, err)
+			return
+		}
+		resp, err := svc.Prepare(r.Context(), req)
+		reply(w, resp, err)
+	})
+	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, r *http.Request) {
+		resp, err := svc.Status(r.Context())
+		reply(w, resp, err)
+	})
+	mux.HandleFunc("GET /v1/healthz", func(w http.ResponseWriter, _ *http.Request) {
+		reply(w, struct{}{}, nil)
+	})
+	return mux
+}
+
+// Serve answers requests at l until ctx ends, then lets those under way finish for a moment and returns nil. It closes l.
+func Serve(ctx context.Context, l net.Listener, svc Service, log *slog.Logger) error {
+	server := &http.Server{
+		Handler:           Handler(svc),
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       30 * time.Second, // of a request; answering it may take as long as its client waits
+		IdleTimeout:       time.Minute,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(l) }()
+	select {
+	case err := <-failed:
+		return fmt.Errorf("serve the control socket %s: %w", l.Addr(), err)
+	case <-ctx.Done():
+	}
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), goodbye)
+	defer cancel()
+	if err := server.Shutdown(last); err != nil {
+		err = server.Close() // hangs up, which ends the requests' contexts
+		if err != nil {
+			log.Warn("close the control socket", "error", err)
+		}
+	}
+	<-failed
+	return nil
+}
+
+func checkMount(req MountRequest) error {
+	return errors.Join(checkRef(req.Ref), checkTarget(req.Target))
+}
+
+func checkRef(ref string) error {
+	if ref == "" {
+		return WithClass(Invalid, errors.New("the request names no image (ref)"))
+	}
+	return nil
+}
+
+func checkTarget(target string) error {
+	if !filepath.IsAbs(target) {
+		return WithClass(Invalid, fmt.Errorf("target %q is not an absolute path", target))
+	}
+	return nil
+}
+
+func decode(w http.ResponseWriter, r *http.Request, into any) error {
+	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRequest))
+	d.DisallowUnknownFields()
+	err := d.Decode(into)
+	if err == nil {
+		if _, more := d.Token(); !errors.Is(more, io.EOF) {
+			err = errors.New("something follows the JSON object")
+		}
+	}
+	if err != nil {
+		return WithClass(Invalid, fmt.Errorf("read request %s %s: %w", r.Method, r.URL.Path, err))
+	}
+	return nil
+}
+
+func reply(w http.ResponseWriter, body any, err error) {
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	write(w, http.StatusOK, body)
+}
+
+func fail(w http.ResponseWriter, err error) {
+	class := ClassOf(err)
+	write(w, class.httpStatus(), wireError{Class: class, Message: err.Error()})
+}
+
+func write(w http.ResponseWriter, status int, body any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(body) // the client may have hung up
+}
