@@ -21,14 +21,18 @@ const maxDrain = 32 << 10
 //
 // Errors that callers may want to tell apart: *[StatusError], [ErrNoRange], [ErrStalled].
 func (r *Repository) Range(ctx context.Context, desc ocispec.Descriptor, off, n int64) (io.ReadCloser, error) {
-	body, err := r.rangeOf(ctx, desc, off, n)
-	if err != nil {
-		return nil, fmt.Errorf("read bytes %d to %d of %s@%s: %w", off, off+n-1, r, desc.Digest, Explain(err))
+	wrap := func(err error) error {
+		return fmt.Errorf("read bytes %d to %d of %s@%s: %w", off, off+n-1, r, desc.Digest, Explain(err))
 	}
-	return body, nil
+	b, err := r.open(ctx, desc, off, n)
+	if err != nil {
+		return nil, wrap(err)
+	}
+	b.wrap = wrap
+	return b, nil
 }
 
-func (r *Repository) rangeOf(ctx context.Context, desc ocispec.Descriptor, off, n int64) (io.ReadCloser, error) {
+func (r *Repository) open(ctx context.Context, desc ocispec.Descriptor, off, n int64) (*body, error) {
 	if off < 0 || n <= 0 || off > desc.Size-n {
 		return nil, fmt.Errorf("the range is outside of its %d bytes", desc.Size)
 	}
@@ -119,6 +123,7 @@ type body struct {
 	left   int64 // bytes that are still to come
 	timer  *time.Timer
 	stall  time.Duration
+	wrap   func(error) error // says what was being read
 }
 
 func (b *body) Read(p []byte) (int, error) {
@@ -136,9 +141,9 @@ func (b *body) Read(p []byte) (int, error) {
 	case b.left == 0 && (err == nil || errors.Is(err, io.EOF)):
 		return n, nil
 	case errors.Is(err, io.EOF):
-		return n, fmt.Errorf("%d bytes are missing: %w", b.left, io.ErrUnexpectedEOF)
+		return n, b.wrap(fmt.Errorf("%d bytes are missing: %w", b.left, io.ErrUnexpectedEOF))
 	case err != nil:
-		return n, b.cause(err)
+		return n, b.wrap(b.cause(err))
 	}
 	return n, nil
 }
