@@ -117,11 +117,11 @@ func (c *Client) unreachable(ctx context.Context, err error) error {
 	case ctx.Err() != nil:
 		return fmt.Errorf("waiting for pageind at %s: %w", c.path, context.Cause(ctx))
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ECONNREFUSED):
-		return WithClass(Unavailable, fmt.Errorf("cannot reach pageind at %s: is it running? (%w)", c.path, err))
+		return Errorf(Unavailable, "cannot reach pageind at %s: is it running? (%w)", c.path, err)
 	case errors.Is(err, unix.EACCES):
-		return WithClass(Unavailable, fmt.Errorf("cannot reach pageind at %s: only the user it runs as and root may: %w", c.path, err))
+		return Errorf(Unavailable, "cannot reach pageind at %s: only the user it runs as and root may: %w", c.path, err)
 	case errors.Is(err, io.EOF), errors.Is(err, unix.ECONNRESET):
-		return WithClass(Unavailable, fmt.Errorf("pageind at %s ended before it had answered", c.path))
+		return Errorf(Unavailable, "pageind at %s ended before it had answered", c.path)
 	default:
 		return fmt.Errorf("ask pageind at %s: %w", c.path, err)
 	}

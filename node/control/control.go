@@ -19,7 +19,7 @@ import (
 // DefaultAddress is where pageind listens unless told otherwise.
 const DefaultAddress = "unix:///run/pagein/pageind.sock"
 
-// Service does what clients ask for. Its methods may be called concurrently; errors may carry a class, see [WithClass].
+// Service does what clients ask for. Its methods may be called concurrently; errors may carry a class, see [Errorf].
 type Service interface {
 	// Mount makes the image appear at a directory.
 	Mount(ctx context.Context, req MountRequest) (MountResponse, error)
@@ -48,6 +48,7 @@ type MountRequest struct {
 // MountResponse says what was mounted.
 type MountResponse struct {
 	ID        string `json:"id"`        // of the image: the SHA-256 of its metadata image
+	Target    string `json:"target"`    // where it is mounted: the requested directory, symlinks resolved
 	Transport string `json:"transport"` // that serves it
 }
 

@@ -2,6 +2,7 @@ package control
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 )
 
@@ -43,12 +44,9 @@ func (e *Error) Error() string { return e.Err.Error() }
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// WithClass gives err a class; nil stays nil.
-func WithClass(class Class, err error) error {
-	if err == nil {
-		return nil
-	}
-	return &Error{Class: class, Err: err}
+// Errorf is [fmt.Errorf] with a class.
+func Errorf(class Class, format string, args ...any) error {
+	return &Error{Class: class, Err: fmt.Errorf(format, args...)}
 }
 
 // ClassOf returns the class of the outermost [*Error] in err's chain, Internal if there is none.

@@ -101,14 +101,14 @@ func checkMount(req MountRequest) error {
 
 func checkRef(ref string) error {
 	if ref == "" {
-		return WithClass(Invalid, errors.New("the request names no image (ref)"))
+		return Errorf(Invalid, "the request names no image (ref)")
 	}
 	return nil
 }
 
 func checkTarget(target string) error {
 	if !filepath.IsAbs(target) {
-		return WithClass(Invalid, fmt.Errorf("target %q is not an absolute path", target))
+		return Errorf(Invalid, "target %q is not an absolute path", target)
 	}
 	return nil
 }
@@ -123,7 +123,7 @@ func decode(w http.ResponseWriter, r *http.Request, into any) error {
 		}
 	}
 	if err != nil {
-		return WithClass(Invalid, fmt.Errorf("read request %s %s: %w", r.Method, r.URL.Path, err))
+		return Errorf(Invalid, "read request %s %s: %w", r.Method, r.URL.Path, err)
 	}
 	return nil
 }
