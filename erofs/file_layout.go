@@ -225,8 +225,11 @@ func (o *WriteOptions) checkRange(device uint16, block, count uint64) error {
 	if device > 0 {
 		first, limit = 0, o.Devices[device-1].Blocks
 	}
+	if limit <= first {
+		return fmt.Errorf("%d blocks from block %d: device %d has no data", count, block, device)
+	}
 	if block < first || block > limit || count > limit-block {
-		return fmt.Errorf("%d blocks from block %d: device %d has data in blocks %d to %d only", count, block, device, first, int64(limit)-1)
+		return fmt.Errorf("%d blocks from block %d: device %d has data in blocks %d to %d only", count, block, device, first, limit-1)
 	}
 	return nil
 }
