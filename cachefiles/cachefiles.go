@@ -1,0 +1,233 @@
+// Package cachefiles is the transport for kernels with EROFS over fscache (Linux 5.19 to 7.1, where configured): /dev/cachefiles in on-demand mode.
+// The kernel keeps metadata images and blobs in files of its own, hands us a descriptor for each, and asks for the ranges it lacks.
+//
+// It knows the protocol of /dev/cachefiles and nothing of where bytes come from. The one idea to hold in mind: this protocol fails closed. A range that
+// nobody filled is an error to its reader, never zeros, and the kernel's own files say what is present: lseek(2) is the authority, our presence
+// bits are a copy of it. What must not be lost is the device's descriptor, because all mounts are dead for good when its last copy is closed; so
+// a [ondemand.Holder] has one from before the first mount on.
+package cachefiles
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/pagein/pagein/internal/kmount"
+	"github.com/pagein/pagein/ondemand"
+)
+
+// HeldName is the name under which a holder keeps the device's descriptor.
+const HeldName = "cachefiles"
+
+// Config is what a transport is made of.
+type Config struct {
+	Dir    string          // absolute path of a directory on ext4 or xfs, the kernel's to use; made if it is not there
+	Tag    string          // the cache's name in the kernel, default "pagein"
+	Domain string          // images of one domain share blobs, default "pagein"
+	Holder ondemand.Holder // nil only where mounts need not outlive the process
+	// Adopted are the descriptors that the holder kept from a predecessor, by name; that called [HeldName] now belongs to the transport.
+	Adopted map[string]int
+	Log     *slog.Logger
+}
+
+// Transport implements [ondemand.Transport].
+type Transport struct {
+	cfg     Config
+	dev     *device
+	adopted bool
+	volume  string        // volume key of everything we serve
+	slots   chan struct{} // one for each message being worked on
+
+	reads atomic.Int64 // READ messages received
+
+	mu      sync.Mutex
+	metas   map[string]*ondemand.Image // attached images, by ID
+	blobs   map[string]*attached       // blobs of attached images, by ID
+	objects map[uint32]*object         // what the kernel has open, by its object ID
+	refused map[string]int             // how often a cookie key was refused in a row
+	served  bool                       // Serve was called, so whatever is mounted was attached before
+}
+
+// attached is a blob with the number of attached images that have it.
+type attached struct {
+	blob  *ondemand.Blob
+	users int
+}
+
+var _ ondemand.Transport = (*Transport)(nil)
+
+// maxMessages bounds the messages that are worked on at a time. Each is a goroutine that mostly waits for the engine; further ones wait in the kernel, whose
+// readers wait anyway.
+const maxMessages = 1024
+
+// New takes up the device that a predecessor left with the holder, or else opens it and makes Dir an on-demand cache. Errors that say what
+// the machine lacks are a [*kmount.UnsupportedError] or a [*BusyError].
+func New(cfg Config) (*Transport, error) {
+	if cfg.Tag == "" {
+		cfg.Tag = "pagein"
+	}
+	if cfg.Domain == "" {
+		cfg.Domain = "pagein"
+	}
+	t := &Transport{
+		cfg: cfg, volume: "erofs," + cfg.Domain, slots: make(chan struct{}, maxMessages),
+		metas: make(map[string]*ondemand.Image), blobs: make(map[string]*attached), objects: make(map[uint32]*object), refused: make(map[string]int),
+	}
+	if err := cfg.validate(); err != nil {
+		return nil, fmt.Errorf("start cachefiles transport: %w", err)
+	}
+	fd, adopted := cfg.Adopted[HeldName]
+	t.adopted = adopted
+	var err error
+	if adopted {
+		t.dev, err = newDevice(fd)
+	} else {
+		t.dev, err = t.bind()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("start cachefiles transport: %w", err)
+	}
+	return t, nil
+}
+
+// bind opens the device, makes the directory a cache and has the descriptor held.
+func (t *Transport) bind() (*device, error) {
+	if err := kmount.ProbeFscache(); err != nil {
+		return nil, err
+	}
+	dev, err := openDevice()
+	if err != nil {
+		return nil, err
+	}
+	err = dev.bind(t.cfg.Dir, t.cfg.Tag)
+	if err == nil && t.cfg.Holder != nil {
+		if err = t.cfg.Holder.Hold(HeldName, dev.fd); err != nil {
+			err = fmt.Errorf("have the descriptor of %s held: %w", devicePath, err)
+		}
+	}
+	if err != nil {
+		return nil, errors.Join(err, dev.close())
+	}
+	return dev, nil
+}
+
+// Probe finds out whether the transport can be used, as far as that is possible without binding a cache.
+func Probe() error {
+	if err := kmount.ProbeFscache(); err != nil {
+		return err
+	}
+	dev, err := openDevice()
+	if err != nil {
+		return err
+	}
+	return dev.close()
+}
+
+// Name returns "cachefiles".
+func (t *Transport) Name() string { return "cachefiles" }
+
+// Attach makes the image and its blobs known to the kernel's opens.
+func (t *Transport) Attach(_ context.Context, img *ondemand.Image) (kmount.EROFS, error) {
+	if err := t.attach(img); err != nil {
+		return kmount.EROFS{}, fmt.Errorf("attach image %s: %w", img.ID, err)
+	}
+	return kmount.EROFS{Source: img.MetaPath, Fsid: img.ID, Domain: t.cfg.Domain}, nil
+}
+
+func (t *Transport) attach(img *ondemand.Image) error {
+	if err := checkKey(img.ID); err != nil {
+		return err
+	}
+	if img.MetaSize <= 0 || img.MetaSize%blockSize != 0 {
+		return fmt.Errorf("its metadata has %d bytes, not a multiple of %d", img.MetaSize, blockSize)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.metas[img.ID] != nil {
+		return errors.New("it is attached already")
+	}
+	for i, b := range img.Blobs {
+		if err := t.checkBlob(img, b); err != nil {
+			return fmt.Errorf("device %d: %w", i+1, err)
+		}
+	}
+	for _, b := range img.Blobs {
+		if t.blobs[b.ID()] == nil {
+			t.blobs[b.ID()] = &attached{blob: b}
+		}
+		t.blobs[b.ID()].users++
+	}
+	t.metas[img.ID] = img
+	delete(t.refused, img.ID)
+	return nil
+}
+
+func (t *Transport) checkBlob(img *ondemand.Image, b *ondemand.Blob) error {
+	id := b.ID()
+	if err := checkKey(id); err != nil {
+		return err
+	}
+	if id == img.ID || t.metas[id] != nil {
+		return fmt.Errorf("blob %s has the name of a metadata image", id)
+	}
+	if a := t.blobs[id]; a != nil && a.blob != b {
+		return fmt.Errorf("blob %s is attached as another object", id)
+	}
+	return nil
+}
+
+// Detach forgets an image. Descriptors of what the kernel still has open stay until the kernel closes them.
+func (t *Transport) Detach(_ context.Context, img *ondemand.Image) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.metas[img.ID] == nil {
+		return nil
+	}
+	delete(t.metas, img.ID)
+	for _, b := range img.Blobs {
+		a := t.blobs[b.ID()]
+		if a.users--; a.users == 0 {
+			delete(t.blobs, b.ID())
+		}
+	}
+	return nil
+}
+
+// Close closes all descriptors, after Serve has returned. The holder's copy of the device's stays, for a successor, unless it is known that nothing is mounted
+// any more: then the cache ends.
+func (t *Transport) Close() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for o := range maps.Values(t.objects) {
+		o.close()
+	}
+	clear(t.objects)
+	err := t.dev.close()
+	if t.cfg.Holder != nil && t.served && len(t.metas) == 0 {
+		err = errors.Join(err, t.cfg.Holder.Release(HeldName))
+	}
+	if err != nil {
+		return fmt.Errorf("close cachefiles transport: %w", err)
+	}
+	return nil
+}
+
+// Reads is the number of ranges that the kernel has asked for.
+func (t *Transport) Reads() int64 { return t.reads.Load() }
+
+// openKeys lists what the kernel has open, for messages and tests.
+func (t *Transport) openKeys() []string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var keys []string
+	for _, o := range t.objects {
+		keys = append(keys, o.key)
+	}
+	slices.Sort(keys)
+	return keys
+}
