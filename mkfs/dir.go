@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -15,25 +16,25 @@ import (
 )
 
 // AddDir fills an empty tree from a directory. It follows no symbolic link below dir, keeps hard links and holes, and leaves out sockets and
-// the files in exclude, with a note each. Files must not change meanwhile: one that shrinks, or is replaced by another, is an error.
-func (t *Tree) AddDir(ctx context.Context, dir string, sink Sink, exclude ...os.FileInfo) error {
+// what [Options] exclude, with a note each. Files must not change meanwhile: one that shrinks, or is replaced by another, is an error.
+func (t *Tree) AddDir(ctx context.Context, dir string, sink Sink) error {
 	if err := t.begin(); err != nil {
 		return err
 	}
-	if err := t.addDir(ctx, dir, sink, exclude); err != nil {
+	if err := t.addDir(ctx, dir, sink); err != nil {
 		return fmt.Errorf("read directory %s: %w", dir, err)
 	}
 	return nil
 }
 
-func (t *Tree) addDir(ctx context.Context, dir string, sink Sink, exclude []os.FileInfo) error {
+func (t *Tree) addDir(ctx context.Context, dir string, sink Sink) error {
 	top, err := filepath.EvalSymlinks(dir)
 	if err != nil {
 		return err
 	}
 	w := walker{note: t.opts.Note, top: top, links: map[fileID]*erofs.Inode{}, exclude: map[fileID]bool{}, sizes: map[int64]int32{}}
-	for _, info := range exclude {
-		if st, ok := info.Sys().(*unix.Stat_t); ok {
+	for _, info := range t.opts.Exclude {
+		if st, ok := info.Sys().(*syscall.Stat_t); ok {
 			w.exclude[fileID{st.Dev, st.Ino}] = true
 		}
 	}
@@ -146,7 +147,7 @@ func (w *walker) entry(st *unix.Stat_t, dir, name string) (*erofs.Inode, error) 
 		return nil, nil
 	}
 	if w.exclude[id] {
-		w.note(fmt.Sprintf("%s is left out: it is written right now", filepath.Join(w.top, dir, name)))
+		w.note(fmt.Sprintf("%s is left out: it is an output", filepath.Join(w.top, dir, name)))
 		return nil, nil
 	}
 	linked := st.Nlink > 1 && kind != unix.S_IFDIR

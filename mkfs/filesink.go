@@ -1,7 +1,6 @@
 package mkfs
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -96,7 +95,7 @@ func (s *FileSink) flush() error {
 		return nil
 	}
 	if _, err := s.f.WriteAt(s.buf, s.at); err != nil {
-		return fmt.Errorf("write file data: %w", errors.Unwrap(err))
+		return fmt.Errorf("write file data: %w", err)
 	}
 	s.at += int64(len(s.buf))
 	s.buf = s.buf[:0]

@@ -36,6 +36,8 @@ type Options struct {
 	TailLimit int
 	// TempDir is where temporary files are made; "" means the system's directory.
 	TempDir string
+	// Exclude are files that a directory source leaves out: outputs that may lie inside it.
+	Exclude []os.FileInfo
 	// Note is told what was left out or looks odd, one sentence each. nil means nobody wants to know. It is called from one goroutine.
 	Note func(message string)
 	// Progress is told after each file what was stored so far. nil means nobody wants to know. It is called from one goroutine.

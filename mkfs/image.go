@@ -1,0 +1,126 @@
+package mkfs
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/pagein/pagein/erofs"
+)
+
+// imageTailLimit is the length up to which whole files and tails lie in the metadata of a plain image. Nothing is fetched there, so the
+// limit only decides how tightly inodes with their data fill blocks. See docs/benchmarks.md.
+const imageTailLimit = 3072
+
+// Source adds something to an empty tree.
+type Source func(ctx context.Context, t *Tree, sink Sink) error
+
+// ImageOptions of [WriteImage]. The zero value is useful.
+type ImageOptions struct {
+	Overrides
+	UUID     *[16]byte // nil: derived from the tree, see [Summary]
+	Label    string    // volume name, up to 15 bytes
+	BlobDev  string    // path of a file that takes the file data, tagged with its SHA-256; "" keeps the data in the image
+	TempDir  string    // for temporary files; "" means the system's directory
+	Note     func(message string)
+	Progress func(Stats)
+}
+
+// ImageStats says what [WriteImage] made.
+type ImageStats struct {
+	Data     Stats
+	Image    erofs.Stats
+	UUID     [16]byte
+	BlobDev  string // tag of the separate device: SHA-256 in hex, or "" if there is none
+	BlobSize int64  // its length in bytes
+}
+
+// WriteImage writes a plain EROFS image to a file. The same source and options give the same bytes: a UUID that is not given is derived
+// from the tree, and the build time is the newest time in it. Nothing appears at path, or at BlobDev, before all is written; what was there
+// is replaced. Data is left in the page cache, as by cp.
+func WriteImage(ctx context.Context, path string, source Source, o ImageOptions) (ImageStats, error) {
+	image, err := create(path)
+	if err != nil {
+		return ImageStats{}, err
+	}
+	defer image.discard()
+	data, exclude := image, image.infos()
+	if o.BlobDev != "" {
+		if data, err = create(o.BlobDev); err != nil {
+			return ImageStats{}, err
+		}
+		defer data.discard()
+		exclude = append(exclude, data.infos()...)
+	}
+	stats, err := writeImage(ctx, image.f, data.f, source, exclude, o)
+	if err != nil {
+		return ImageStats{}, fmt.Errorf("write image %s: %w", path, err)
+	}
+	if data != image {
+		// The device goes first: an image without it would be useless.
+		if err := data.commit(); err != nil {
+			return ImageStats{}, err
+		}
+	}
+	return stats, image.commit()
+}
+
+func writeImage(ctx context.Context, image, data *os.File, source Source, exclude []os.FileInfo, o ImageOptions) (s ImageStats, err error) {
+	limit := imageTailLimit
+	tree := Options{InlineLimit: limit, TailLimit: limit, TempDir: o.TempDir, Exclude: exclude, Note: o.Note, Progress: o.Progress}
+	sink := NewFileSink(data, 0, 1)
+	if data != image {
+		tree.InlineLimit, tree.TailLimit = DefaultInlineLimit, 0
+		sink = NewFileSink(data, 1, 0)
+	}
+	t, err := New(tree)
+	if err != nil {
+		return s, err
+	}
+	defer func() { err = errors.Join(err, t.Close()) }()
+	if err := source(ctx, t, sink); err != nil {
+		return s, err
+	}
+	blocks, err := sink.Close()
+	if err != nil {
+		return s, err
+	}
+	if err := t.Finish(o.Overrides); err != nil {
+		return s, err
+	}
+	summary := t.Summarize()
+	s.Data, s.UUID = t.Stats(), summary.UUID
+	if o.UUID != nil {
+		s.UUID = *o.UUID
+	}
+	write := erofs.WriteOptions{UUID: s.UUID, VolumeName: o.Label, BuildTime: summary.Mtime, InlineData: t.InlineData()}
+	switch {
+	case data == image:
+		write.MetaBlock = blocks
+	case blocks > 0:
+		s.BlobSize = int64(blocks) * erofs.BlockSize
+		if s.BlobDev, err = fileDigest(ctx, data); err != nil {
+			return s, err
+		}
+		write.Devices = []erofs.Device{{Tag: s.BlobDev, Blocks: blocks}}
+	}
+	s.Image, err = erofs.Write(image, t.Root(), write)
+	return s, err
+}
+
+// fileDigest returns the SHA-256 of a whole file.
+func fileDigest(ctx context.Context, f *os.File) (string, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return "", err
+	}
+	h := sha256.New()
+	if _, err := io.CopyBuffer(h, contextReader{ctx, io.NewSectionReader(f, 0, info.Size())}, make([]byte, 1<<20)); err != nil {
+		return "", fmt.Errorf("compute digest: %w", err)
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
