@@ -5,13 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
-	"syscall"
 	"time"
 
+	"github.com/pagein/pagein/bench/lab"
 	"github.com/pagein/pagein/bench/link"
 )
 
@@ -41,18 +40,18 @@ func newStage(ctx context.Context, o options) (_ *stage, err error) {
 	if s.dir, err = os.MkdirTemp("", "pagein-demo-"); err != nil {
 		return nil, fmt.Errorf("make a temporary directory: %w", err)
 	}
-	s.undo = append(s.undo, func() error { return os.RemoveAll(s.dir) }, func() error { return unmountBelow(s.dir) })
+	s.undo = append(s.undo, func() error { return os.RemoveAll(s.dir) }, func() error { return lab.UnmountBelow(s.dir) })
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.close())
 		}
 	}()
 	// Services end when the stage is closed, not at once with ctx: what uses them goes first.
-	registry, addr, err := startRegistry(context.WithoutCancel(ctx), s.programs.registry, s.dir)
+	registry, addr, err := lab.StartRegistry(context.WithoutCancel(ctx), s.programs.registry, s.dir)
 	if err != nil {
 		return nil, err
 	}
-	s.undo = append(s.undo, registry.stop)
+	s.undo = append(s.undo, registry.Stop)
 	s.registry = addr
 	if s.link, err = link.Start(link.Config{Target: addr, Rate: int64(o.rate * 1e6), RTT: o.rtt}); err != nil {
 		return nil, err
@@ -74,7 +73,7 @@ func (s *stage) close() error {
 
 // publish builds the image and pushes it to the registry.
 func (s *stage) publish(ctx context.Context) (imageReport, error) {
-	goroot, err := output(command(ctx, "go", "env", "GOROOT"))
+	goroot, err := lab.Output(lab.Command(ctx, "go", "env", "GOROOT"))
 	if err != nil {
 		return imageReport{}, err
 	}
@@ -85,7 +84,7 @@ func (s *stage) publish(ctx context.Context) (imageReport, error) {
 		return imageReport{}, err
 	}
 	s.progress("pushing it to the registry")
-	if _, err := output(command(ctx, s.programs.crane, "push", image.layout, s.registry+"/"+original)); err != nil {
+	if _, err := lab.Output(lab.Command(ctx, s.programs.crane, "push", image.layout, s.registry+"/"+original)); err != nil {
 		return imageReport{}, err
 	}
 	return imageReport{Layers: 2, CompressedBytes: image.compressed, UnpackedBytes: image.unpacked}, os.RemoveAll(image.layout)
@@ -95,27 +94,8 @@ func (s *stage) publish(ctx context.Context) (imageReport, error) {
 func (s *stage) convert(ctx context.Context) (convertReport, error) {
 	s.progress("converting it, once for all nodes")
 	began := time.Now()
-	_, err := output(command(ctx, s.programs.pagein, "convert", s.registry+"/"+original, s.registry+"/"+lazy))
+	_, err := lab.Output(lab.Command(ctx, s.programs.pagein, "convert", s.registry+"/"+original, s.registry+"/"+lazy))
 	return convertReport{Seconds: time.Since(began).Seconds()}, err
-}
-
-// unmountBelow detaches every mount below dir that something left behind.
-func unmountBelow(dir string) error {
-	mounts, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
-		return fmt.Errorf("look for mounts below %s: %w", dir, err)
-	}
-	var errs []error
-	for line := range strings.Lines(string(mounts)) {
-		fields := strings.Fields(line)
-		if len(fields) < 5 || !strings.HasPrefix(fields[4], dir+"/") { // the names below dir are ours and need no unescaping
-			continue
-		}
-		if err := syscall.Unmount(fields[4], syscall.MNT_DETACH); err != nil {
-			errs = append(errs, fmt.Errorf("unmount %s: %w", fields[4], err))
-		}
-	}
-	return errors.Join(errs...)
 }
 
 // fullPull pulls and unpacks the whole image through the link, and uses it. crane unpacks what it downloads while it downloads, and so is
@@ -127,38 +107,8 @@ func (s *stage) fullPull(ctx context.Context) (timing, error) {
 	}
 	defer os.RemoveAll(dir)
 	return s.timed(ctx, dir, []string{s.programs.crane, s.programs.tar}, func() error {
-		pull := command(ctx, s.programs.crane, "export", s.link.Addr()+"/"+original, "-")
-		unpack := command(ctx, s.programs.tar, "-x", "-C", dir)
-		return pipeline(pull, unpack)
+		pull := lab.Command(ctx, s.programs.crane, "export", s.link.Addr()+"/"+original, "-")
+		unpack := lab.Command(ctx, s.programs.tar, "-x", "-C", dir)
+		return lab.Pipeline(pull, unpack)
 	})
-}
-
-// pipeline runs two programs, the second reading what the first writes.
-func pipeline(first, second *exec.Cmd) error {
-	reader, writer, err := os.Pipe()
-	if err != nil {
-		return err
-	}
-	firstLog, secondLog := new(tail), new(tail)
-	first.Stdout, first.Stderr = writer, firstLog
-	second.Stdin, second.Stderr = reader, secondLog
-	err = first.Start()
-	writer.Close()
-	if err != nil {
-		reader.Close()
-		return failed(first, err, "")
-	}
-	err = second.Start()
-	reader.Close()
-	if err != nil {
-		return errors.Join(failed(second, err, ""), first.Wait())
-	}
-	firstErr, secondErr := first.Wait(), second.Wait()
-	if secondErr != nil {
-		return failed(second, secondErr, secondLog.String())
-	}
-	if firstErr != nil {
-		return failed(first, firstErr, firstLog.String())
-	}
-	return nil
 }

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/pagein/pagein/bench/lab"
 )
 
 // greeting is what the compiled program prints.
@@ -24,10 +26,10 @@ func (s *stage) timed(ctx context.Context, root string, warmPrograms []string, p
 	if err := writeHello(module); err != nil {
 		return timing{}, err
 	}
-	if err := dropCaches(); err != nil {
+	if err := lab.DropCaches(); err != nil {
 		return timing{}, err
 	}
-	if err := warm(warmPrograms...); err != nil {
+	if err := lab.Warm(warmPrograms...); err != nil {
 		return timing{}, err
 	}
 	before, began := s.link.Counters(), time.Now()
@@ -49,7 +51,7 @@ func (s *stage) timed(ctx context.Context, root string, warmPrograms []string, p
 	if _, err := goTool(ctx, goroot, module, scratch, "build", "-o", program, "."); err != nil {
 		return timing{}, err
 	}
-	said, err := output(command(ctx, program))
+	said, err := lab.Output(lab.Command(ctx, program))
 	if err != nil {
 		return timing{}, err
 	}
@@ -83,13 +85,13 @@ func goTool(ctx context.Context, goroot, module, scratch string, args ...string)
 	if err := os.MkdirAll(temp, 0o755); err != nil {
 		return "", fmt.Errorf("make a temporary directory for go: %w", err)
 	}
-	cmd := command(ctx, filepath.Join(goroot, "bin", "go"), args...)
+	cmd := lab.Command(ctx, filepath.Join(goroot, "bin", "go"), args...)
 	cmd.Dir = module
 	cmd.Env = []string{
 		"PATH=" + filepath.Join(goroot, "bin") + ":/usr/bin:/bin", "HOME=" + scratch, "TMPDIR=" + temp, "GOROOT=" + goroot,
 		"GOPATH=" + scratch + "/gopath", "GOCACHE=" + scratch + "/cache", "GOENV=off", "GOTOOLCHAIN=local", "GOPROXY=off",
 		"GOFLAGS=-mod=mod", "CGO_ENABLED=0",
 	}
-	out, err := output(cmd)
+	out, err := lab.Output(cmd)
 	return string(out), err
 }

@@ -1,4 +1,4 @@
-package main
+package lab
 
 import (
 	"context"
@@ -19,8 +19,8 @@ storage: {filesystem: {rootdirectory: %q}}
 http: {addr: %q, relativeurls: true}
 `
 
-// startRegistry starts distribution's registry on a free port of loopback and returns its address.
-func startRegistry(ctx context.Context, program, dir string) (*service, string, error) {
+// StartRegistry starts distribution's registry on a free port of loopback and returns its address.
+func StartRegistry(ctx context.Context, program, dir string) (*Service, string, error) {
 	const tries = 3 // another program may take the free port before the registry does
 	var last error
 	for range tries {
@@ -32,15 +32,15 @@ func startRegistry(ctx context.Context, program, dir string) (*service, string, 
 		if err := os.WriteFile(config, fmt.Appendf(nil, registryConfig, filepath.Join(dir, "registry"), addr), 0o600); err != nil {
 			return nil, "", fmt.Errorf("configure the registry: %w", err)
 		}
-		service, err := startService(command(ctx, program, "serve", config))
+		service, err := StartService(Command(ctx, program, "serve", config))
 		if err != nil {
 			return nil, "", err
 		}
-		last = service.await(ctx, 20*time.Second, func(ctx context.Context) error { return ping(ctx, "http://"+addr+"/v2/") })
+		last = service.Await(ctx, 20*time.Second, func(ctx context.Context) error { return ping(ctx, "http://"+addr+"/v2/") })
 		if last == nil {
 			return service, addr, nil
 		}
-		last = errors.Join(last, service.stop())
+		last = errors.Join(last, service.Stop())
 		if ctx.Err() != nil {
 			break
 		}

@@ -1,4 +1,4 @@
-package main
+package lab
 
 import (
 	"context"
@@ -12,28 +12,28 @@ import (
 )
 
 func TestServiceThatEndsEarlyShowsItsLog(t *testing.T) {
-	s, err := startService(command(t.Context(), "sh", "-c", "echo no such port >&2; exit 3"))
+	s, err := StartService(Command(t.Context(), "sh", "-c", "echo no such port >&2; exit 3"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = s.await(t.Context(), 10*time.Second, func(context.Context) error { return errors.New("not yet") })
+	err = s.Await(t.Context(), 10*time.Second, func(context.Context) error { return errors.New("not yet") })
 	if err == nil || !strings.Contains(err.Error(), "no such port") || !strings.Contains(err.Error(), "exit status 3") {
 		t.Errorf("await: %v; want the log and the exit status", err)
 	}
 }
 
 func TestStopEndsAService(t *testing.T) {
-	s, err := startService(command(t.Context(), "sleep", "60"))
+	s, err := StartService(Command(t.Context(), "sleep", "60"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.stop(); err != nil {
+	if err := s.Stop(); err != nil {
 		t.Errorf("stop: %v", err)
 	}
 	if err := s.cmd.Process.Signal(syscall.Signal(0)); !errors.Is(err, os.ErrProcessDone) {
 		t.Errorf("after stop: %v, want %v", err, os.ErrProcessDone)
 	}
-	if err := s.stop(); err != nil {
+	if err := s.Stop(); err != nil {
 		t.Errorf("second stop: %v", err)
 	}
 }
@@ -42,7 +42,7 @@ func TestCancelledCommandEnds(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	began := time.Now()
-	if _, err := output(command(ctx, "sleep", "60")); err == nil || time.Since(began) > 5*time.Second {
+	if _, err := Output(Command(ctx, "sleep", "60")); err == nil || time.Since(began) > 5*time.Second {
 		t.Errorf("output returned %v after %v; want an error soon", err, time.Since(began))
 	}
 }
@@ -54,7 +54,7 @@ func TestPipelineReportsTheProgramThatFailed(t *testing.T) {
 		{"second fails", "yes", "echo disk full >&2; exit 2", "disk full"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			err := pipeline(command(t.Context(), "sh", "-c", tc.first), command(t.Context(), "sh", "-c", tc.second))
+			err := Pipeline(Command(t.Context(), "sh", "-c", tc.first), Command(t.Context(), "sh", "-c", tc.second))
 			if tc.want == "" && err != nil || tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want)) {
 				t.Errorf("pipeline: %v, want %q", err, tc.want)
 			}
@@ -79,7 +79,7 @@ func TestTailKeepsTheEndOnly(t *testing.T) {
 
 func TestWarmNamesTheMissingFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "absent")
-	if err := warm(path); !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), path) {
+	if err := Warm(path); !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), path) {
 		t.Errorf("warm: %v", err)
 	}
 }
