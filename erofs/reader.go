@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 )
 
 // FS is an open image. It implements [fs.FS], [fs.ReadDirFS], [fs.ReadLinkFS] and [fs.StatFS], and its methods may be called concurrently.
@@ -199,6 +200,9 @@ func (fsys *FS) readDevices(readers []io.ReaderAt) error {
 		switch {
 		case i < len(readers) && readers[i] != nil:
 			d.r = readers[i]
+			if slot.Blocks == 0 {
+				d.size = math.MaxInt64 // mkfs.erofs 1.5 does not say how long its --blobdev is
+			}
 		case d.flat > 0 && d.flat+d.size <= fsys.size:
 			d.r, d.base = fsys.r, d.flat
 		}
