@@ -1,0 +1,125 @@
+package mkfs
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pagein/pagein/internal/require"
+	"github.com/pagein/pagein/internal/treetest"
+)
+
+// mountImage mounts an image file, with a device file if one is given, and returns the directory.
+func mountImage(t testing.TB, image, device string) string {
+	t.Helper()
+	require.Root(t)
+	dir := filepath.Join(t.TempDir(), "mnt")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	options := ""
+	if device != "" {
+		options = "device=" + device
+	}
+	err := unix.Mount(image, dir, "erofs", unix.MS_RDONLY, options)
+	require.Feature(t, !errors.Is(err, unix.ENOTBLK) && !errors.Is(err, unix.ENODEV), "EROFS file-backed mounts (Linux 6.12)")
+	if err != nil {
+		t.Fatalf("mount %s: %v", image, err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			t.Errorf("unmount %s: %v", dir, err)
+		}
+	})
+	return dir
+}
+
+// dirOf returns a source that reads a directory.
+func dirOf(path string) Source {
+	return func(ctx context.Context, t *Tree, sink Sink) error { return t.AddDir(ctx, path, sink) }
+}
+
+// tarOf returns a source that reads a tar file.
+func tarOf(path string) Source {
+	return func(ctx context.Context, t *Tree, sink Sink) error {
+		f, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		return t.AddTar(ctx, f, sink)
+	}
+}
+
+// makeImage writes an image into a temporary directory and returns its path.
+func makeImage(t testing.TB, source Source, o ImageOptions) (string, ImageStats) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "image.erofs")
+	stats, err := WriteImage(context.Background(), path, source, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path, stats
+}
+
+// accepted lets tools that nobody here wrote judge an image.
+func accepted(t testing.TB, image, device string) {
+	t.Helper()
+	args := []string{image}
+	if device != "" {
+		args = []string{"--device=" + device, image}
+	}
+	if out, err := exec.Command(require.Tool(t, "fsck.erofs"), args...).CombinedOutput(); err != nil {
+		t.Fatalf("fsck.erofs %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+}
+
+// sources are the trees that every image must reproduce. The large ones take minutes and run with PAGEIN_LONG=1: /usr of the machine, and a
+// Debian root in the directory that PAGEIN_DEBOOTSTRAP names.
+func sources(t *testing.T) map[string]string {
+	all := map[string]string{}
+	for seed, name := range []string{"random tree 0", "random tree 1", "random tree 2"} {
+		all[name] = t.TempDir()
+		treetest.Random(t, all[name], int64(seed))
+	}
+	if out, err := exec.Command("go", "env", "GOROOT").Output(); err == nil {
+		all["Go toolchain"] = strings.TrimSpace(string(out))
+	}
+	if os.Getenv("PAGEIN_LONG") != "" {
+		all["/usr"] = "/usr"
+		if root := os.Getenv("PAGEIN_DEBOOTSTRAP"); root != "" {
+			all["debootstrap root"] = root
+		}
+	}
+	return all
+}
+
+func TestMountedImageEqualsItsSource(t *testing.T) {
+	require.Root(t)
+	for name, source := range sources(t) {
+		t.Run(name, func(t *testing.T) {
+			image, _ := makeImage(t, dirOf(source), ImageOptions{})
+			accepted(t, image, "")
+			treetest.Compare(t, source, mountImage(t, image, ""))
+		})
+		t.Run(name+" on a separate device", func(t *testing.T) {
+			device := filepath.Join(t.TempDir(), "data")
+			image, stats := makeImage(t, dirOf(source), ImageOptions{BlobDev: device})
+			info, err := os.Stat(device)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if info.Size() != stats.BlobSize || len(stats.BlobDev) != 64 {
+				t.Errorf("device has %d bytes and tag %q, stats say %d", info.Size(), stats.BlobDev, stats.BlobSize)
+			}
+			accepted(t, image, device)
+			treetest.Compare(t, source, mountImage(t, image, device))
+		})
+	}
+}
