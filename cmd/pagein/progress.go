@@ -32,11 +32,16 @@ func newProgressLine(w io.Writer, quiet bool) *progressLine {
 }
 
 func (p *progressLine) update(s mkfs.Stats) {
+	p.show(func() string { return humanize.Comma(s.Files) + " files, " + humanize.IBytes(uint64(s.Bytes)) })
+}
+
+// show puts what text returns on the line, if the time has come.
+func (p *progressLine) show(text func() string) {
 	if p.w == nil || time.Now().Before(p.next) {
 		return
 	}
 	p.next, p.on = time.Now().Add(progressInterval), true
-	fmt.Fprintf(p.w, "\r\x1b[K%s files, %s", humanize.Comma(s.Files), humanize.IBytes(uint64(s.Bytes)))
+	fmt.Fprint(p.w, "\r\x1b[K"+text())
 }
 
 func (p *progressLine) clear() {
@@ -45,4 +50,3 @@ func (p *progressLine) clear() {
 		p.on = false
 	}
 }
-

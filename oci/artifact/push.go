@@ -33,41 +33,50 @@ type BlobContents struct {
 	Digest digest.Digest // of the object
 }
 
-// Push stores everything and then the manifest, which it returns. The manifest is not tagged. Equal contents give equal manifests. What the
-// target has already is not sent again.
-func Push(ctx context.Context, dst content.Storage, c Contents) (ocispec.Descriptor, error) {
+// Pushed says what [Push] did.
+type Pushed struct {
+	Descriptor ocispec.Descriptor // of the manifest
+	Stored     int64              // bytes of manifest, config and layers
+	Sent       int64              // of these, bytes that the target did not have
+	Meta       int64              // bytes of the compressed metadata image
+	Maps       int64              // bytes of the compressed maps
+}
+
+// Push stores everything and then the manifest, which is not tagged. Equal contents give equal manifests. What the target has already is not
+// sent again.
+func Push(ctx context.Context, dst content.Storage, c Contents) (Pushed, error) {
 	p := &pusher{dst: dst, layers: make(map[digest.Digest]bool)}
-	desc, err := p.push(ctx, c)
-	if err != nil {
-		return ocispec.Descriptor{}, fmt.Errorf("push artifact: %w", registry.Explain(err))
+	if err := p.push(ctx, c); err != nil {
+		return Pushed{}, fmt.Errorf("push artifact: %w", registry.Explain(err))
 	}
-	return desc, nil
+	return p.done, nil
 }
 
 type pusher struct {
 	dst      content.Storage
 	layers   map[digest.Digest]bool // those in the manifest
 	manifest ocispec.Manifest
+	done     Pushed
 }
 
-func (p *pusher) push(ctx context.Context, c Contents) (ocispec.Descriptor, error) {
+func (p *pusher) push(ctx context.Context, c Contents) error {
 	config := Config{Version: configVersion, Blobs: []ConfigBlob{}}
 	var err error
 	if config.Meta, err = p.pushMeta(ctx, c); err != nil {
-		return ocispec.Descriptor{}, fmt.Errorf("metadata image: %w", err)
+		return fmt.Errorf("metadata image: %w", err)
 	}
 	for i, b := range c.Blobs {
 		cb, err := p.pushBlob(ctx, b)
 		if err != nil {
-			return ocispec.Descriptor{}, fmt.Errorf("blob %d: %w", i, err)
+			return fmt.Errorf("blob %d: %w", i, err)
 		}
 		config.Blobs = append(config.Blobs, cb)
 	}
 	if err := config.check(); err != nil {
-		return ocispec.Descriptor{}, fmt.Errorf("config: %w", err)
+		return fmt.Errorf("config: %w", err)
 	}
 	if p.manifest.Config, err = p.pushJSON(ctx, MediaTypeConfig, config); err != nil {
-		return ocispec.Descriptor{}, fmt.Errorf("config: %w", err)
+		return fmt.Errorf("config: %w", err)
 	}
 	p.manifest.Versioned = specs.Versioned{SchemaVersion: 2}
 	p.manifest.MediaType = ocispec.MediaTypeImageManifest
@@ -77,10 +86,11 @@ func (p *pusher) push(ctx context.Context, c Contents) (ocispec.Descriptor, erro
 	}
 	desc, err := p.pushJSON(ctx, ocispec.MediaTypeImageManifest, p.manifest)
 	if err != nil {
-		return ocispec.Descriptor{}, fmt.Errorf("manifest: %w", err)
+		return fmt.Errorf("manifest: %w", err)
 	}
 	desc.ArtifactType = Type
-	return desc, nil
+	p.done.Descriptor = desc
+	return nil
 }
 
 func (p *pusher) pushMeta(ctx context.Context, c Contents) (ConfigMeta, error) {
@@ -90,6 +100,7 @@ func (p *pusher) pushMeta(ctx context.Context, c Contents) (ConfigMeta, error) {
 		return ConfigMeta{}, err
 	}
 	layer, err := p.pushLayer(ctx, MediaTypeMeta, packed)
+	p.done.Meta = layer.Size
 	return ConfigMeta{Digest: plain.Digest(), Size: c.Size, Layer: layer.Digest}, err
 }
 
@@ -106,6 +117,7 @@ func (p *pusher) pushBlob(ctx context.Context, b BlobContents) (ConfigBlob, erro
 	if err != nil {
 		return ConfigBlob{}, fmt.Errorf("map: %w", err)
 	}
+	p.done.Maps += layer.Size
 	return ConfigBlob{
 		ID: b.Map.ID(), Size: b.Map.Size(), MapSize: int64(len(b.Map.Bytes())), Map: layer.Digest, Sources: []digest.Digest{object.Digest},
 	}, nil
@@ -140,13 +152,18 @@ func (p *pusher) pushJSON(ctx context.Context, mediaType string, v any) (ocispec
 
 // store sends what the target does not have yet.
 func (p *pusher) store(ctx context.Context, desc ocispec.Descriptor, r io.Reader) error {
+	p.done.Stored += desc.Size
 	ok, err := p.dst.Exists(ctx, desc)
 	if err != nil || ok {
 		return err
 	}
-	if err := p.dst.Push(ctx, desc, r); err != nil && !errors.Is(err, errdef.ErrAlreadyExists) {
+	switch err := p.dst.Push(ctx, desc, r); {
+	case errors.Is(err, errdef.ErrAlreadyExists): // somebody else was faster
+		return nil
+	case err != nil:
 		return err
 	}
+	p.done.Sent += desc.Size
 	return nil
 }
 

@@ -1,0 +1,231 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/urfave/cli/v2"
+	"oras.land/oras-go/v2"
+
+	"github.com/pagein/pagein/oci"
+	"github.com/pagein/pagein/oci/artifact"
+	"github.com/pagein/pagein/oci/convert"
+	"github.com/pagein/pagein/oci/layout"
+	"github.com/pagein/pagein/oci/registry"
+)
+
+const convertDescription = `Turns SRC, an image (oci:DIR[:TAG] or HOST/REPOSITORY[:TAG]), a directory (dir:PATH) or a tar (tar:PATH, tar:- for standard input), into
+an artifact that can be mounted lazily, and stores it as DST (oci:DIR[:TAG] or HOST/REPOSITORY[:TAG]). Without DST the artifact is pushed
+to the repository of SRC without a tag, as a referrer of the image. Layers are verified against the image's digests, and nothing is pushed before all are. The
+same source gives the same artifact on every machine.`
+
+// convertCommand is "pagein convert".
+func convertCommand() *cli.Command {
+	return &cli.Command{
+		Name:        "convert",
+		Usage:       "make an image, a directory or a tar lazily mountable",
+		ArgsUsage:   "SRC [DST]",
+		Description: convertDescription,
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "platform", Usage: "take the image for `OS/ARCH[/VARIANT]` of an index (default: Linux on this machine's architecture)"},
+			&cli.StringFlag{Name: "temp-dir", Usage: "keep blobs in `DIR` until they are pushed; it needs room for the compressed image"},
+			&cli.BoolFlag{Name: "quiet", Usage: "print nothing but errors"},
+			&cli.BoolFlag{Name: "json", Usage: "print the summary as JSON"},
+		},
+		Action: func(c *cli.Context) error {
+			r, err := newConvertRun(c)
+			if err != nil {
+				return misuse(c, "%v", err)
+			}
+			return r.run(c.Context)
+		},
+	}
+}
+
+// convertRun is one call of the command.
+type convertRun struct {
+	c        *cli.Context
+	src, dst oci.Ref
+	options  convert.Options
+	client   *registry.Client
+}
+
+// newConvertRun checks the arguments.
+func newConvertRun(c *cli.Context) (*convertRun, error) {
+	if c.NArg() < 1 || c.NArg() > 2 {
+		return nil, fmt.Errorf("it takes SRC and DST, there are %d arguments", c.NArg())
+	}
+	r := &convertRun{c: c}
+	var err error
+	if r.src, err = oci.ParseRef(c.Args().Get(0)); err != nil {
+		return nil, err
+	}
+	if c.NArg() == 1 {
+		if r.src.Kind != oci.Registry {
+			return nil, errors.New("DST is missing; only for an image in a registry it can be left out")
+		}
+		r.dst = oci.Ref{Kind: oci.Registry, Host: r.src.Host, Repository: r.src.Repository}
+	} else if r.dst, err = parseConvertTarget(c.Args().Get(1), r.src); err != nil {
+		return nil, err
+	}
+	if p := c.String("platform"); p != "" {
+		if r.options.Platform, err = convert.ParsePlatform(p); err != nil {
+			return nil, err
+		}
+	}
+	r.options.TempDir = c.String("temp-dir")
+	return r, nil
+}
+
+func parseConvertTarget(s string, src oci.Ref) (oci.Ref, error) {
+	dst, err := oci.ParseRef(s)
+	switch {
+	case err != nil:
+		return dst, err
+	case dst.Kind != oci.Layout && dst.Kind != oci.Registry:
+		return dst, fmt.Errorf("DST %s must be oci:DIR[:TAG] or HOST/REPOSITORY[:TAG]", dst)
+	case dst.Digest != "":
+		return dst, fmt.Errorf("DST %s names a digest, which only the artifact itself can have", dst)
+	}
+	dst.Tag = dst.Reference()
+	if src.Kind == dst.Kind && src.Host == dst.Host && src.Repository == dst.Repository && src.Path == dst.Path && src.Digest == "" && src.Reference() == dst.Tag {
+		return dst, fmt.Errorf("DST %s is SRC; choose another tag, or the image would lose its own", dst)
+	}
+	return dst, nil
+}
+
+func (r *convertRun) run(ctx context.Context) (err error) {
+	started := time.Now()
+	r.client, err = registry.NewClient(registry.Options{PlainHTTP: r.c.Bool("plain-http"), Insecure: r.c.Bool("insecure")})
+	if err != nil {
+		return err
+	}
+	defer r.client.Close()
+
+	quiet := r.c.Bool("quiet")
+	progress := newProgressLine(r.c.App.ErrWriter, quiet)
+	r.options.Progress = func(p convert.Progress) { progress.show(func() string { return convertProgress(p) }) }
+	r.options.Note = func(message string) {
+		if !quiet {
+			progress.clear()
+			fmt.Fprintf(r.c.App.ErrWriter, "pagein convert: note: %s\n", message)
+		}
+	}
+	result, err := r.convert(ctx)
+	progress.clear()
+	if err != nil {
+		return fmt.Errorf("convert %s: %w", r.src, err)
+	}
+	return r.print(result, time.Since(started))
+}
+
+// convert makes and stores the artifact and gives it its tag.
+func (r *convertRun) convert(ctx context.Context) (convert.Result, error) {
+	source, err := r.openSource(ctx)
+	if err != nil {
+		return convert.Result{}, err
+	}
+	dst, err := r.openTarget()
+	if err != nil {
+		return convert.Result{}, err
+	}
+	result, err := source(ctx, dst)
+	if err != nil || r.dst.Tag == "" {
+		return result, err
+	}
+	if err := dst.Tag(ctx, result.Descriptor, r.dst.Tag); err != nil {
+		return result, fmt.Errorf("tag %s: %w", r.dst, registry.Explain(err))
+	}
+	return result, nil
+}
+
+// openSource finds the source, so that a wrong name is reported before a destination is made.
+func (r *convertRun) openSource(ctx context.Context) (func(context.Context, oras.Target) (convert.Result, error), error) {
+	switch r.src.Kind {
+	case oci.Dir:
+		return func(ctx context.Context, dst oras.Target) (convert.Result, error) {
+			return convert.Dir(ctx, r.src.Path, dst, r.options)
+		}, nil
+	case oci.Tar:
+		in := io.NopCloser(r.c.App.Reader)
+		if r.src.Path != "-" {
+			f, err := os.Open(r.src.Path)
+			if err != nil {
+				return nil, err
+			}
+			in = f
+		}
+		return func(ctx context.Context, dst oras.Target) (convert.Result, error) {
+			defer in.Close() // only read
+			return convert.Tar(ctx, in, dst, r.options)
+		}, nil
+	}
+	place, err := artifact.Open(r.client, r.src)
+	if err != nil {
+		return nil, err
+	}
+	desc, err := place.Resolve(ctx, r.src)
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context, dst oras.Target) (convert.Result, error) {
+		return convert.Image(ctx, place.Target(), desc, dst, r.options)
+	}, nil
+}
+
+func (r *convertRun) openTarget() (oras.Target, error) {
+	if r.dst.Kind == oci.Layout {
+		return layout.Create(r.dst.Path)
+	}
+	return r.client.Repository(r.dst)
+}
+
+func convertProgress(p convert.Progress) string {
+	if p.Pushing {
+		return "pushing"
+	}
+	s := humanize.IBytes(uint64(p.Read))
+	if p.Total > 0 {
+		s += " of " + humanize.IBytes(uint64(p.Total))
+	}
+	if p.Layers > 1 {
+		s = fmt.Sprintf("layer %d of %d, %s", p.Layer, p.Layers, s)
+	}
+	return fmt.Sprintf("%s, %s files", s, humanize.Comma(p.Files))
+}
+
+// convertSummary is what --json prints.
+type convertSummary struct {
+	Source    string `json:"source"`
+	Reference string `json:"reference"` // of the artifact, by digest
+	convert.Result
+	Seconds float64 `json:"seconds"`
+}
+
+func (r *convertRun) print(res convert.Result, took time.Duration) error {
+	out := r.c.App.Writer
+	dst := r.dst
+	dst.Digest = res.Descriptor.Digest
+	if r.c.Bool("json") {
+		enc := json.NewEncoder(out)
+		enc.SetIndent("", "  ")
+		return enc.Encode(convertSummary{Source: r.src.String(), Reference: dst.String(), Result: res, Seconds: took.Seconds()})
+	}
+	if r.c.Bool("quiet") {
+		return nil
+	}
+	ratio := "-"
+	if res.Input > 0 {
+		ratio = fmt.Sprintf("%.2f", float64(res.Stored)/float64(res.Input))
+	}
+	_, err := fmt.Fprintf(out, "%s\n%s in, %s stored (ratio %s; %s metadata, %s maps), %s sent; %s files, %s frames in %d blobs; %s\n", dst,
+		humanize.IBytes(uint64(res.Input)), humanize.IBytes(uint64(res.Stored)), ratio, humanize.IBytes(uint64(res.Meta)), humanize.IBytes(uint64(res.Maps)),
+		humanize.IBytes(uint64(res.Sent)), humanize.Comma(res.Files), humanize.Comma(int64(res.Frames)), res.Blobs, took.Round(time.Millisecond))
+	return err
+}

@@ -1,0 +1,98 @@
+package convert
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pagein/pagein/mkfs"
+	"github.com/pagein/pagein/oci/registry"
+	"oras.land/oras-go/v2/content"
+)
+
+// maxWindow bounds the memory of the zstd decoder. It is what zstd -d accepts without further options.
+const maxWindow = 128 << 20
+
+// applyLayer puts a layer on the tree and checks that both its bytes and the tar in them are what the image promises.
+func applyLayer(ctx context.Context, b *build, src content.Fetcher, desc ocispec.Descriptor, diffID digest.Digest, sink mkfs.Sink) (err error) {
+	body, err := src.Fetch(ctx, desc)
+	if err != nil {
+		return registry.Explain(err)
+	}
+	defer func() { err = errors.Join(err, body.Close()) }()
+	packed := content.NewVerifyReader(body, desc)
+	plain, err := decompress(b.counted(packed))
+	if err != nil {
+		return notAsPromised(packed, err)
+	}
+	verifier := diffID.Verifier()
+	ahead := newAhead(io.TeeReader(plain, verifier))
+	applyErr := b.tree.ApplyLayer(ctx, ahead, sink)
+	ahead.stop()
+	_ = plain.Close() // only read
+	if applyErr != nil {
+		return notAsPromised(packed, applyErr)
+	}
+	if err := verify(packed); err != nil {
+		return err
+	}
+	if !verifier.Verified() {
+		return fmt.Errorf("the tar in it is not the one with diff ID %s that the image's config promises", diffID)
+	}
+	return nil
+}
+
+// maxDiagnosis is how many bytes are worth reading to find out why a layer could not be applied.
+const maxDiagnosis = 64 << 20
+
+// notAsPromised prefers to say that a layer is corrupt over what that corruption led to.
+func notAsPromised(packed *content.VerifyReader, err error) error {
+	if _, copyErr := io.CopyN(io.Discard, packed, maxDiagnosis); !errors.Is(copyErr, io.EOF) {
+		return err
+	}
+	if verifyErr := verify(packed); verifyErr != nil {
+		return fmt.Errorf("%w (%w)", verifyErr, err)
+	}
+	return err
+}
+
+// verify reads what is left and compares size and digest.
+func verify(packed *content.VerifyReader) error {
+	if _, err := io.Copy(io.Discard, packed); err != nil {
+		return fmt.Errorf("read layer: %w", err)
+	}
+	if err := packed.Verify(); err != nil {
+		return fmt.Errorf("the bytes are not those of the digest: %w", err)
+	}
+	return nil
+}
+
+// decompress finds out how r is compressed. Its first bytes are believed, not its media type, as by container runtimes.
+func decompress(r io.Reader) (io.ReadCloser, error) {
+	buffered := bufio.NewReaderSize(r, 128<<10)
+	magic, err := buffered.Peek(4)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	switch {
+	case len(magic) >= 2 && magic[0] == 0x1f && magic[1] == 0x8b:
+		z, err := gzip.NewReader(buffered)
+		if err != nil {
+			return nil, fmt.Errorf("read gzip header: %w", err)
+		}
+		return z, nil
+	case len(magic) == 4 && (string(magic) == "\x28\xb5\x2f\xfd" || magic[0]&0xf0 == 0x50 && string(magic[1:]) == "\x2a\x4d\x18"):
+		z, err := zstd.NewReader(buffered, zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderLowmem(true))
+		if err != nil {
+			return nil, fmt.Errorf("start zstd decoder: %w", err)
+		}
+		return z.IOReadCloser(), nil
+	}
+	return io.NopCloser(buffered), nil
+}
