@@ -1,22 +1,158 @@
-// Command pagein converts container images to lazily loadable EROFS images, looks into them and mounts them.
+// Command pagein makes lazily loadable images and asks the daemon pageind to mount them.
+//
+// Called as mkfs.pagein it is "pagein mkfs"; called as mount.pagein, the helper of mount(8), it is "pagein mount" with that helper's options.
 package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"log/slog"
 	"os"
 	"os/signal"
-	"syscall"
+	"path/filepath"
 
 	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
+
+	"github.com/pagein/pagein/node/control"
+)
+
+// version is set by the linker.
+var version = "unknown"
+
+// The exit statuses, which scripts rely on.
+const (
+	exitSuccess = 0
+	exitFailure = 1
+	exitUsage   = 2
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	app := &cli.App{Name: "pagein", Usage: "start containers before their images arrive", Commands: []*cli.Command{mkfsCommand()}}
-	if err := app.RunContext(ctx, os.Args); err != nil {
-		fmt.Fprintln(os.Stderr, "pagein:", err)
-		os.Exit(1)
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the program the hard way
+	os.Exit(run(ctx, os.Args, os.Stdout, os.Stderr))
+}
+
+// run is the program: args as in os.Args. It returns the exit status.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	app := newApp(stdout, stderr)
+	switch filepath.Base(args[0]) {
+	case "mkfs.pagein":
+		args = append([]string{app.Name, "mkfs"}, args[1:]...)
+	case "mount.pagein":
+		args = append([]string{app.Name, mountHelperName}, args[1:]...)
 	}
+	err := app.RunContext(ctx, args)
+	if err == nil {
+		return exitSuccess
+	}
+	status := exitFailure
+	if coded := cli.ExitCoder(nil); errors.As(err, &coded) {
+		status = coded.ExitCode()
+	}
+	report(app, err)
+	return status
+}
+
+// report prints an error as the log format wants it.
+func report(app *cli.App, err error) {
+	if log, ok := app.Metadata[logKey].(*slog.Logger); ok && app.Metadata[jsonKey] == true {
+		log.Error(err.Error())
+		return
+	}
+	fmt.Fprintf(app.ErrWriter, "pagein: %v\n", err)
+}
+
+func newApp(stdout, stderr io.Writer) *cli.App {
+	app := &cli.App{
+		Name:            "pagein",
+		Usage:           "start containers before their images arrive",
+		UsageText:       "pagein [global options] COMMAND [options] [operands]",
+		Version:         version,
+		HideHelpCommand: true,
+		Writer:          stdout,
+		ErrWriter:       stderr,
+		Metadata:        map[string]any{},
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "address", Value: control.DefaultAddress, EnvVars: []string{"PAGEIN_ADDRESS"}, Usage: "`unix://SOCK` where pageind listens"},
+			&cli.StringFlag{Name: "log-level", Value: "warn", Usage: "print messages of this `LEVEL` and above: debug, info, warn, error"},
+			&cli.StringFlag{Name: "log-format", Value: "text", Usage: "print messages and errors as `FORMAT` text or json"},
+			&cli.BoolFlag{Name: "plain-http", Usage: "speak HTTP, not HTTPS, to registries"},
+			&cli.BoolFlag{Name: "insecure", Usage: "do not verify registries' certificates"},
+		},
+		Commands: []*cli.Command{
+			mkfsCommand(),
+			mountCommand(),
+			mountHelperCommand(),
+			umountCommand(),
+			prepareCommand(),
+			statusCommand(),
+			completionCommand(),
+		},
+		EnableBashCompletion: true,
+		Before:               setUpLog,
+		Action:               noCommand,
+		OnUsageError:         badOption,
+		// run decides about the exit status; the library must not end the program.
+		ExitErrHandler: func(*cli.Context, error) {},
+	}
+	for _, c := range app.Commands {
+		c.OnUsageError = badOption
+		c.HideHelpCommand = true
+	}
+	return app
+}
+
+// Keys of the app's metadata.
+const (
+	logKey  = "log"      // *slog.Logger
+	jsonKey = "log-json" // bool
+)
+
+// setUpLog makes the logger that the global flags ask for.
+func setUpLog(c *cli.Context) error {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.String("log-level"))); err != nil {
+		return misuse(c, "log level %q is none of debug, info, warn, error", c.String("log-level"))
+	}
+	options := &slog.HandlerOptions{Level: level}
+	switch format := c.String("log-format"); format {
+	case "text":
+		c.App.Metadata[logKey] = slog.New(slog.NewTextHandler(c.App.ErrWriter, options))
+	case "json":
+		c.App.Metadata[logKey] = slog.New(slog.NewJSONHandler(c.App.ErrWriter, options))
+		c.App.Metadata[jsonKey] = true
+	default:
+		return misuse(c, "log format %q is neither text nor json", format)
+	}
+	return nil
+}
+
+// misuse is an error that ends the program with the status for wrong usage.
+func misuse(c *cli.Context, format string, args ...any) error {
+	name := "pagein"
+	prefix := ""
+	if c.Command != nil && c.Command.Name != "" && c.Command.Name != name {
+		prefix = c.Command.Name + ": "
+		name += " " + c.Command.Name
+	}
+	return cli.Exit(fmt.Sprintf("%s%s (see %s --help)", prefix, fmt.Sprintf(format, args...), name), exitUsage)
+}
+
+func badOption(c *cli.Context, err error, _ bool) error {
+	return misuse(c, "%v", err)
+}
+
+// noCommand is what happens when the first operand is no command.
+func noCommand(c *cli.Context) error {
+	if c.NArg() == 0 {
+		c.App.Writer = c.App.ErrWriter
+		if err := cli.ShowAppHelp(c); err != nil {
+			return err
+		}
+		return misuse(c, "no command is given")
+	}
+	return misuse(c, "there is no command %q", c.Args().First())
 }

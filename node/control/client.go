@@ -113,6 +113,10 @@ func (c *Client) unreachable(ctx context.Context, err error) error {
 	if errors.As(err, &wrapped) {
 		err = wrapped.Err // "Post http://pageind/…" is nobody's business
 	}
+	var errno unix.Errno
+	if errors.As(err, &errno) {
+		err = errno // the message names the socket already
+	}
 	switch {
 	case ctx.Err() != nil:
 		return fmt.Errorf("waiting for pageind at %s: %w", c.path, context.Cause(ctx))

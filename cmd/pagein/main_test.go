@@ -1,0 +1,106 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/pagein/pagein/internal/require"
+)
+
+// pagein runs the program and returns its exit status and output.
+func pagein(t *testing.T, args ...string) (status int, stdout, stderr string) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	status = run(t.Context(), args, &out, &errs)
+	return status, out.String(), errs.String()
+}
+
+func TestExitStatusTellsWrongUsageFromFailure(t *testing.T) {
+	none := "unix://" + filepath.Join(t.TempDir(), "none")
+	for _, c := range []struct {
+		args   string
+		status int
+		words  string // in the one line on stderr
+	}{
+		{"pagein --help", 0, ""},
+		{"pagein --version", 0, ""},
+		{"pagein mount --help", 0, ""},
+		{"pagein", 2, "no command"},
+		{"pagein bogus", 2, `no command "bogus"`},
+		{"pagein --bogus", 2, "-bogus"},
+		{"pagein status --bogus", 2, "-bogus"},
+		{"pagein status x", 2, `"x"`},
+		{"pagein mount x", 2, "want the options, then REF and DIR"},
+		{"pagein mount dir:x /y", 2, "convert it first"},
+		{"pagein mount https://x/y /y", 2, "URL"},
+		{"pagein umount", 2, "want DIR"},
+		{"pagein prepare", 2, "want the options, then REF"},
+		{"pagein prepare x y", 2, "want the options, then REF"},
+		{"pagein completion tcsh", 2, "tcsh"},
+		{"pagein completion", 2, "bash, zsh or fish"},
+		{"pagein --log-level loud status", 2, "loud"},
+		{"pagein --log-format xml status", 2, "xml"},
+		{"pagein --address tcp://x status", 2, "tcp://x"},
+		{"pagein --address " + none + " status", 1, "is it running?"},
+		{"pagein --address " + none + " mount oci:x /y", 1, "is it running?"},
+		{"pagein --address " + none + " umount /y", 1, "is it running?"},
+		{"pagein --address " + none + " prepare example.com/x", 1, "is it running?"},
+		{"mount.pagein x", 2, "want REF and DIR"},
+		{"mount.pagein x /y -o address=" + none, 1, "is it running?"},
+		{"mkfs.pagein", 2, "mkfs"},
+	} {
+		status, _, stderr := pagein(t, strings.Fields(c.args)...)
+		lines := strings.Split(strings.TrimSpace(stderr), "\n")
+		last := lines[len(lines)-1]
+		if status != c.status || !strings.Contains(last, c.words) || c.words != "" && !strings.HasPrefix(last, "pagein: ") {
+			t.Errorf("%s: status %d, want %d; stderr %q, want %q in it", c.args, status, c.status, stderr, c.words)
+		}
+		if c.words != "" && c.args != "pagein" && len(lines) != 1 {
+			t.Errorf("%s: more than one line: %q", c.args, stderr)
+		}
+	}
+}
+
+func TestErrorsFollowTheLogFormat(t *testing.T) {
+	_, _, stderr := pagein(t, "pagein", "--log-format", "json", "umount")
+	var line struct{ Level, Msg string }
+	if err := json.Unmarshal([]byte(stderr), &line); err != nil || line.Level != "ERROR" || !strings.Contains(line.Msg, "want DIR") {
+		t.Errorf("%q: %v", stderr, err)
+	}
+}
+
+func TestBashCompletesCommandsAndOptions(t *testing.T) {
+	bash := require.Tool(t, "bash")
+	dir := t.TempDir()
+	require.Tool(t, "go")
+	build := exec.Command("go", "build", "-o", filepath.Join(dir, "pagein"), ".")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	const script = `
+eval "$(pagein completion bash)"
+try() { COMP_WORDS=("$@"); COMP_CWORD=$(($#-1)); _pagein; echo "${COMPREPLY[*]}"; }
+try pagein m
+try pagein --log
+try pagein --plain-http status --j
+try pagein completion ""
+try pagein mount ""
+`
+	cmd := exec.Command(bash, "--norc", "-c", script)
+	cmd.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"))
+	out, err := cmd.CombinedOutput()
+	const want = "mkfs mount\n--log-level --log-format\n--json\nbash zsh fish\n\n"
+	if err != nil || string(out) != want {
+		t.Errorf("got %q (%v), want %q", out, err, want)
+	}
+	for _, shell := range []string{"zsh", "fish"} {
+		if status, script, _ := pagein(t, "pagein", "completion", shell); status != 0 || !strings.Contains(script, "pagein") {
+			t.Errorf("%s: status %d: %q", shell, status, script)
+		}
+	}
+}

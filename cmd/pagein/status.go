@@ -1,0 +1,113 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/urfave/cli/v2"
+
+	"github.com/pagein/pagein/node/control"
+)
+
+func statusCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "status",
+		Usage: "show what pageind serves, and through what",
+		Flags: []cli.Flag{jsonFlag()},
+		Action: func(c *cli.Context) error {
+			if c.NArg() != 0 {
+				return misuse(c, "unexpected operand %q", c.Args().First())
+			}
+			client, err := daemon(c)
+			if err != nil {
+				return err
+			}
+			defer client.Close()
+			status, err := client.Status(c.Context)
+			if err != nil {
+				return err
+			}
+			if c.Bool("json") {
+				return printJSON(c, status)
+			}
+			return printStatus(c.App.Writer, status, time.Now())
+		},
+	}
+}
+
+// printStatus writes the status for people.
+func printStatus(w io.Writer, s control.Status, now time.Time) error {
+	keeper := s.Keeper
+	if keeper == "" {
+		keeper = "none: lazy mounts through fanotify are refused"
+	}
+	out := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(out, "pageind\t%s, process %d, running for %s\n", s.Version, s.PID, now.Sub(s.Started).Round(time.Second))
+	fmt.Fprintf(out, "store\t%s\n", s.Root)
+	fmt.Fprintf(out, "keeper\t%s\n", keeper)
+	fmt.Fprintf(out, "transport\t%s\n", s.Transport)
+	for _, t := range s.Transports {
+		fmt.Fprintf(out, "  %s\t%s\n", t.Name, transportState(t))
+	}
+	t := s.Totals
+	fmt.Fprintf(out, "fetched\t%s in %s, %d failed, %d repeated\n", size(t.BackendBytes), count(t.BackendRequests, "request"), t.BackendErrors, t.BackendRetries)
+	fmt.Fprintf(out, "misses\t%s, %s\n", count(t.MissTime.Count, "answered"), count(t.FailedReads, "failed"))
+	if t.MissTime.Count > 0 {
+		fmt.Fprintf(out, "  in all\t%s\n", quantiles(t.MissTime))
+		fmt.Fprintf(out, "  pageind's own\t%s\n", quantiles(t.OwnTime))
+	}
+	if len(s.Images) == 0 {
+		fmt.Fprintln(out, "images\tnone")
+		return out.Flush()
+	}
+	fmt.Fprintf(out, "images\t%d\n", len(s.Images))
+	if err := out.Flush(); err != nil {
+		return err
+	}
+	fmt.Fprintln(out, "\nID\tTRANSPORT\tPRESENT\tOF\tFETCHED\tREF\tMOUNTED ON")
+	for _, i := range s.Images {
+		fmt.Fprintf(out, "%.12s\t%s\t%s\t%s\t%s\t%s\t%s\n", i.ID, i.Transport, size(i.PresentBytes), size(i.TotalBytes), size(i.FetchedBytes), i.Ref,
+			strings.Join(i.Targets, " "))
+	}
+	if err := out.Flush(); err != nil {
+		return err
+	}
+	for _, i := range s.Images {
+		if i.Problem != "" {
+			if _, err := fmt.Fprintf(w, "\n%.12s: %s\n", i.ID, i.Problem); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func transportState(t control.Transport) string {
+	switch {
+	case t.InUse:
+		return "in use"
+	case t.Available:
+		return "available"
+	default:
+		return "not available: " + t.Reason
+	}
+}
+
+func quantiles(q control.Quantiles) string {
+	const digits = 10 * time.Microsecond
+	return fmt.Sprintf("half within %s, 99 %% within %s, at most %s", q.P50.Round(digits), q.P99.Round(digits), q.Max.Round(digits))
+}
+
+func size(bytes int64) string { return humanize.IBytes(uint64(max(bytes, 0))) }
+
+// count words a number: "1 request", "3 requests"; words that are no nouns stay as they are.
+func count(n int64, word string) string {
+	if n != 1 && word == "request" {
+		word += "s"
+	}
+	return humanize.Comma(n) + " " + word
+}

@@ -1,0 +1,49 @@
+package main
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pagein/pagein/node/control"
+)
+
+func TestStatusIsReadable(t *testing.T) {
+	s := sampleStatus()
+	for _, c := range []struct {
+		status control.Status
+		want   string
+	}{
+		{s, `pageind          v1, process 42, running for 1h0m5s
+store            /var/lib/pagein
+keeper           process 41
+transport        auto
+  fanotify       in use
+  cachefiles     not available: there is no /dev/cachefiles
+  file           available
+fetched          5.0 MiB in 1 request, 2 failed, 3 repeated
+misses           9 answered, 4 failed
+  in all         half within 12ms, 99 % within 20ms, at most 31.42ms
+  pageind's own  half within 90µs, 99 % within 1ms, at most 2ms
+images           1
+
+ID            TRANSPORT  PRESENT  OF       FETCHED  REF                     MOUNTED ON
+abababababab  fanotify   12 MiB   300 MiB  5.0 MiB  localhost:5000/go:lazy  /mnt/go /mnt/go2
+
+abababababab: registry localhost:5000: connection refused
+`},
+		{control.Status{Started: s.Started, Transport: "file"}, `pageind    , process 0, running for 1h0m5s
+store      
+keeper     none: lazy mounts through fanotify are refused
+transport  file
+fetched    0 B in 0 requests, 0 failed, 0 repeated
+misses     0 answered, 0 failed
+images     none
+`},
+	} {
+		var out strings.Builder
+		if err := printStatus(&out, c.status, s.Started.Add(time.Hour+5*time.Second)); err != nil || out.String() != c.want {
+			t.Errorf("%v, got:\n%s\nwant:\n%s", err, out.String(), c.want)
+		}
+	}
+}
