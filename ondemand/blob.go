@@ -2,6 +2,7 @@ package ondemand
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -11,16 +12,21 @@ import (
 	"github.com/pagein/pagein/ondemand/backend"
 )
 
-// Blob is one blob that the engine can fill. Its methods may be called concurrently, Bind and OnComplete before the first Fill.
+// Blob is one blob that the engine can fill. Its methods may be called concurrently.
 type Blob struct {
 	engine  *Engine
 	m       *blob.Map
 	objects []backend.Object
 	fetched atomic.Int64 // source bytes received
+	ctx     context.Context
+	cancel  context.CancelCauseFunc
+	work    sync.WaitGroup // running fetches
 
-	bound atomic.Pointer[binding]
+	// binding is read-locked while the target or the presence is in use.
+	binding sync.RWMutex
+	bound   *binding // nil before Bind and after Close
 
-	mu       sync.Mutex
+	mu       sync.Mutex        // may be taken with binding held, not the other way round
 	inflight map[int]*fetching // frames on their way, by index
 	ahead    readAhead
 	onDone   func()
@@ -51,13 +57,24 @@ func (b *Blob) Size() int64 { return b.m.Size() }
 func (b *Blob) Fetched() int64 { return b.fetched.Load() }
 
 // Bind says where the blob's bytes go from now on, and which frames are already there. A later call replaces the target: frames that
-// are on their way then still go to the old one, and the new presence must not claim them.
+// are on their way then still go to the old one.
 func (b *Blob) Bind(t Target, p Presence) {
-	b.bound.Store(&binding{target: t, presence: p})
+	b.binding.Lock()
+	defer b.binding.Unlock()
+	b.bound = &binding{target: t, presence: p}
 }
 
-// OnComplete sets a function that is called once, in a goroutine of the engine, when the last missing frame is in place. It is not called for
-// a blob that is complete when it is bound.
+// Close ends the blob's fetches; readers that wait get [ErrClosed]. When it returns, target and presence are not used any more.
+func (b *Blob) Close() {
+	b.cancel(ErrClosed)
+	b.work.Wait()
+	b.binding.Lock()
+	defer b.binding.Unlock()
+	b.bound = nil
+}
+
+// OnComplete sets a function that is called once, by one of the blob's fetches, when the last missing frame is in place. It is not called for
+// a blob that is complete already.
 func (b *Blob) OnComplete(f func()) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -66,30 +83,36 @@ func (b *Blob) OnComplete(f func()) {
 
 // Complete reports whether every frame is in the target.
 func (b *Blob) Complete() bool {
-	bound := b.bound.Load()
-	return bound != nil && bound.presence.Count() == b.m.Frames()
+	b.binding.RLock()
+	defer b.binding.RUnlock()
+	return b.bound != nil && b.bound.presence.Count() == b.m.Frames()
 }
 
 // Present is the number of blob bytes that are in the target.
 func (b *Blob) Present() int64 {
-	bound := b.bound.Load()
-	if bound == nil {
+	b.binding.RLock()
+	defer b.binding.RUnlock()
+	if b.bound == nil {
 		return 0
 	}
 	var n int64
 	for i := range b.m.Frames() {
-		if bound.presence.Has(i) {
-			n += b.m.Frame(i).Len
+		if b.bound.presence.Has(i) {
+			n += int64(b.m.Frame(i).Len)
 		}
 	}
 	return n
 }
 
-// Has reports whether all frames that overlap [off, off+n) are in the target. It takes no lock.
+// Has reports whether all frames that overlap [off, off+n) are in the target.
 func (b *Blob) Has(off, n int64) bool {
 	first, last, err := b.frames(off, n)
-	bound := b.bound.Load()
-	return err == nil && bound != nil && bound.has(first, last)
+	if err != nil {
+		return false
+	}
+	b.binding.RLock()
+	defer b.binding.RUnlock()
+	return b.bound != nil && b.bound.has(first, last)
 }
 
 func (bd *binding) has(first, last int) bool {
@@ -109,14 +132,10 @@ func (b *Blob) Fill(ctx context.Context, off, n int64) error {
 	if err != nil {
 		return err
 	}
-	bound := b.bound.Load()
-	if bound == nil {
-		return fmt.Errorf("fill blob %s: nothing is bound to it", b.ID())
+	waits, own, err := b.start(first, last)
+	if err != nil {
+		return fmt.Errorf("fill blob %s: %w", b.ID(), err)
 	}
-	if bound.has(first, last) {
-		return nil
-	}
-	waits, own := b.start(bound, first, last)
 	var backend time.Duration
 	for _, f := range waits {
 		select {
@@ -151,7 +170,17 @@ func (b *Blob) frames(off, n int64) (first, last int, err error) {
 
 // start makes sure that every absent frame in first..last is on its way and returns those to wait for, and whether all of them were
 // started here.
-func (b *Blob) start(bound *binding, first, last int) (waits []*fetching, own bool) {
+func (b *Blob) start(first, last int) (waits []*fetching, own bool, err error) {
+	b.binding.RLock()
+	defer b.binding.RUnlock()
+	switch {
+	case b.ctx.Err() != nil:
+		return nil, false, context.Cause(b.ctx)
+	case b.bound == nil:
+		return nil, false, errors.New("nothing is bound to it")
+	case b.bound.has(first, last):
+		return nil, false, nil
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	var missing []int
@@ -159,27 +188,24 @@ func (b *Blob) start(bound *binding, first, last int) (waits []*fetching, own bo
 		// Presence is set before the frame leaves inflight, so a frame in neither is truly missing.
 		if f := b.inflight[i]; f != nil {
 			waits = append(waits, f)
-		} else if !bound.presence.Has(i) {
+		} else if !b.bound.presence.Has(i) {
 			waits = append(waits, b.expect(i))
 			missing = append(missing, i)
 		}
 	}
 	if len(missing) == 0 {
-		return waits, false
+		return waits, false, nil
 	}
 	own = len(missing) == len(waits)
-	for _, i := range b.ahead.extend(b, bound, missing) {
+	for _, i := range b.ahead.extend(b, b.bound, missing) {
 		b.expect(i)
 		missing = append(missing, i)
 	}
 	for _, run := range b.runs(missing) {
-		if !b.engine.run(func() { b.fetch(bound, run) }) {
-			for _, i := range run {
-				b.finish(i, ErrClosed, 0)
-			}
-		}
+		bound := b.bound
+		b.work.Go(func() { b.fetch(bound, run) })
 	}
-	return waits, own
+	return waits, own, nil
 }
 
 // expect registers a frame as being on its way. The caller holds b.mu.
@@ -200,12 +226,12 @@ func (b *Blob) finish(i int, err error, backend time.Duration) {
 // runs cuts sorted frames into runs that one backend request each can serve: neighbours in the blob and in the source object, of bounded length.
 func (b *Blob) runs(frames []int) [][]int {
 	var runs [][]int
-	var size int64
+	size := 0
 	for k, i := range frames {
 		f := b.m.Frame(i)
 		if k > 0 {
 			p := b.m.Frame(frames[k-1])
-			adjacent := frames[k-1] == i-1 && p.Source == f.Source && p.SrcOff+p.SrcLen == f.SrcOff
+			adjacent := frames[k-1] == i-1 && p.Source == f.Source && p.SrcOff+int64(p.SrcLen) == f.SrcOff
 			if adjacent && size+f.SrcLen <= b.engine.opts.RequestBytes {
 				runs[len(runs)-1] = append(runs[len(runs)-1], i)
 				size += f.SrcLen

@@ -29,8 +29,8 @@ func (b *Blob) fetch(bound *binding, run []int) {
 			attempt, wait = 1, e.opts.Backoff // progress was made: the next frame has tries of its own
 		}
 		switch {
-		case e.ctx.Err() != nil:
-			b.fail(run, context.Cause(e.ctx), spent)
+		case b.ctx.Err() != nil:
+			b.fail(run, context.Cause(b.ctx), spent)
 			return
 		case errors.Is(err, errTarget):
 			e.log.Error("frame could not be stored", "blob", b.ID(), "frame", run[0], "err", err)
@@ -53,7 +53,7 @@ func (b *Blob) fetch(bound *binding, run []int) {
 		case <-time.After(wait):
 			spent += wait
 			wait *= 2
-		case <-e.ctx.Done():
+		case <-b.ctx.Done():
 		}
 	}
 }
@@ -73,13 +73,13 @@ func (b *Blob) attempt(bound *binding, run []int, spent *time.Duration) (done in
 	object := b.objects[first.Source]
 
 	start := time.Now()
-	if err := e.slots.Acquire(e.ctx, 1); err != nil {
+	if err := e.slots.Acquire(b.ctx, 1); err != nil {
 		return 0, err
 	}
 	defer e.slots.Release(1)
 	e.stats.active.Add(1)
 	defer e.stats.active.Add(-1)
-	body, err := object.Range(e.ctx, first.SrcOff, last.SrcOff+last.SrcLen-first.SrcOff)
+	body, err := object.Range(b.ctx, first.SrcOff, last.SrcOff+int64(last.SrcLen)-first.SrcOff)
 	*spent += time.Since(start)
 	e.stats.requests.Add(1)
 	if err != nil {

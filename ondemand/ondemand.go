@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
 	"time"
 
 	"golang.org/x/sync/semaphore"
@@ -22,7 +21,7 @@ import (
 // Options bound what an engine does at a time. Zero values stand for the defaults.
 type Options struct {
 	Requests     int64         // concurrent backend requests, default 32
-	RequestBytes int64         // most source bytes asked for in one request, default 4 MiB
+	RequestBytes int           // most source bytes asked for in one request, default 4 MiB
 	ReadAhead    int64         // most blob bytes fetched beyond a miss, default 8 MiB; negative for none
 	Attempts     int           // tries for each frame before its readers get an error, default 4
 	Backoff      time.Duration // wait before the second try, doubled for each further one, default 200 ms
@@ -62,17 +61,15 @@ type Engine struct {
 
 	ctx    context.Context // ends when Close is called
 	cancel context.CancelCauseFunc
-	mu     sync.Mutex // orders a fetch's start against Close
-	work   sync.WaitGroup
 }
 
 // New returns an engine that logs to log.
 func New(log *slog.Logger, o Options) (*Engine, error) {
-	dec, err := blob.NewDecoder()
+	o = o.withDefaults()
+	dec, err := blob.NewDecoder(int(o.Requests))
 	if err != nil {
 		return nil, err
 	}
-	o = o.withDefaults()
 	ctx, cancel := context.WithCancelCause(context.Background())
 	return &Engine{opts: o, log: log, slots: semaphore.NewWeighted(o.Requests), dec: dec, stats: newStats(), ctx: ctx, cancel: cancel}, nil
 }
@@ -87,25 +84,10 @@ func (e *Engine) Blob(m *blob.Map, objects []backend.Object) (*Blob, error) {
 			return nil, fmt.Errorf("open blob %s: source object %s has %d bytes, the map says %d", m.ID(), o, o.Size(), m.SourceSize(i))
 		}
 	}
-	return &Blob{engine: e, m: m, objects: objects, inflight: make(map[int]*fetching)}, nil
+	b := &Blob{engine: e, m: m, objects: objects, inflight: make(map[int]*fetching)}
+	b.ctx, b.cancel = context.WithCancelCause(e.ctx)
+	return b, nil
 }
 
-// Close ends all fetches; readers that wait get [ErrClosed]. It returns when nothing of the engine runs any more.
-func (e *Engine) Close() {
-	e.mu.Lock()
-	e.cancel(ErrClosed)
-	e.mu.Unlock()
-	e.work.Wait()
-	e.dec.Close()
-}
-
-// run starts f in a goroutine that Close waits for, and reports whether it did: not after Close.
-func (e *Engine) run(f func()) bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.ctx.Err() != nil {
-		return false
-	}
-	e.work.Go(f)
-	return true
-}
+// Close ends all fetches; readers that wait get [ErrClosed]. Each blob's Close then waits for what is left of them.
+func (e *Engine) Close() { e.cancel(ErrClosed) }

@@ -30,7 +30,7 @@ func (r *readAhead) extend(b *Blob, bound *binding, missing []int) []int {
 		return nil
 	}
 	first, last := missing[0], missing[len(missing)-1]
-	demand := b.m.Frame(last).Off + b.m.Frame(last).Len - b.m.Frame(first).Off
+	demand := b.m.Frame(last).Off + int64(b.m.Frame(last).Len) - b.m.Frame(first).Off
 	s, sequential := r.pick(first)
 	switch {
 	case sequential:
@@ -46,7 +46,7 @@ func (r *readAhead) extend(b *Blob, bound *binding, missing []int) []int {
 	var more []int
 	s.next = last + 1
 	for left := s.window; s.next < b.m.Frames(); s.next++ {
-		if left -= b.m.Frame(s.next).Len; left < 0 || bound.presence.Has(s.next) || b.inflight[s.next] != nil {
+		if left -= int64(b.m.Frame(s.next).Len); left < 0 || bound.presence.Has(s.next) || b.inflight[s.next] != nil {
 			break
 		}
 		more = append(more, s.next)

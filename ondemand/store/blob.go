@@ -40,7 +40,7 @@ func (s *Store) openBlob(f *os.File, id string, size int64, frames int) (*Blob, 
 }
 
 func (s *Store) withPresence(f *os.File, id string, size int64, frames int) (*Blob, error) {
-	boot, err := bootID()
+	boot, err := BootID()
 	if err != nil {
 		return nil, err
 	}

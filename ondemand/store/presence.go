@@ -129,8 +129,8 @@ func (p *Presence) close(durable bool) error {
 	return errors.Join(unix.Msync(p.mem, unix.MS_SYNC), unix.Munmap(p.mem))
 }
 
-// bootID names this boot of the kernel.
-func bootID() (string, error) {
+// BootID names this boot of the kernel.
+func BootID() (string, error) {
 	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", errors.New("read the kernel's boot ID: /proc is not mounted")

@@ -130,18 +130,10 @@ func (s *Store) Meta(ctx context.Context, digest string, fetch func(context.Cont
 	return s.verified(ctx, s.MetaPath(digest), digest, fetch)
 }
 
-// Map returns the blob map with that ID, which fetch supplies when it is not in the store.
-func (s *Store) Map(ctx context.Context, id string, fetch func(context.Context) ([]byte, error)) ([]byte, error) {
+// Map returns the bytes of the blob map with that ID, which fetch writes when it is not in the store.
+func (s *Store) Map(ctx context.Context, id string, fetch func(context.Context, io.Writer) error) ([]byte, error) {
 	path := s.path("maps", id+".map")
-	_, err := s.verified(ctx, path, id, func(ctx context.Context, w io.Writer) error {
-		b, err := fetch(ctx)
-		if err != nil {
-			return err
-		}
-		_, err = w.Write(b)
-		return err
-	})
-	if err != nil {
+	if _, err := s.verified(ctx, path, id, fetch); err != nil {
 		return nil, err
 	}
 	return os.ReadFile(path)

@@ -1,0 +1,135 @@
+package fanotify
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// orphan is an event that a predecessor has read and may not have answered. The kernel knows it by the number that its descriptor had there.
+type orphan struct {
+	slot     int
+	ev       event
+	blob     string // ID, or "" when the predecessor died before it could say
+	reserved bool   // the number is taken by our /dev/null, to be closed
+}
+
+// adoptGroups takes up the groups and journals in t.adopted, and reserves the numbers of their orphans: the kernel could give such a number to a new
+// event, and the answer to one would then go to the other.
+func (t *Transport) adoptGroups() error {
+	for name, fd := range t.adopted {
+		num, ok := strings.CutPrefix(name, groupPrefix)
+		if !ok {
+			continue
+		}
+		n, err := strconv.Atoi(num)
+		if err != nil || n < 0 || n >= groups {
+			return fmt.Errorf("held descriptor %q: no such group", name)
+		}
+		jfd, ok := t.adopted[journalName(n)]
+		if !ok {
+			// The predecessor died between handing over the two: it cannot have marked anything in the group.
+			if err := errors.Join(unix.Close(fd), t.cfg.Holder.Release(name)); err != nil {
+				return err
+			}
+			delete(t.adopted, name)
+			continue
+		}
+		j, err := adoptJournal(jfd)
+		if err != nil {
+			return err
+		}
+		g, err := t.newGroup(n, fd, j)
+		if err != nil {
+			return err
+		}
+		delete(t.adopted, name)
+		delete(t.adopted, journalName(n))
+		if err := g.findOrphans(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (g *group) findOrphans() error {
+	for i := range slots {
+		s := g.journal.slot(i)
+		if !s.live() {
+			continue
+		}
+		// What the kernel wrote it wrote whole: the slot was empty before and its memory is locked. An event that cannot be understood is denied all the same.
+		ev, err := parseEvent(s[:slotEvent])
+		if err != nil {
+			g.t.cfg.Log.Error("orphaned event will be denied", "err", err)
+			ev.n = 0
+		}
+		o := orphan{slot: i, ev: ev}
+		if id, ok := s.named(); ok {
+			o.blob = hex.EncodeToString(id[:])
+		}
+		if o.reserved, err = g.reserve(int(ev.fd)); err != nil {
+			return err
+		}
+		g.orphans = append(g.orphans, o)
+	}
+	return nil
+}
+
+// reserve makes sure that no event gets the number fd. A number that this process uses already is as good, for such descriptors stay open.
+func (g *group) reserve(fd int) (bool, error) {
+	if fd < 0 {
+		return false, nil
+	}
+	if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil {
+		return false, nil
+	}
+	if err := unix.Dup3(int(g.t.null.Fd()), fd, unix.O_CLOEXEC); err != nil {
+		return false, fmt.Errorf("reserve descriptor %d for an unanswered event: %w", fd, err)
+	}
+	return true, nil
+}
+
+// settle brings what an orphan asked for and answers it.
+func (g *group) settle(ctx context.Context, o orphan) {
+	verdict := uint32(unix.FAN_ALLOW)
+	asked := g.asked(o)
+	if o.ev.n == 0 || len(asked) == 0 {
+		verdict = unix.FAN_DENY
+	}
+	for _, m := range asked {
+		if o.ev.n == 0 || o.ev.off >= m.blob.Size() {
+			continue
+		}
+		v, ok := g.fill(ctx, m, o.ev)
+		if !ok {
+			return
+		}
+		verdict = max(verdict, v) // FAN_DENY is the larger
+	}
+	if err := answer(g.fd, o.ev.fd, verdict); err != nil {
+		g.t.cfg.Log.Error("orphaned reader stays blocked", "err", err)
+	}
+	g.journal.slot(o.slot).free()
+	if o.reserved {
+		unix.Close(int(o.ev.fd))
+	}
+	g.free <- o.slot
+}
+
+// asked returns the blobs that the orphan can be about: the one that is recorded, else every one in the group.
+func (g *group) asked(o orphan) (asked []*marked) {
+	g.t.mu.Lock()
+	defer g.t.mu.Unlock()
+	for id, m := range g.t.blobs {
+		if m.group == g && (o.blob == "" || o.blob == id) {
+			asked = append(asked, m)
+		}
+	}
+	return asked
+}

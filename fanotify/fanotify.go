@@ -1,0 +1,275 @@
+// Package fanotify is the transport for kernels ≥ 6.14: EROFS mounted from files, whose blobs are sparse files in the store that carry a
+// FAN_PRE_ACCESS mark. A read of a range that EROFS has not cached raises an event on the blob file and waits for our answer.
+//
+// It knows the fanotify protocol and the store's blob files, and nothing of where bytes come from. The one idea to hold in mind: this protocol fails
+// open. When the last descriptor of a group is closed, or an event is answered before its range is filled, readers see zeros and no error. Hence three
+// rules. Every group, its journal and every marked blob's descriptor are with a holder in another process before the mark is made. The
+// kernel itself writes each event into a journal that outlives us (see journal.go). No answer says ALLOW before the engine said that the bytes are in place.
+package fanotify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"os"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pagein/pagein/internal/kmount"
+	"github.com/pagein/pagein/ondemand"
+	"github.com/pagein/pagein/ondemand/store"
+)
+
+// groups is the most fanotify groups that are made. The system's limit is 128 for each user (fs.fanotify.max_user_groups), root included.
+const groups = 32
+
+// Config is what a transport is made of. All fields are required but Adopted.
+type Config struct {
+	Store  *store.Store
+	Holder ondemand.Holder
+	// Adopted are the descriptors that the holder kept from a predecessor, by name; those whose names this package gave (see [Owns]) now belong to the transport. They must have
+	// numbers from [FirstDescriptor] on.
+	Adopted map[string]int
+	Log     *slog.Logger
+}
+
+// FirstDescriptor is a number above any that an event of a predecessor can have. Descriptors that live across the adoption must not be below, where they could
+// take the number of an event whose answer is still owed.
+const FirstDescriptor = groups*slots + 1024
+
+// Transport implements [ondemand.Transport].
+type Transport struct {
+	cfg  Config
+	null *os.File // /dev/null, whose duplicates reserve numbers
+
+	mu      sync.Mutex
+	adopted map[string]int     // held descriptors that nobody has asked for yet
+	groups  map[int]*group     // by number, 0..groups-1
+	blobs   map[string]*marked // by blob ID
+	images  map[string]bool    // by image ID
+	serving context.Context    // set by Serve
+	running sync.WaitGroup     // the groups' loops and what they started
+
+	inodes sync.Map // inode → *marked, for the groups' loops
+}
+
+var _ ondemand.Transport = (*Transport)(nil)
+
+// marked is a blob that at least one mounted image uses.
+type marked struct {
+	blob  *ondemand.Blob
+	file  *store.Blob
+	inode inode
+	group *group // nil for a blob that was complete from the start
+	users int
+}
+
+// New returns a transport that has taken up what its predecessor left with the holder. It reserves the numbers of the events that are still owed
+// an answer, so it must be called before the process opens descriptors that it will close again.
+func New(cfg Config) (*Transport, error) {
+	null, err := os.OpenFile(os.DevNull, os.O_RDONLY, 0)
+	if err != nil {
+		return nil, fmt.Errorf("start fanotify transport: %w", err)
+	}
+	t := &Transport{
+		cfg: cfg, null: null,
+		adopted: make(map[string]int), groups: make(map[int]*group), blobs: make(map[string]*marked), images: make(map[string]bool),
+	}
+	for name, fd := range cfg.Adopted {
+		if Owns(name) {
+			t.adopted[name] = fd
+		}
+	}
+	if err := t.adoptGroups(); err != nil {
+		return nil, fmt.Errorf("take up fanotify groups: %w", err)
+	}
+	return t, nil
+}
+
+// Name returns "fanotify".
+func (t *Transport) Name() string { return "fanotify" }
+
+// Attach marks the image's incomplete blobs and returns how to mount it.
+func (t *Transport) Attach(_ context.Context, img *ondemand.Image) (kmount.EROFS, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.images[img.ID] {
+		return kmount.EROFS{}, fmt.Errorf("attach image %s: it is attached already", img.ID)
+	}
+	spec := kmount.EROFS{Source: img.MetaPath}
+	for i, b := range img.Blobs {
+		if err := t.attachBlob(b); err != nil {
+			for _, b := range img.Blobs[:i] {
+				err = errors.Join(err, t.detachBlob(b.ID()))
+			}
+			return kmount.EROFS{}, fmt.Errorf("attach image %s: %w", img.ID, err)
+		}
+		spec.Devices = append(spec.Devices, t.cfg.Store.BlobPath(b.ID()))
+	}
+	t.images[img.ID] = true
+	return spec, nil
+}
+
+func (t *Transport) attachBlob(b *ondemand.Blob) error {
+	if m := t.blobs[b.ID()]; m != nil {
+		if m.blob != b {
+			return fmt.Errorf("blob %s is attached as another object", b.ID())
+		}
+		m.users++
+		return nil
+	}
+	file, err := t.openFile(b)
+	if err != nil {
+		return err
+	}
+	m := &marked{blob: b, file: file, users: 1}
+	if err := t.guard(m); err != nil {
+		return errors.Join(err, file.Close())
+	}
+	t.blobs[b.ID()] = m
+	return nil
+}
+
+func (t *Transport) openFile(b *ondemand.Blob) (*store.Blob, error) {
+	id, size, frames := b.ID(), b.Size(), b.Map().Frames()
+	if fd, ok := t.adopted[blobName(id)]; ok {
+		delete(t.adopted, blobName(id))
+		return t.cfg.Store.AdoptBlob(fd, id, size, frames)
+	}
+	return t.cfg.Store.OpenBlob(id, size, frames)
+}
+
+// guard binds the blob to its file and, unless the blob is complete, puts the mark on the file that makes readers wait.
+func (t *Transport) guard(m *marked) (err error) {
+	id, n := m.blob.ID(), groupOf(m.blob.ID())
+	m.blob.Bind(m.file, m.file.Presence())
+	if m.inode, err = inodeOf(m.file.Fd()); err != nil {
+		return err
+	}
+	complete := m.blob.Complete()
+	if complete && t.groups[n] == nil {
+		return nil
+	}
+	if m.group, err = t.group(n); err != nil {
+		return err
+	}
+	m.group.members++
+	t.inodes.Store(m.inode, m)
+	if complete { // a predecessor may have died between the last frame and this
+		if err := t.unmark(m); err != nil {
+			return errors.Join(err, t.unguard(m))
+		}
+		return nil
+	}
+	m.blob.OnComplete(func() { t.completed(m) })
+	if err := t.cfg.Holder.Hold(blobName(id), m.file.Fd()); err != nil {
+		return errors.Join(fmt.Errorf("have blob %s held: %w", id, err), t.unguard(m))
+	}
+	// A descriptor raises events only when it was opened after a mark was set, so ours, opened before, never does; and the kernel's, opened by the mount
+	// that follows, always will.
+	if err := m.group.mark(unix.FAN_MARK_ADD, m.file.Fd()); err != nil {
+		return errors.Join(fmt.Errorf("mark blob %s: %w", id, err), t.unguard(m))
+	}
+	return nil
+}
+
+// unguard undoes guard.
+func (t *Transport) unguard(m *marked) error {
+	if m.group == nil {
+		return nil
+	}
+	t.inodes.Delete(m.inode)
+	err := errors.Join(t.unmark(m), t.cfg.Holder.Release(blobName(m.blob.ID())))
+	if m.group.members--; m.group.members == 0 {
+		err = errors.Join(err, t.dropGroup(m.group))
+	}
+	return err
+}
+
+// completed drops the mark of a blob whose last frame is in place: from now on its reads cost nothing.
+func (t *Transport) completed(m *marked) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.blobs[m.blob.ID()] != m {
+		return
+	}
+	if err := t.unmark(m); err != nil {
+		t.cfg.Log.Warn("mark of complete blob stays", "blob", m.blob.ID(), "err", err)
+	}
+}
+
+func (t *Transport) unmark(m *marked) error {
+	err := m.group.mark(unix.FAN_MARK_REMOVE, m.file.Fd())
+	if errors.Is(err, unix.ENOENT) {
+		err = nil // there is no mark
+	}
+	return err
+}
+
+// Detach takes the marks off the blobs that no other attached image uses, and closes their files. The blobs themselves must be closed before.
+func (t *Transport) Detach(_ context.Context, img *ondemand.Image) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.images[img.ID] {
+		return nil
+	}
+	delete(t.images, img.ID)
+	var errs error
+	for _, b := range img.Blobs {
+		errs = errors.Join(errs, t.detachBlob(b.ID()))
+	}
+	if errs != nil {
+		return fmt.Errorf("detach image %s: %w", img.ID, errs)
+	}
+	return nil
+}
+
+func (t *Transport) detachBlob(id string) error {
+	m := t.blobs[id]
+	if m.users--; m.users > 0 {
+		return nil
+	}
+	delete(t.blobs, id)
+	return errors.Join(t.unguard(m), m.file.Close())
+}
+
+// Serve answers the kernel until ctx is done. Events that are then still unanswered stay in the journal, for a successor.
+func (t *Transport) Serve(ctx context.Context) error {
+	t.mu.Lock()
+	t.serving = ctx
+	for name := range t.adopted {
+		// Something may still be mounted that we cannot serve. Its reads fail as long as the descriptors are held; without them they would return zeros.
+		t.cfg.Log.Warn("a held descriptor belongs to no known image; it stays held", "name", name)
+	}
+	for g := range maps.Values(t.groups) {
+		t.start(g)
+	}
+	t.mu.Unlock()
+
+	<-ctx.Done()
+	t.mu.Lock()
+	for g := range maps.Values(t.groups) {
+		g.wake()
+	}
+	t.mu.Unlock()
+	t.running.Wait()
+	return nil
+}
+
+// Close closes the transport's descriptors and records what is present in the blob files. It is called after Serve has returned and the blobs have
+// been closed.
+func (t *Transport) Close() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var errs error
+	for m := range maps.Values(t.blobs) {
+		errs = errors.Join(errs, m.file.Close())
+	}
+	for g := range maps.Values(t.groups) {
+		errs = errors.Join(errs, g.close())
+	}
+	return errors.Join(errs, t.null.Close())
+}

@@ -1,0 +1,544 @@
+package fanotify
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pagein/pagein/blob"
+	"github.com/pagein/pagein/erofs"
+	"github.com/pagein/pagein/internal/kmount"
+	"github.com/pagein/pagein/internal/require"
+	"github.com/pagein/pagein/ondemand"
+	"github.com/pagein/pagein/ondemand/backend"
+	"github.com/pagein/pagein/ondemand/store"
+)
+
+func TestMain(m *testing.M) {
+	kmount.Init()
+	if os.Getenv(readerEnv) != "" {
+		os.Exit(reader())
+	}
+	os.Exit(m.Run())
+}
+
+// holder keeps duplicates in this process: what it holds survives the transport, as it would survive the daemon.
+type holder struct {
+	mu   sync.Mutex
+	held map[string]int
+}
+
+func (h *holder) Hold(name string, fd int) error {
+	dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, FirstDescriptor)
+	if err != nil {
+		return err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.held[name] = dup
+	return nil
+}
+
+func (h *holder) Release(name string) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if fd, ok := h.held[name]; ok {
+		delete(h.held, name)
+		return unix.Close(fd)
+	}
+	return nil
+}
+
+// take duplicates what is held, as a new daemon gets it.
+func (h *holder) take(t *testing.T) map[string]int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	fds := make(map[string]int)
+	for name, fd := range h.held {
+		dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, FirstDescriptor)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fds[name] = dup
+	}
+	return fds
+}
+
+// origin is a source object in memory that can be held up or made to fail.
+type origin struct {
+	data []byte
+	gate atomic.Pointer[chan struct{}] // reads wait for its closing
+	fail atomic.Bool
+	read atomic.Int64
+}
+
+func (o *origin) Size() int64    { return int64(len(o.data)) }
+func (o *origin) String() string { return "test origin" }
+func (o *origin) Range(ctx context.Context, off, n int64) (io.ReadCloser, error) {
+	if gate := o.gate.Load(); gate != nil {
+		select {
+		case <-*gate:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	if o.fail.Load() {
+		return nil, errors.New("origin is down")
+	}
+	o.read.Add(n)
+	return io.NopCloser(bytes.NewReader(o.data[off : off+n])), nil
+}
+
+// tree is a set of files, and the image that holds them in one blob each for small and large ones.
+type tree struct {
+	files   map[string][]byte
+	source  string // directory that holds the same files
+	meta    string
+	image   string // its ID
+	size    int64
+	maps    []*blob.Map
+	origins []*origin
+}
+
+func newTree(t testing.TB, dir string, sizes ...int) *tree {
+	t.Helper()
+	tr := &tree{files: make(map[string][]byte), source: filepath.Join(dir, "source")}
+	if err := os.Mkdir(tr.source, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	rnd := rand.NewChaCha8([32]byte{1})
+	root := &erofs.Inode{Mode: unix.S_IFDIR | 0o755}
+	var devices []erofs.Device
+	for part := range 2 {
+		var object bytes.Buffer
+		w := blob.NewWriter(t.Context(), &object, blob.WriterOptions{})
+		placed := make(map[*erofs.Inode]blob.Ref)
+		for i, size := range sizes {
+			if i%2 != part {
+				continue
+			}
+			name, data := fmt.Sprintf("f%d", i), make([]byte, size)
+			_, _ = rnd.Read(data)
+			ref, err := w.Append(bytes.NewReader(data), int64(size))
+			if err != nil {
+				t.Fatal(err)
+			}
+			f := &erofs.Inode{Mode: unix.S_IFREG | 0o644, Size: int64(size)}
+			placed[f] = ref
+			root.Entries = append(root.Entries, erofs.Dirent{Name: name, Inode: f})
+			tr.files[name] = data
+			if err := os.WriteFile(filepath.Join(tr.source, name), data, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		m, err := w.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for f, ref := range placed {
+			f.Extents = []erofs.Extent{{Len: f.Size, Device: uint16(part + 1), Block: w.Block(ref)}}
+		}
+		devices = append(devices, erofs.Device{Tag: m.ID(), Blocks: uint64(m.Size() / blob.BlockSize)})
+		tr.maps = append(tr.maps, m)
+		tr.origins = append(tr.origins, &origin{data: object.Bytes()})
+	}
+	tr.meta = filepath.Join(dir, "meta.erofs")
+	f, err := os.Create(tr.meta)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	stats, err := erofs.Write(f, root, erofs.WriteOptions{Devices: devices})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tr.size = stats.Size
+	sum := sha256.Sum256([]byte(tr.meta))
+	tr.image = hex.EncodeToString(sum[:])
+	return tr
+}
+
+// daemon is an engine with a transport that serves.
+type daemon struct {
+	*Transport
+	engine *ondemand.Engine
+	image  *ondemand.Image
+	store  *store.Store
+	stop   func()
+}
+
+// start attaches the tree's image and serves it. Adopted are descriptors of an earlier daemon.
+func start(t *testing.T, tr *tree, root string, h *holder, adopted map[string]int) (*daemon, kmount.EROFS) {
+	t.Helper()
+	s, err := store.Open(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := slog.New(slog.NewTextHandler(t.Output(), nil))
+	e, err := ondemand.New(log, ondemand.Options{Backoff: time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	img := &ondemand.Image{ID: tr.image, MetaPath: tr.meta, MetaSize: tr.size}
+	for i, m := range tr.maps {
+		b, err := e.Blob(m, []backend.Object{tr.origins[i]})
+		if err != nil {
+			t.Fatal(err)
+		}
+		img.Blobs = append(img.Blobs, b)
+	}
+	f, err := New(Config{Store: s, Holder: h, Adopted: adopted, Log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec, err := f.Attach(t.Context(), img)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	go func() { served <- f.Serve(ctx) }()
+	d := &daemon{Transport: f, engine: e, image: img, store: s}
+	d.stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+		e.Close()
+		for _, b := range img.Blobs {
+			b.Close()
+		}
+		if err := errors.Join(f.Close(), s.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	return d, spec
+}
+
+// environment makes directories and a holder, and takes all away in an order in which nothing can hang.
+func environment(t *testing.T) (root, mnt string, h *holder) {
+	t.Helper()
+	require.Root(t)
+	dir := t.TempDir()
+	err := Probe(dir)
+	require.Feature(t, err == nil, fmt.Sprintf("fanotify pre-content events (%v)", err))
+	h = &holder{held: make(map[string]int)}
+	root, mnt = filepath.Join(dir, "root"), filepath.Join(dir, "mnt")
+	if err := os.Mkdir(mnt, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = unix.Unmount(mnt, unix.MNT_DETACH)
+		for name := range h.held {
+			_ = h.Release(name) // readers that are still blocked go on
+		}
+	})
+	return root, mnt, h
+}
+
+func mount(t *testing.T, spec kmount.EROFS, mnt string) {
+	t.Helper()
+	if err := kmount.Mount(t.Context(), spec, mnt); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// dropCaches makes the kernel forget the mount's pages, so that it asks again.
+func dropCaches(t *testing.T) {
+	t.Helper()
+	if err := os.WriteFile("/proc/sys/vm/drop_caches", []byte("3"), 0); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// verify reads random ranges with parallel readers, half of them through mappings, and compares. The readers are in a process of their own: a page fault that
+// waits for us would stop our own garbage collector.
+func (tr *tree) verify(t *testing.T, mnt string, readers, ranges int) {
+	t.Helper()
+	c := exec.CommandContext(t.Context(), "/proc/self/exe")
+	c.Env = append(os.Environ(), fmt.Sprintf("%s=%d %d %s %s", readerEnv, readers, ranges, mnt, tr.source))
+	if out, err := c.CombinedOutput(); err != nil {
+		t.Errorf("readers: %v\n%s", err, out)
+	}
+}
+
+const readerEnv = "PAGEIN_TEST_READERS" // "readers ranges mount source"
+
+// reader is the other process.
+func reader() (status int) {
+	var readers, ranges int
+	var mnt, source string
+	if _, err := fmt.Sscan(os.Getenv(readerEnv), &readers, &ranges, &mnt, &source); err != nil {
+		panic(err)
+	}
+	files, err := os.ReadDir(source)
+	if err != nil {
+		panic(err)
+	}
+	var wg sync.WaitGroup
+	var failed atomic.Bool
+	for r := range readers {
+		wg.Go(func() {
+			rnd := rand.New(rand.NewPCG(uint64(r), 7))
+			for range ranges {
+				for _, i := range rnd.Perm(len(files)) {
+					if err := compare(rnd, mnt, source, files[i].Name(), r%2 == 1); err != nil {
+						fmt.Println(err)
+						failed.Store(true)
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if failed.Load() {
+		return 1
+	}
+	return 0
+}
+
+// compare reads one range of a file of the mount and of its source.
+func compare(rnd *rand.Rand, mnt, source, name string, mapped bool) error {
+	st, err := os.Stat(filepath.Join(source, name))
+	if err != nil {
+		return err
+	}
+	off := rnd.IntN(int(st.Size()))
+	n := min(1+rnd.IntN(300<<10), int(st.Size())-off)
+	want, err := readRange(filepath.Join(source, name), off, n, false)
+	if err != nil {
+		return err
+	}
+	got, err := readRange(filepath.Join(mnt, name), off, n, mapped)
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(got, want) {
+		return fmt.Errorf("%s: wrong bytes in %d+%d, mapped %v", name, off, n, mapped)
+	}
+	return nil
+}
+
+func readRange(path string, off, n int, mapped bool) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if !mapped {
+		b := make([]byte, n)
+		_, err := f.ReadAt(b, int64(off))
+		return b, err
+	}
+	page := off &^ 4095
+	m, err := unix.Mmap(int(f.Fd()), int64(page), off-page+n, unix.PROT_READ, unix.MAP_PRIVATE)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Munmap(m)
+	return bytes.Clone(m[off-page:]), nil
+}
+
+// TestLazyMountReadsTheSource mounts over empty blob files and reads everything in random order with 16 readers, cold, warm, and remounted.
+func TestLazyMountReadsTheSource(t *testing.T) {
+	root, mnt, h := environment(t)
+	tr := newTree(t, t.TempDir(), 1, 4096, 5000, 70_000, 64<<10, 3<<20, 1<<20, 9<<20+5)
+	d, spec := start(t, tr, root, h, nil)
+	defer d.stop()
+	mount(t, spec, mnt)
+	tr.verify(t, mnt, 16, 4)
+	for _, b := range d.image.Blobs {
+		if err := b.Fill(t.Context(), 0, b.Size()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, o := range tr.origins {
+		if o.read.Load() != o.Size() {
+			t.Errorf("blob %d: %d bytes were read of an object of %d", i, o.read.Load(), o.Size())
+		}
+	}
+	dropCaches(t)
+	tr.verify(t, mnt, 4, 1)
+
+	if err := kmount.Unmount(mnt, 0); err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range d.image.Blobs {
+		b.Close()
+	}
+	if err := d.Detach(t.Context(), d.image); err != nil {
+		t.Fatal(err)
+	}
+	if len(h.held) != 0 {
+		t.Errorf("still held after the last image is gone: %v", h.held)
+	}
+	d.stop()
+	again, spec := start(t, tr, root, h, nil)
+	defer again.stop()
+	if !again.image.Blobs[0].Complete() {
+		t.Error("presence did not survive a clean restart")
+	}
+	mount(t, spec, mnt)
+	tr.verify(t, mnt, 2, 1)
+	for i, o := range tr.origins {
+		if o.read.Load() != o.Size() {
+			t.Errorf("blob %d was fetched again", i)
+		}
+	}
+}
+
+// TestACompleteBlobRaisesNoEvents stops the daemon once all is present: a mark that were left would block the readers.
+func TestACompleteBlobRaisesNoEvents(t *testing.T) {
+	root, mnt, h := environment(t)
+	tr := newTree(t, t.TempDir(), 300_000, 2<<20)
+	d, spec := start(t, tr, root, h, nil)
+	defer d.stop()
+	mount(t, spec, mnt)
+	for _, b := range d.image.Blobs {
+		if err := b.Fill(t.Context(), 0, b.Size()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.stop()
+	done := make(chan bool)
+	go func() { tr.verify(t, mnt, 2, 1); close(done) }()
+	select {
+	case <-done:
+	case <-time.After(20 * time.Second):
+		t.Fatal("readers wait although all bytes are there")
+	}
+}
+
+// TestAFailedReadHeals makes the origin fail: the reader gets EIO, nothing wrong is cached, and the next read succeeds.
+func TestAFailedReadHeals(t *testing.T) {
+	root, mnt, h := environment(t)
+	tr := newTree(t, t.TempDir(), 300_000, 300_000)
+	d, spec := start(t, tr, root, h, nil)
+	defer d.stop()
+	mount(t, spec, mnt)
+	tr.origins[0].fail.Store(true)
+	if _, err := os.ReadFile(filepath.Join(mnt, "f0")); !errors.Is(err, unix.EIO) {
+		t.Errorf("got %v, want %v", err, unix.EIO)
+	}
+	tr.origins[0].fail.Store(false)
+	tr.verify(t, mnt, 2, 2)
+}
+
+// TestASuccessorAnswersWhatWasAsked stops a daemon while readers wait for it; its successor answers them, and new ones, in any order.
+func TestASuccessorAnswersWhatWasAsked(t *testing.T) {
+	root, mnt, h := environment(t)
+	tr := newTree(t, t.TempDir(), 3<<20, 3<<20, 200_000, 100_000)
+	first, spec := start(t, tr, root, h, nil)
+	defer first.stop()
+	mount(t, spec, mnt)
+
+	gate := make(chan struct{})
+	for _, o := range tr.origins {
+		o.gate.Store(&gate)
+	}
+	var readers sync.WaitGroup
+	for r := range 8 {
+		readers.Go(func() {
+			name := fmt.Sprintf("f%d", r%4)
+			got, err := os.ReadFile(filepath.Join(mnt, name))
+			if err != nil || !bytes.Equal(got, tr.files[name]) {
+				t.Errorf("%s: wrong bytes or error %v", name, err)
+			}
+		})
+	}
+	waitFor(t, "events are in the journal", func() bool { return liveSlots(first.Transport) >= 4 })
+	first.stop()
+
+	close(gate)
+	second, _ := start(t, tr, root, h, h.take(t))
+	defer second.stop()
+	readers.Wait()
+	if n := liveSlots(second.Transport); n != 0 {
+		t.Errorf("%d events are still in the journal", n)
+	}
+	tr.verify(t, mnt, 4, 1)
+}
+
+// TestAnEventWithoutANameIsFilledEverywhere takes the blob's name off a waiting event, as if the daemon had died just after the read.
+func TestAnEventWithoutANameIsFilledEverywhere(t *testing.T) {
+	root, mnt, h := environment(t)
+	tr := newTree(t, t.TempDir(), 3<<20, 100)
+	first, spec := start(t, tr, root, h, nil)
+	defer first.stop()
+	mount(t, spec, mnt)
+	gate := make(chan struct{})
+	tr.origins[0].gate.Store(&gate)
+	read := make(chan error, 1)
+	go func() {
+		got, err := os.ReadFile(filepath.Join(mnt, "f0"))
+		if err == nil && !bytes.Equal(got, tr.files["f0"]) {
+			err = errors.New("wrong bytes")
+		}
+		read <- err
+	}()
+	waitFor(t, "the event is in the journal", func() bool { return liveSlots(first.Transport) == 1 })
+	for _, g := range first.groups {
+		for i := range slots {
+			if s := g.journal.slot(i); s.live() {
+				clear(s[slotBlob:])
+			}
+		}
+	}
+	first.stop()
+	close(gate)
+	second, _ := start(t, tr, root, h, h.take(t))
+	defer second.stop()
+	if err := <-read; err != nil {
+		t.Error(err)
+	}
+}
+
+// TestAStrangersWriteIsDenied has somebody else try to write to, and to truncate, a marked blob file.
+func TestAStrangersWriteIsDenied(t *testing.T) {
+	root, _, h := environment(t)
+	tr := newTree(t, t.TempDir(), 300_000, 100)
+	d, spec := start(t, tr, root, h, nil)
+	defer d.stop()
+	if err := os.Truncate(spec.Devices[0], 0); err == nil {
+		t.Error("a marked blob file was truncated")
+	}
+}
+
+func liveSlots(t *Transport) (n int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, g := range t.groups {
+		for i := range slots {
+			if g.journal.slot(i).live() {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+func waitFor(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for range 500 {
+		if ok() {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatalf("timed out: %s", what)
+}
