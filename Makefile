@@ -19,7 +19,7 @@ build: ## static bin/pagein, bin/pageind and bin/pagein-keeper
 demo: ## the main job, end to end, on this machine: convert an image, mount it lazily, use it, compare with a full pull
 	@hack/deps.sh demo
 	@$(MAKE) --no-print-directory build
-	@$(BUILD) -o bin/demo ./demo
+	@$(BUILD) -o bin/ ./demo
 	@bin/demo $(DEMOFLAGS)
 
 test: ## every test: unit, this machine's kernel, and the test kernels in virtual machines
@@ -39,7 +39,7 @@ vmtest: ## only the tests in virtual machines, each reported by name
 bench: ## the ratios that pagein promises, each measured against something else in the same run
 	@hack/deps.sh bench
 	@$(MAKE) --no-print-directory build
-	@$(BUILD) -o bin/bench ./bench
+	@$(BUILD) -o bin/ ./bench ./demo
 	@bin/bench $(BENCHFLAGS)
 
 clean: ## remove what was built here (caches of test kernels stay: see docs/operations.md)
