@@ -17,7 +17,8 @@ type Blob struct {
 	engine  *Engine
 	m       *blob.Map
 	objects []backend.Object
-	fetched atomic.Int64 // source bytes received
+	fetched atomic.Int64          // source bytes received
+	problem atomic.Pointer[error] // of the last fetch, nil when it went well
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
 	work    sync.WaitGroup // running fetches
@@ -55,6 +56,14 @@ func (b *Blob) Size() int64 { return b.m.Size() }
 
 // Fetched is the number of source bytes received for the blob so far.
 func (b *Blob) Fetched() int64 { return b.fetched.Load() }
+
+// Problem is why the last fetch failed, nil if it did not.
+func (b *Blob) Problem() error {
+	if err := b.problem.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
 
 // Bind says where the blob's bytes go from now on, and which frames are already there. A later call replaces the target: frames that
 // are on their way then still go to the old one.

@@ -23,8 +23,10 @@ func (b *Blob) fetch(bound *binding, run []int) {
 	for attempt := 1; len(run) > 0; attempt++ {
 		done, err := b.attempt(bound, run, &spent)
 		if run = run[done:]; len(run) == 0 {
+			b.problem.Store(nil)
 			return
 		}
+		b.problem.Store(&err)
 		if done > 0 {
 			attempt, wait = 1, e.opts.Backoff // progress was made: the next frame has tries of its own
 		}

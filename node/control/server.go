@@ -91,7 +91,9 @@ func Serve(ctx context.Context, l net.Listener, svc Service, log *slog.Logger) e
 			log.Warn("close the control socket", "error", err)
 		}
 	}
-	<-failed
+	if err := <-failed; !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve the control socket %s: %w", l.Addr(), err)
+	}
 	return nil
 }
 

@@ -381,6 +381,31 @@ func TestOneKeeperResultsFromManyStarts(t *testing.T) {
 	}
 }
 
+// Keepers end at the very moment when others count on them: nobody may be left without one.
+func TestStartsSucceedWhileKeepersEnd(t *testing.T) {
+	opt := newOptions(t)
+	var all sync.WaitGroup
+	for i := range 4 {
+		fd := memfd(t, "x")
+		all.Go(func() {
+			for round := range 20 {
+				c, err := Start(t.Context(), opt)
+				if err != nil {
+					t.Errorf("round %d: %v", round, err)
+					return
+				}
+				name := fmt.Sprint("x", i)
+				if err := errors.Join(c.Hold(name, fd), c.Release(name)); err != nil {
+					t.Errorf("round %d: %v", round, err)
+				}
+				c.Close()
+			}
+		})
+	}
+	all.Wait()
+	waitGone(t, opt.Socket)
+}
+
 func TestKeeperEndsWhenNothingNeedsIt(t *testing.T) {
 	t.Run("it holds nothing", func(t *testing.T) {
 		opt := newOptions(t)

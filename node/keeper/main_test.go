@@ -7,7 +7,7 @@ import (
 	"github.com/pagein/pagein/internal/kmount"
 )
 
-// TestMain lets the test binary be a keeper, a daemon that is to be killed, and kmount's child.
+// TestMain lets the test binary be a keeper, a daemon that is to be killed, a process that inherits descriptors, and kmount's child.
 func TestMain(m *testing.M) {
 	kmount.Init()
 	switch os.Args[0] {
@@ -15,6 +15,8 @@ func TestMain(m *testing.M) {
 		os.Exit(Main(os.Args[1:], os.Stderr))
 	case testDaemonName:
 		os.Exit(testDaemon(os.Args[1], os.Args[2]))
+	case testHeirName:
+		os.Exit(testHeir())
 	}
 	os.Exit(m.Run())
 }

@@ -1,0 +1,91 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"github.com/pelletier/go-toml/v2"
+	"github.com/urfave/cli/v2"
+
+	"github.com/pagein/pagein/node"
+	"github.com/pagein/pagein/node/control"
+)
+
+const defaultConfig = "/etc/pagein/config.toml"
+
+// config is the daemon's configuration: the keys of the TOML file, and the options of the same names.
+type config struct {
+	Root          string `toml:"root"`
+	Run           string `toml:"run"`
+	Address       string `toml:"address"`
+	Transport     string `toml:"transport"`
+	UnmountOnExit bool   `toml:"unmount-on-exit"`
+	LogLevel      string `toml:"log-level"`
+	LogFormat     string `toml:"log-format"`
+}
+
+var defaults = config{
+	Root: "/var/lib/pagein", Run: "/run/pagein", Address: control.DefaultAddress, Transport: node.Auto, LogLevel: "info", LogFormat: "text",
+}
+
+// readConfig returns the defaults, changed by the file, changed by the command line.
+func readConfig(c *cli.Context) (config, error) {
+	cfg := defaults
+	path, optional := c.Path("config"), false
+	if path == "" {
+		path, optional = defaultConfig, true
+	}
+	b, err := os.ReadFile(path)
+	if err != nil && (!optional || !errors.Is(err, fs.ErrNotExist)) {
+		return cfg, fmt.Errorf("read configuration: %w", err)
+	}
+	if err := toml.NewDecoder(bytes.NewReader(b)).DisallowUnknownFields().Decode(&cfg); err != nil {
+		var strict *toml.StrictMissingError
+		if errors.As(err, &strict) {
+			return cfg, fmt.Errorf("read configuration %s: keys that pageind does not know:\n%s", path, strict.String())
+		}
+		return cfg, fmt.Errorf("read configuration %s: %w", path, err)
+	}
+	for name, value := range map[string]*string{
+		"root": &cfg.Root, "run": &cfg.Run, "address": &cfg.Address, "transport": &cfg.Transport, "log-level": &cfg.LogLevel, "log-format": &cfg.LogFormat,
+	} {
+		if c.IsSet(name) {
+			*value = c.String(name)
+		}
+	}
+	if c.IsSet("unmount-on-exit") {
+		cfg.UnmountOnExit = c.Bool("unmount-on-exit")
+	}
+	if cfg.Root, err = filepath.Abs(cfg.Root); err != nil {
+		return cfg, err
+	}
+	if cfg.Run, err = filepath.Abs(cfg.Run); err != nil {
+		return cfg, err
+	}
+	return cfg, oneOf("transport", cfg.Transport, node.Auto, "fanotify", "cachefiles", "file")
+}
+
+func (c config) keeperSocket() string { return filepath.Join(c.Run, "keeper.sock") }
+func (c config) keeperLog() string    { return filepath.Join(c.Run, "keeper.log") }
+
+// logger returns the logger that the configuration asks for.
+func (c config) logger(w io.Writer) (*slog.Logger, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil {
+		return nil, fmt.Errorf("log level %q is none of debug, info, warn, error", c.LogLevel)
+	}
+	opts := &slog.HandlerOptions{Level: level}
+	switch c.LogFormat {
+	case "text":
+		return slog.New(slog.NewTextHandler(w, opts)), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(w, opts)), nil
+	}
+	return nil, fmt.Errorf("log format %q is none of text, json", c.LogFormat)
+}

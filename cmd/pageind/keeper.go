@@ -1,0 +1,47 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/pagein/pagein/fanotify"
+	"github.com/pagein/pagein/node/keeper"
+)
+
+// keeperClient is the daemon's keeper, which it starts and, should it die, starts again.
+type keeperClient struct{ *keeper.Client }
+
+func startKeeper(ctx context.Context, cfg config, log *slog.Logger) (*keeperClient, error) {
+	if err := os.MkdirAll(cfg.Run, 0o755); err != nil {
+		return nil, fmt.Errorf("make the run directory: %w", err)
+	}
+	c, err := keeper.Start(ctx, keeper.Options{Socket: cfg.keeperSocket(), Floor: fanotify.FirstDescriptor, Binary: keeperBinary(), Log: cfg.keeperLog()})
+	if err != nil {
+		return nil, fmt.Errorf("have mounts kept across a crash: %w", err)
+	}
+	log.Debug("keeper is there", "socket", cfg.keeperSocket())
+	return &keeperClient{c}, nil
+}
+
+// watch replaces the keeper whenever it dies, until ctx is done.
+func (k *keeperClient) watch(ctx context.Context, log *slog.Logger) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-k.Lost():
+		}
+		log.Error("the keeper has died: mounts depend on this process alone until there is another")
+		for k.Restore(ctx) != nil {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(time.Second):
+			}
+		}
+		log.Info("there is a keeper again")
+	}
+}

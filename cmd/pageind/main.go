@@ -1,0 +1,184 @@
+// Command pageind is the node daemon: it mounts images whose bytes are elsewhere, and fetches those bytes as the kernel misses them.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
+
+	"github.com/pagein/pagein/internal/kmount"
+	"github.com/pagein/pagein/node"
+	"github.com/pagein/pagein/node/control"
+)
+
+// version is set by the linker.
+var version = "unknown"
+
+// The exit statuses, which scripts rely on.
+const (
+	exitFailure = 1
+	exitUsage   = 2
+)
+
+func main() {
+	kmount.Init()
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the program the hard way
+	app := newApp()
+	if err := app.RunContext(ctx, os.Args); err != nil {
+		fmt.Fprintf(os.Stderr, "pageind: %v\n", err)
+		status := exitFailure
+		if coded := cli.ExitCoder(nil); errors.As(err, &coded) {
+			status = coded.ExitCode()
+		}
+		os.Exit(status)
+	}
+}
+
+func newApp() *cli.App {
+	return &cli.App{
+		Name:            "pageind",
+		Usage:           "mount images lazily and fetch their bytes on demand",
+		UsageText:       "pageind [options]",
+		Version:         version,
+		HideHelpCommand: true,
+		ExitErrHandler:  func(*cli.Context, error) {}, // main reports
+		OnUsageError: func(_ *cli.Context, err error, _ bool) error {
+			return cli.Exit(fmt.Sprintf("%v (see pageind --help)", err), exitUsage)
+		},
+		Flags: []cli.Flag{
+			&cli.PathFlag{Name: "config", Usage: "read options from the TOML file `F`; options given here win (default /etc/pagein/config.toml, if it is there)"},
+			&cli.PathFlag{Name: "root", Value: defaults.Root, Usage: "keep images and blobs in `DIR`, on ext4, xfs or btrfs"},
+			&cli.PathFlag{Name: "run", Value: defaults.Run, Usage: "keep the keeper's socket in `DIR`"},
+			&cli.StringFlag{Name: "address", Value: defaults.Address, EnvVars: []string{"PAGEIN_ADDRESS"}, Usage: "serve pagein at `unix://SOCK`"},
+			&cli.StringFlag{Name: "transport", Value: defaults.Transport, Usage: "reach the kernel through `NAME`: auto, fanotify, cachefiles or file"},
+			&cli.BoolFlag{Name: "unmount-on-exit", Usage: "unmount what is not in use at SIGTERM; without it mounts stay and wait for the next pageind"},
+			&cli.StringFlag{Name: "log-level", Value: defaults.LogLevel, Usage: "print messages of this `LEVEL` and above: debug, info, warn, error"},
+			&cli.StringFlag{Name: "log-format", Value: defaults.LogFormat, Usage: "print messages as `FORMAT`: text or json"},
+		},
+		Action: func(c *cli.Context) error {
+			if c.Args().Present() {
+				return cli.Exit(fmt.Sprintf("unexpected operand %q (see pageind --help)", c.Args().First()), exitUsage)
+			}
+			cfg, err := readConfig(c)
+			if err != nil {
+				return cli.Exit(err.Error(), exitUsage)
+			}
+			return run(c.Context, cfg)
+		},
+	}
+}
+
+// run is the daemon, until ctx is done.
+func run(ctx context.Context, cfg config) error {
+	log, err := cfg.logger(os.Stderr)
+	if err != nil {
+		return cli.Exit(err.Error(), exitUsage)
+	}
+	if os.Geteuid() != 0 {
+		return errors.New("mounting needs root (CAP_SYS_ADMIN in the initial user namespace): run pageind as root")
+	}
+	if err := raiseFileLimit(); err != nil {
+		return err
+	}
+	k, err := startKeeper(ctx, cfg, log)
+	if err != nil {
+		return err
+	}
+	defer k.Close()
+	// From here to the end of node.New nothing may open a descriptor that it closes again: see fanotify.New.
+	n, err := node.New(ctx, node.Config{
+		Root: cfg.Root, Transport: cfg.Transport, Version: version, Keeper: cfg.keeperSocket(), Holder: k, Adopted: k.Take(), Log: log, UnmountOnExit: cfg.UnmountOnExit,
+	})
+	if err != nil {
+		return err
+	}
+	return serve(ctx, cfg, n, k, log)
+}
+
+// serve runs the node and its API until ctx is done or one of them fails.
+func serve(ctx context.Context, cfg config, n *node.Node, k *keeperClient, log *slog.Logger) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- n.Run(ctx) }()
+	go k.watch(ctx, log)
+
+	listener, err := control.Listen(ctx, cfg.Address)
+	if err != nil {
+		cancel()
+		return errors.Join(err, <-ended)
+	}
+	server := &http.Server{Handler: control.Handler(n), ReadHeaderTimeout: 10 * time.Second}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	log.Info("ready", "version", version, "address", cfg.Address, "root", cfg.Root)
+
+	var errs error
+	nodeEnded := false
+	select {
+	case err := <-ended:
+		errs, nodeEnded = err, true
+	case err := <-served:
+		errs = err
+	case <-ctx.Done():
+		log.Info("stopping")
+	}
+	shutdown, done := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer done()
+	if err := server.Shutdown(shutdown); err != nil {
+		log.Warn("clients are cut off", "err", err)
+		errs = errors.Join(errs, server.Close())
+	}
+	cancel()
+	if !nodeEnded {
+		errs = errors.Join(errs, <-ended)
+	}
+	return errs
+}
+
+// raiseFileLimit allows as many descriptors as the system does: each reader that waits in the kernel costs one.
+func raiseFileLimit() error {
+	var l unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &l); err != nil {
+		return fmt.Errorf("read the limit on open files: %w", err)
+	}
+	l.Cur = l.Max
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &l); err != nil {
+		return fmt.Errorf("raise the limit on open files to %d: %w", l.Max, err)
+	}
+	return nil
+}
+
+// keeperBinary finds the keeper's program: beside this one, or in PATH.
+func keeperBinary() string {
+	const name = "pagein-keeper"
+	if self, err := os.Executable(); err == nil {
+		if beside := filepath.Join(filepath.Dir(self), name); isFile(beside) {
+			return beside
+		}
+	}
+	return name
+}
+
+func isFile(path string) bool {
+	st, err := os.Stat(path)
+	return err == nil && st.Mode().IsRegular()
+}
+
+func oneOf(what, value string, choices ...string) error {
+	if slices.Contains(choices, value) {
+		return nil
+	}
+	return fmt.Errorf("%s %q is none of %v", what, value, choices)
+}

@@ -1,0 +1,132 @@
+// Package node is the daemon assembled: the engine, the store, the transports that this kernel offers, and the table of what is mounted.
+//
+// It knows how a reference becomes an attached image and a mount, and how to take up again what a predecessor left. It must not know HTTP servers,
+// command lines or containerd. The one idea to hold in mind: the kernel's superblocks are the truth. An image stays attached for exactly as long as the
+// kernel may ask for its bytes, which is not as long as somebody thinks it is mounted: an open file, a bind mount or another mount namespace keeps
+// a superblock alive, and an inotify watch on its root tells when it is gone.
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/pagein/pagein/ondemand"
+	"github.com/pagein/pagein/ondemand/store"
+)
+
+// Config is what a node is made of. Holder, Root and Log are required.
+type Config struct {
+	Root      string           // the store's directory
+	Transport string           // Auto, or the name of the one to use
+	Version   string           // for the status
+	Keeper    string           // for the status: who the holder is
+	Engine    ondemand.Options // bounds on fetching
+	Holder    ondemand.Holder  // keeps what mounts depend on
+	Adopted   map[string]int   // descriptors that the holder kept from a predecessor; they now belong to the node
+	Log       *slog.Logger
+
+	UnmountOnExit bool // unmount all when Run ends, instead of leaving the mounts to the holder
+}
+
+// Node is a running daemon. Its methods may be called concurrently.
+type Node struct {
+	cfg        Config
+	log        *slog.Logger
+	store      *store.Store
+	engine     *ondemand.Engine
+	remotes    remotes
+	transports *transports
+	watch      *watch
+	started    time.Time
+
+	mu     sync.Mutex // guards the tables, and is held while they are being made true
+	images map[string]*image
+	blobs  map[string]*sharedBlob
+}
+
+// New opens the store and takes up what a predecessor left. It must be called before the process opens descriptors that it will close again:
+// see fanotify.New.
+func New(ctx context.Context, cfg Config) (*Node, error) {
+	n := &Node{cfg: cfg, log: cfg.Log, started: time.Now(), images: make(map[string]*image), blobs: make(map[string]*sharedBlob)}
+	if err := n.open(ctx); err != nil {
+		return nil, errors.Join(err, n.close())
+	}
+	return n, nil
+}
+
+func (n *Node) open(ctx context.Context) (err error) {
+	if n.store, err = store.Open(n.cfg.Root); err != nil {
+		return err
+	}
+	if n.transports, err = newTransports(n, n.cfg.Adopted); err != nil {
+		return fmt.Errorf("take up transports: %w", err)
+	}
+	if n.cfg.Transport != Auto {
+		// A wrong choice should fail now, not at the first mount.
+		if _, err := n.transports.get(n.cfg.Transport); err != nil {
+			return err
+		}
+	}
+	if n.watch, err = newWatch(n.cfg.Holder, n.cfg.Adopted); err != nil {
+		return err
+	}
+	if n.engine, err = ondemand.New(n.log, n.cfg.Engine); err != nil {
+		return err
+	}
+	return n.adopt(ctx)
+}
+
+// Run answers the kernel until ctx is done, then stops. What is mounted stays mounted and waits for a successor, unless Config.UnmountOnExit says
+// otherwise. The node cannot be used afterwards.
+func (n *Node) Run(ctx context.Context) error {
+	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
+	n.transports.serve(serving)
+	watching := make(chan error, 1)
+	go func() { watching <- n.watch.run(n.gone) }()
+
+	var err error
+	watched := false
+	select {
+	case <-ctx.Done():
+		if n.cfg.UnmountOnExit {
+			n.unmountAll()
+		}
+	case err = <-n.transports.failed:
+	case err = <-watching:
+		watched = true
+	}
+	stop()
+	if !watched {
+		n.watch.stop()
+		err = errors.Join(err, <-watching)
+	}
+	return errors.Join(err, n.close())
+}
+
+// close releases what open opened, in an order in which nothing that is still used is gone.
+func (n *Node) close() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var errs error
+	if n.engine != nil {
+		n.engine.Close()
+	}
+	for _, b := range n.blobs {
+		b.Close()
+	}
+	if n.transports != nil {
+		errs = errors.Join(errs, n.transports.close())
+	}
+	if n.watch != nil {
+		errs = errors.Join(errs, n.watch.close())
+	}
+	n.remotes.close()
+	if n.store != nil {
+		errs = errors.Join(errs, n.store.Close())
+	}
+	return errs
+}

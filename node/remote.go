@@ -1,0 +1,152 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/pagein/pagein/erofs"
+	"github.com/pagein/pagein/node/control"
+	"github.com/pagein/pagein/oci"
+	"github.com/pagein/pagein/oci/artifact"
+	"github.com/pagein/pagein/oci/registry"
+	"github.com/pagein/pagein/ondemand/backend"
+)
+
+// origin is where an image comes from, as it was asked for.
+type origin struct {
+	Ref       string
+	PlainHTTP bool `json:",omitempty"`
+	Insecure  bool `json:",omitempty"`
+}
+
+// remotes shares connections to registries between all images.
+type remotes struct {
+	mu      sync.Mutex
+	clients map[registry.Options]*registry.Client
+}
+
+func (r *remotes) client(o origin) (*registry.Client, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	opts := registry.Options{PlainHTTP: o.PlainHTTP, Insecure: o.Insecure}
+	if c := r.clients[opts]; c != nil {
+		return c, nil
+	}
+	c, err := registry.NewClient(opts)
+	if err != nil {
+		return nil, err
+	}
+	if r.clients == nil {
+		r.clients = make(map[registry.Options]*registry.Client)
+	}
+	r.clients[opts] = c
+	return c, nil
+}
+
+func (r *remotes) close() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, c := range r.clients {
+		c.Close()
+	}
+}
+
+// object returns a source object. It does not ask whether the object is there, so an image can be attached while its origin is not.
+func (r *remotes) object(o origin, s sourceRecord) (backend.Object, error) {
+	ref, err := oci.ParseRef(o.Ref)
+	if err != nil {
+		return nil, err
+	}
+	if ref.Kind == oci.Layout {
+		return backend.Layout(ref.Path, digest.Digest(s.Digest), s.Size)
+	}
+	c, err := r.client(o)
+	if err != nil {
+		return nil, err
+	}
+	repo, err := c.Repository(ref)
+	if err != nil {
+		return nil, err
+	}
+	return backend.Registry(repo, ocispec.Descriptor{MediaType: artifact.MediaTypeObject, Digest: digest.Digest(s.Digest), Size: s.Size}), nil
+}
+
+// load finds the artifact that o names and has its metadata image and maps in the store.
+func (n *Node) load(ctx context.Context, o origin) (record, error) {
+	ref, err := oci.ParseRef(o.Ref)
+	if err != nil {
+		return record{}, control.Errorf(control.Invalid, "%w", err)
+	}
+	client, err := n.remotes.client(o)
+	if err != nil {
+		return record{}, err
+	}
+	place, err := artifact.Open(client, ref)
+	if err != nil {
+		return record{}, control.Errorf(control.Invalid, "%w", err)
+	}
+	a, err := place.Load(ctx, ref)
+	if errors.Is(err, artifact.ErrNotArtifact) {
+		return record{}, control.Errorf(control.Invalid, "%w", err)
+	}
+	if err != nil {
+		return record{}, control.Errorf(control.Unavailable, "%w", err)
+	}
+	r := record{ID: a.MetaDigest.Encoded(), MetaSize: a.MetaSize, Artifact: a.Descriptor.Digest.String(), Origin: o}
+	if _, err := n.store.Meta(ctx, r.ID, a.FetchMeta); err != nil {
+		return record{}, err
+	}
+	for i, b := range a.Blobs {
+		_, err := n.store.Map(ctx, b.ID, func(ctx context.Context, w io.Writer) error {
+			m, err := a.FetchMap(ctx, i)
+			if err != nil {
+				return err
+			}
+			_, err = w.Write(m.Bytes())
+			return err
+		})
+		if err != nil {
+			return record{}, err
+		}
+		br := blobRecord{ID: b.ID}
+		for _, s := range b.Sources {
+			br.Sources = append(br.Sources, sourceRecord{Digest: s.Digest.String(), Size: s.Size})
+		}
+		r.Blobs = append(r.Blobs, br)
+	}
+	if err := n.checkDevices(r.ID, a); err != nil {
+		return record{}, fmt.Errorf("artifact %s: %w", ref, err)
+	}
+	return r, nil
+}
+
+// checkDevices makes sure that the metadata image wants the very blobs that the artifact lists. What its device tags name, it is sure to get; without this, a
+// config could pass the wrong blob under a right image.
+func (n *Node) checkDevices(id string, a *artifact.Artifact) error {
+	f, err := os.Open(n.store.MetaPath(id))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	img, err := erofs.Open(f, a.MetaSize)
+	if err != nil {
+		return fmt.Errorf("metadata image: %w", err)
+	}
+	devices := img.Super().Devices
+	if len(devices) != len(a.Blobs) {
+		return fmt.Errorf("metadata image has %d devices, the config lists %d blobs", len(devices), len(a.Blobs))
+	}
+	for i, d := range devices {
+		if d.Tag != a.Blobs[i].ID || int64(d.Blocks)*erofs.BlockSize != a.Blobs[i].Size {
+			return fmt.Errorf("device %d is %q of %d blocks, the config says blob %s of %d bytes", i+1, d.Tag, d.Blocks, a.Blobs[i].ID, a.Blobs[i].Size)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,59 @@
+package node
+
+import (
+	"cmp"
+	"context"
+	"os"
+	"slices"
+
+	"github.com/pagein/pagein/node/control"
+	"github.com/pagein/pagein/ondemand"
+)
+
+// Status describes the node at this moment.
+func (n *Node) Status(context.Context) (control.Status, error) {
+	e := n.engine.Stats()
+	s := control.Status{
+		Version: n.cfg.Version, PID: os.Getpid(), Started: n.started, Root: n.cfg.Root, Transport: n.cfg.Transport, Keeper: n.cfg.Keeper,
+		Transports: n.transports.status(),
+		Images:     []control.Image{},
+		Totals: control.Totals{
+			BackendBytes: e.Received, BackendRequests: e.Requests, BackendRetries: e.Retries, BackendErrors: e.Errors, FailedReads: e.Failed,
+			OwnTime: quantiles(e.Own), MissTime: quantiles(e.Total),
+		},
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, img := range n.images {
+		i, err := img.status()
+		if err != nil {
+			return control.Status{}, err
+		}
+		s.Images = append(s.Images, i)
+	}
+	slices.SortFunc(s.Images, func(a, b control.Image) int { return cmp.Compare(a.Ref, b.Ref) })
+	return s, nil
+}
+
+func (img *image) status() (control.Image, error) {
+	targets, err := img.mounts()
+	if err != nil {
+		return control.Image{}, err
+	}
+	s := control.Image{
+		ID: img.ID, Ref: img.Origin.Ref, Transport: img.transport.Name(), Targets: targets, Blobs: len(img.attached.Blobs), MetaBytes: img.MetaSize,
+	}
+	for _, b := range img.attached.Blobs {
+		s.TotalBytes += b.Size()
+		s.PresentBytes += b.Present()
+		s.FetchedBytes += b.Fetched()
+		if err := b.Problem(); err != nil {
+			s.Problem = err.Error()
+		}
+	}
+	return s, nil
+}
+
+func quantiles(q ondemand.Quantiles) control.Quantiles {
+	return control.Quantiles{Count: q.Count, P50: q.P50, P99: q.P99, Max: q.Max}
+}
