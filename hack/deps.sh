@@ -91,13 +91,11 @@ for group; do
 		need debootstrap debootstrap
 		# The test kernels: two modules rebuilt, a disk, a machine to boot them in.
 		need gcc gcc
+		need binutils strip
 		need_file libc6-dev /usr/include/stdio.h
 		need make make
-		need bc bc
-		need bzip2 bzip2
 		need xz-utils xz
 		need kmod depmod
-		need cpio cpio
 		need e2fsprogs mkfs.ext4
 		need busybox-static busybox
 		need qemu-system-x86 qemu-system-x86_64
