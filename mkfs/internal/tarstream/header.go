@@ -134,6 +134,9 @@ func (r *Reader) member(raw *rawHeader, size int64, ext *extensions) (*Header, e
 			return nil, fmt.Errorf("PAX record %s: %w", rec.key, err)
 		}
 	}
+	if sparse.name != "" {
+		h.Name = sparse.name
+	}
 	stored := h.Size // what follows in the stream
 	switch h.Type {
 	case 0, '7', 'S':

@@ -115,7 +115,7 @@ func (h *Header) apply(key, value string, sparse *sparseRecords) (err error) {
 		return h.setLibarchiveXattr(name, value)
 	}
 	if strings.HasPrefix(key, "GNU.sparse.") {
-		return sparse.apply(key, value, h)
+		return sparse.apply(key, value)
 	}
 	if value == "" {
 		return nil

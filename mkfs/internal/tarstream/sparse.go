@@ -12,20 +12,21 @@ import (
 // before the data).
 type sparseRecords struct {
 	major, minor string
+	name         string // the real one: "path" then holds a name for readers that do not know the format
 	size         int64 // of the whole file
 	hasSize      bool
 	spans        []Span
 	hasMap       bool
 }
 
-func (s *sparseRecords) apply(key, value string, h *Header) (err error) {
+func (s *sparseRecords) apply(key, value string) (err error) {
 	switch key {
 	case "GNU.sparse.major":
 		s.major = value
 	case "GNU.sparse.minor":
 		s.minor = value
 	case "GNU.sparse.name":
-		h.Name = value
+		s.name = value
 	case "GNU.sparse.size", "GNU.sparse.realsize":
 		s.hasSize = true
 		s.size, err = decimal(value)

@@ -96,7 +96,10 @@ func (r *Reader) Next() (*Header, error) {
 		if errors.Is(err, io.ErrUnexpectedEOF) {
 			err = fmt.Errorf("the stream is truncated: %w", err)
 		}
-		return nil, fmt.Errorf("read tar member %d (after %q): %w", r.members+1, r.name, err)
+		if r.members == 0 {
+			return nil, fmt.Errorf("read first tar member: %w", err)
+		}
+		return nil, fmt.Errorf("read tar member %d, after %q: %w", r.members+1, r.name, err)
 	}
 	if err != nil {
 		return nil, io.EOF

@@ -1,0 +1,355 @@
+package mkfs
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+	"golang.org/x/sys/unix"
+
+	"github.com/pagein/pagein/internal/require"
+	"github.com/pagein/pagein/internal/treetest"
+)
+
+func run(t testing.TB, stdin io.Reader, name string, args ...string) []byte {
+	t.Helper()
+	cmd := exec.Command(require.Tool(t, name), args...)
+	var stderr bytes.Buffer
+	cmd.Stdin, cmd.Stderr = stdin, &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, stderr.Bytes())
+	}
+	return out
+}
+
+// extract lets GNU tar unpack a stream.
+func extract(t testing.TB, stream []byte) string {
+	t.Helper()
+	dir := t.TempDir()
+	run(t, bytes.NewReader(stream), "tar", "-x", "-p", "-C", dir, "--numeric-owner", "--same-owner", "--xattrs", "--xattrs-include=*", "-f", "-")
+	return dir
+}
+
+// mountTar makes an image of a tar stream and mounts it.
+func mountTar(t testing.TB, stream []byte) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "in.tar")
+	if err := os.WriteFile(file, stream, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	image, _ := makeImage(t, tarOf(file), ImageOptions{})
+	accepted(t, image, "")
+	return mountImage(t, image, "")
+}
+
+func TestTarGivesWhatGNUTarExtracts(t *testing.T) {
+	require.Root(t)
+	source := t.TempDir()
+	treetest.Random(t, source, 42)
+	many := filepath.Join(source, "many-runs")
+	f, err := os.Create(many)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range int64(60) { // more runs than a header and one extension hold
+		if _, err := f.WriteAt([]byte("x"), i*40_000); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for name, options := range map[string][]string{
+		"gnu":             {"--format=gnu"},
+		"gnu, sparse":     {"--format=gnu", "--sparse"},
+		"pax":             {"--format=pax"},
+		"pax, xattrs":     {"--format=pax", "--xattrs", "--xattrs-include=*"},
+		"pax, sparse 0.0": {"--format=pax", "--sparse", "--sparse-version=0.0"},
+		"pax, sparse 0.1": {"--format=pax", "--sparse", "--sparse-version=0.1"},
+		"pax, sparse 1.0": {"--format=pax", "--sparse", "--sparse-version=1.0", "--xattrs", "--xattrs-include=*"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			args := append([]string{"-c", "-C", source, "--numeric-owner", "-f", "-"}, options...)
+			stream := run(t, nil, "tar", append(args, ".")...)
+			treetest.Compare(t, extract(t, stream), mountTar(t, stream))
+		})
+	}
+}
+
+func TestHugeSparseMemberCostsOnlyItsData(t *testing.T) {
+	require.Root(t)
+	source := t.TempDir()
+	f, err := os.Create(filepath.Join(source, "huge"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	const size = 3<<40 + 5 // more than an octal field holds, and more blocks than its index may have entries
+	at := map[int64]string{0: "begin", 5<<30 + 77: "middle", size - 4: "last"}
+	for off, data := range at {
+		if _, err := f.WriteAt([]byte(data), off); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, options := range [][]string{{"--format=gnu"}, {"--format=pax", "--sparse-version=1.0"}} {
+		stream := run(t, nil, "tar", append(options, "-c", "-C", source, "--sparse", "-f", "-", ".")...)
+		mounted, err := os.Open(filepath.Join(mountTar(t, stream), "huge"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer mounted.Close()
+		if info, err := mounted.Stat(); err != nil || info.Size() != size {
+			t.Fatalf("size %d, want %d (%v)", info.Size(), int64(size), err)
+		}
+		for off, data := range at {
+			want := make([]byte, min(9000, size-max(off-4000, 0)))
+			got := bytes.Clone(want)
+			copy(want[off-max(off-4000, 0):], data)
+			if _, err := mounted.ReadAt(got, max(off-4000, 0)); err != nil || !bytes.Equal(got, want) {
+				t.Errorf("%v: content around %d differs (%v)", options, off, err)
+			}
+		}
+	}
+}
+
+// member is one entry of a tar that a test writes.
+type member struct {
+	tar.Header
+	data string
+}
+
+func file(name, data string) member {
+	return member{tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o644, Size: int64(len(data)), ModTime: time.Unix(5, 0)}, data}
+}
+
+func directory(name string, mode int64) member {
+	return member{Header: tar.Header{Typeflag: tar.TypeDir, Name: name, Mode: mode, ModTime: time.Unix(6, 0)}}
+}
+
+func symlink(name, target string) member {
+	return member{Header: tar.Header{Typeflag: tar.TypeSymlink, Name: name, Linkname: target, ModTime: time.Unix(7, 0)}}
+}
+
+func hardLink(name, target string) member {
+	return member{Header: tar.Header{Typeflag: tar.TypeLink, Name: name, Linkname: target, ModTime: time.Unix(8, 0)}}
+}
+
+// archive writes a tar stream with the standard library.
+func archive(t testing.TB, members ...member) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for _, m := range members {
+		if err := w.WriteHeader(&m.Header); err != nil {
+			t.Fatalf("%q: %v", m.Name, err)
+		}
+		if _, err := io.WriteString(w, m.data); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func TestStandardLibraryTarsGiveWhatGNUTarExtracts(t *testing.T) {
+	require.Root(t)
+	long := strings.Repeat("long-name/", 30) + strings.Repeat("n", 200)
+	stream := archive(t,
+		directory("./", 0o750),
+		directory("d/", 0o7777),
+		file("d/f", "old"),
+		file("d/f", "the last one wins"),
+		directory("long-name/", 0o755),
+		file(long, strings.Repeat("x", 10_000)),
+		symlink("d/l", strings.Repeat("t", 300)),
+		hardLink("d/h", "d/f"),
+		hardLink("h2", "./"+long),
+		member{tar.Header{Typeflag: tar.TypeReg, Name: "pax", Mode: 0o4755, Uid: 3_000_000, Gid: 70_000, Size: 1, Format: tar.FormatPAX,
+			ModTime: time.Unix(-2, 123456789), PAXRecords: map[string]string{"SCHILY.xattr.user.bin": "\x01\n=\xff", "SCHILY.xattr.user.x": "y"}}, "1"},
+		member{Header: tar.Header{Typeflag: tar.TypeChar, Name: "null", Mode: 0o666, Devmajor: 1, Devminor: 3, ModTime: time.Unix(9, 0)}},
+		member{Header: tar.Header{Typeflag: tar.TypeBlock, Name: "disk", Mode: 0o660, Devmajor: 259, Devminor: 70_000, ModTime: time.Unix(9, 0)}},
+		member{Header: tar.Header{Typeflag: tar.TypeFifo, Name: "pipe", Mode: 0o600, ModTime: time.Unix(9, 0)}},
+	)
+	// Parents that no member describes get the time of extraction from GNU tar.
+	treetest.CompareWith(t, extract(t, stream), mountTar(t, stream), treetest.Options{IgnoreDirTimes: true})
+}
+
+func TestCompressedTarsAreRecognized(t *testing.T) {
+	plain := archive(t, file("a/b", strings.Repeat("data", 5000)))
+	var gz bytes.Buffer
+	z := gzip.NewWriter(&gz)
+	if _, err := z.Write(plain); err != nil {
+		t.Fatal(err)
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	enc, err := zstd.NewWriter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	zst := enc.EncodeAll(plain, nil)
+	skippable := append([]byte{0x50, 0x2a, 0x4d, 0x18, 3, 0, 0, 0, 1, 2, 3}, zst...)
+	want := listing(t, plain)
+	for name, stream := range map[string][]byte{"gzip": gz.Bytes(), "two gzip members": append(gz.Bytes(), gzipped(t, nil)...), "zstd": zst, "skippable": skippable} {
+		t.Run(name, func(t *testing.T) {
+			if got := listing(t, stream); !slices.Equal(got, want) {
+				t.Errorf("got %q, want %q", got, want)
+			}
+			for _, cut := range []int{len(stream) / 2, len(stream) - 40, len(stream) - 1} {
+				if name == "two gzip members" && cut == len(stream)-40 {
+					continue // may be just behind the first one
+				}
+				if _, err := applied(stream[:cut], false); err == nil {
+					t.Errorf("cut off at %d of %d: no error", cut, len(stream))
+				}
+			}
+		})
+	}
+}
+
+func gzipped(t testing.TB, data []byte) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	if _, err := z.Write(data); err != nil {
+		t.Fatal(err)
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// applied builds a finished tree of streams, in memory.
+func applied(stream []byte, layers bool, more ...[]byte) (*Tree, error) {
+	t, err := New(Options{InlineLimit: DefaultInlineLimit})
+	if err != nil {
+		return nil, err
+	}
+	sink := &memorySink{}
+	if !layers {
+		err = t.AddTar(context.Background(), bytes.NewReader(stream), sink)
+	} else {
+		for _, s := range append([][]byte{stream}, more...) {
+			if err = t.ApplyLayer(context.Background(), bytes.NewReader(s), sink); err != nil {
+				break
+			}
+		}
+	}
+	if err == nil {
+		err = t.Finish(Overrides{})
+	}
+	if err != nil {
+		return nil, errors.Join(err, t.Close())
+	}
+	return t, nil
+}
+
+// memorySink keeps data in memory. A Ref is an index.
+type memorySink struct{ data [][]byte }
+
+func (s *memorySink) Append(r io.Reader, size int64) (Ref, error) {
+	b := make([]byte, size)
+	_, err := io.ReadFull(r, b)
+	s.data = append(s.data, b)
+	return Ref(len(s.data) - 1), err
+}
+
+func (s *memorySink) Place(r Ref) (uint16, uint64) { return 1, uint64(r) }
+
+// listing describes a tree by one line for each path: type, permissions and, for files, the content.
+func listing(t testing.TB, stream []byte, layers ...[]byte) []string {
+	t.Helper()
+	tree, err := applied(stream, len(layers) > 0, layers...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tree.Close()
+	return describe(t, tree)
+}
+
+func TestRefusedTarsNameTheMemberAndTheReason(t *testing.T) {
+	badSum := archive(t, file("a", "data"))
+	badSum[0] = 'b'
+	odd := archive(t, file("a", "data"))
+	copy(odd[512+512:], "not a header")
+	tests := map[string]struct {
+		stream []byte
+		want   string
+	}{
+		"dotdot":               {archive(t, file("a/../../etc/passwd", "x")), `member "a/../../etc/passwd": ".." in a name is refused`},
+		"dotdot at the end":    {archive(t, directory("a/..", 0o755)), `".." in a name`},
+		"link to dotdot":       {archive(t, hardLink("h", "../../etc/passwd")), `hard link to "../../etc/passwd": ".."`},
+		"link to nothing":      {archive(t, hardLink("h", "gone")), `hard link to "gone": "gone": no such file`},
+		"link to directory":    {archive(t, directory("d", 0o755), hardLink("h", "d")), "it is a directory"},
+		"below a file":         {archive(t, file("f", "x"), file("f/g", "y")), `member "f/g": "f": not a directory`},
+		"symlink loop":         {archive(t, symlink("a", "b"), symlink("b", "a"), file("a/f", "x")), "too many levels of symbolic links"},
+		"name too long":        {archive(t, file(strings.Repeat("n", 256), "x")), "too long"},
+		"truncated data":       {archive(t, file("a", strings.Repeat("x", 2000)))[:1500], "unexpected EOF"},
+		"truncated header":     {archive(t, file("a", "x"), file("b", "x"))[:1300], "truncated"},
+		"wrong checksum":       {badSum, "checksum is wrong"},
+		"garbage after member": {odd, "checksum is wrong"},
+		"xz":                   {[]byte("\xfd7zXZ\x00 and so on"), "compressed with xz"},
+		"broken gzip":          {[]byte{0x1f, 0x8b, 8, 0, 1}, "gzip"},
+		"broken zstd":          {[]byte{0x28, 0xb5, 0x2f, 0xfd, 0x04, 0x00}, "unexpected EOF"},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			tree, err := applied(tc.stream, false)
+			if err == nil {
+				t.Fatalf("no error, tree %q", describe(t, tree))
+			}
+			if !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("error %q does not say %q", err, tc.want)
+			}
+		})
+	}
+}
+
+func TestNoMemberLeavesTheTree(t *testing.T) {
+	got := listing(t, archive(t,
+		symlink("out", "/etc"),
+		symlink("up", "../../../tmp"),
+		directory("d", 0o700),
+		symlink("d/abs", "/d"),
+		file("out/passwd", "mine"),
+		file("up/x", "mine, too"),
+		file("d/abs/y", "here"),
+		file("/absolute", "stays"),
+		hardLink("link", "out/passwd"),
+	))
+	want := []string{
+		"d drwx------", "d/abs -> /d", `d/y -rw-r--r-- "here"`, "etc drwxr-xr-x", `etc/passwd -rw-r--r-- "mine"`,
+		`absolute -rw-r--r-- "stays"`, `link = etc/passwd`, "out -> /etc", "tmp drwxr-xr-x", `tmp/x -rw-r--r-- "mine, too"`, "up -> ../../../tmp",
+	}
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+func TestDeviceNumbersSurvive(t *testing.T) {
+	tree, err := applied(archive(t, member{Header: tar.Header{Typeflag: tar.TypeChar, Name: "c", Devmajor: 4095, Devminor: 1<<20 - 1}}), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tree.Close()
+	if n := tree.Root().Entries[0].Inode; uint64(n.Rdev) != unix.Mkdev(4095, 1<<20-1)&0xffffffff {
+		t.Errorf("rdev %#x", n.Rdev)
+	}
+}
