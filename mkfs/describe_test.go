@@ -21,6 +21,9 @@ func describe(t testing.TB, tree *Tree) []string {
 		for _, e := range n.Entries {
 			child := path + e.Name
 			mode := fs.FileMode(e.Inode.Mode & 0o777)
+			if e.Inode.Mode&unix.S_ISGID != 0 {
+				mode |= fs.ModeSetgid
+			}
 			switch kind := e.Inode.Mode & unix.S_IFMT; {
 			case first[e.Inode] != "":
 				lines = append(lines, child+" = "+first[e.Inode])

@@ -48,6 +48,8 @@ func TestLayersHideAndReplaceWhatLiesBelow(t *testing.T) {
 			[]string{`f -rw-r--r-- "new"`, `k -rw-r--r-- "F"`}},
 		"parent is a symlink of the layer below": {[]member{file("l/c", "C"), whiteout("l/.wh.a"), whiteout("d/.wh.sub"), whiteout(".wh.f")},
 			[]string{"d drwx------", `d/b -rw-r--r-- "B"`, `d/c -rw-r--r-- "C"`, "l -> d"}},
+		"implied directories inherit from setgid directories, marker last": {[]member{directory("d", 0o2775), file("d/sub/n/y", "Y"), whiteout("d/.wh..wh..opq"), whiteout(".wh.f"), whiteout(".wh.l")},
+			[]string{"d dgrwxrwxr-x", "d/sub dgrwxr-xr-x", "d/sub/n dgrwxr-xr-x", `d/sub/n/y -rw-r--r-- "Y"`}},
 		"files of aufs are no files": {[]member{directory(".wh..wh.plnk", 0o700), file(".wh..wh.plnk/1.2", "?"), file(".wh..wh.aufs", ""), whiteout(".wh.d"), whiteout(".wh.l")},
 			[]string{`f -rw-r--r-- "F"`}},
 	}
@@ -97,11 +99,11 @@ func TestEqualFilesOfAllLayersAreStoredOnce(t *testing.T) {
 
 func TestRandomLayerStacksEqualReferenceOnDisk(t *testing.T) {
 	require.Root(t)
-	for seed := range int64(6) {
+	for seed := range int64(12) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			reference := newReference(t, seed)
 			var layers [][]byte
-			for range 6 {
+			for range 10 {
 				layers = append(layers, reference.addLayer())
 			}
 			image, _ := makeImage(t, func(ctx context.Context, tree *Tree, sink Sink) error {

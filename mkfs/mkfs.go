@@ -74,7 +74,8 @@ func New(o Options) (*Tree, error) {
 // AddTar fills an empty tree from a tar stream, plain or compressed with gzip or zstd. r is read to its end.
 //
 // Members are taken as GNU tar would extract them, with these decisions: a leading "/" is dropped, ".." anywhere in a name is an error,
-// the last member of a name wins, missing parents become directories of root with mode 0755 and time 0, and a member below a symbolic
+// the last member of a name wins, missing parents become directories of root with mode 0755 and time 0 (and
+// inherit from setgid directories), and a member below a symbolic
 // link goes where the link leads inside the tree, as in a chroot. Nothing can leave the tree.
 func (t *Tree) AddTar(ctx context.Context, r io.Reader, sink Sink) error {
 	if err := t.begin(); err != nil {
@@ -139,7 +140,12 @@ func tempFile(dir string) (*os.File, error) {
 	return f, nil
 }
 
-// emptyDir is a directory that nobody described.
-func emptyDir() *erofs.Inode {
-	return &erofs.Inode{Mode: unix.S_IFDIR | 0o755}
+// impliedDir is a directory that nobody described. Below a setgid directory it is what mkdir(2) makes there.
+func impliedDir(parent *erofs.Inode) *erofs.Inode {
+	ino := &erofs.Inode{Mode: unix.S_IFDIR | 0o755}
+	if parent != nil && parent.Mode&unix.S_ISGID != 0 {
+		ino.Mode |= unix.S_ISGID
+		ino.GID = parent.GID
+	}
+	return ino
 }

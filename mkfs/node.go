@@ -21,6 +21,7 @@ const (
 type node struct {
 	ino     *erofs.Inode
 	kids    map[string]*node // directories
+	implied bool             // a directory that no member described so far
 	layer   int32            // layer that this entry is from
 	touched int32            // newest layer that put this entry or anything below it
 }
@@ -73,7 +74,8 @@ func (t *Tree) walk(parts []string, create bool) ([]*node, error) {
 			if len(part) > maxNameLen {
 				return nil, fmt.Errorf("%.20q…: %w", part, unix.ENAMETOOLONG)
 			}
-			next = newNode(emptyDir(), t.layer)
+			next = newNode(impliedDir(dir.ino), t.layer)
+			next.implied = true
 			dir.put(part, next)
 			fallthrough
 		case next.ino.IsDir():
@@ -115,7 +117,7 @@ func (t *Tree) place(parts []string, ino *erofs.Inode) error {
 	}
 	dir, name := path[len(path)-1], parts[len(parts)-1]
 	if old := dir.kids[name]; old != nil && old.ino.IsDir() && ino.IsDir() {
-		old.ino, old.layer, old.touched = ino, t.layer, t.layer
+		old.ino, old.layer, old.touched, old.implied = ino, t.layer, t.layer, false
 	} else {
 		dir.put(name, newNode(ino, t.layer))
 	}

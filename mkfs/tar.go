@@ -17,7 +17,7 @@ import (
 // apply puts the members of a tar stream into the tree as its next layer.
 func (t *Tree) apply(ctx context.Context, r io.Reader, sink Sink, whiteouts bool) error {
 	if t.top == nil {
-		t.top = newNode(emptyDir(), 0)
+		t.top = newNode(impliedDir(nil), 0)
 	}
 	t.layer++
 	plain, err := decompress(contextReader{ctx, r})

@@ -3,6 +3,8 @@ package mkfs
 import (
 	"fmt"
 	"strings"
+
+	"github.com/pagein/pagein/erofs"
 )
 
 // Names that mean something in OCI layers (image-spec, "Whiteouts").
@@ -43,20 +45,23 @@ func (t *Tree) whiteout(parts []string) (bool, error) {
 	touch(path, t.layer)
 	if opaque {
 		dir.hideKids(t.layer)
-	} else if kid := dir.kids[name]; kid != nil && !kid.hide(t.layer) {
+	} else if kid := dir.kids[name]; kid != nil && !kid.hide(dir.ino, t.layer) {
 		delete(dir.kids, name)
 	}
 	return true, nil
 }
 
-// hide removes what layers below the given one put at n and below it. It reports whether anything is left.
-func (n *node) hide(layer int32) bool {
+// hide removes what layers below the given one put at n, in the directory parent, and below it. It reports whether anything is left.
+func (n *node) hide(parent *erofs.Inode, layer int32) bool {
 	if n.touched < layer {
 		return false
 	}
 	if n.layer < layer {
 		// Only entries below it are of this layer: what would be left had the marker come first is a directory made for them.
-		n.ino, n.layer = emptyDir(), layer
+		n.layer, n.implied = layer, true
+	}
+	if n.implied {
+		n.ino = impliedDir(parent)
 	}
 	n.hideKids(layer)
 	return true
@@ -64,7 +69,7 @@ func (n *node) hide(layer int32) bool {
 
 func (n *node) hideKids(layer int32) {
 	for name, kid := range n.kids {
-		if !kid.hide(layer) {
+		if !kid.hide(n.ino, layer) {
 			delete(n.kids, name)
 		}
 	}

@@ -13,7 +13,7 @@ import (
 type sparseRecords struct {
 	major, minor string
 	name         string // the real one: "path" then holds a name for readers that do not know the format
-	size         int64 // of the whole file
+	size         int64  // of the whole file
 	hasSize      bool
 	spans        []Span
 	hasMap       bool
