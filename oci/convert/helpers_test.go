@@ -197,19 +197,27 @@ func decode(t testing.TB, src content.Fetcher, a *artifact.Artifact, i int) []by
 	if err != nil {
 		t.Fatal(err)
 	}
+	out := make([]byte, 0, m.Size())
+	for i := range m.Frames() {
+		f := m.Frame(i)
+		out = append(out, unpackFrame(t, object[f.SrcOff:f.SrcOff+int64(f.SrcLen)], f)...)
+	}
+	return out
+}
+
+// unpackFrame decodes and verifies one frame.
+func unpackFrame(t testing.TB, src []byte, f blob.Frame) []byte {
+	t.Helper()
 	d, err := blob.NewDecoder(1)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer d.Close()
-	out := make([]byte, m.Size())
-	for i := range m.Frames() {
-		f := m.Frame(i)
-		if err := d.Decode(out[f.Off:f.Off+int64(f.Len)], object[f.SrcOff:f.SrcOff+int64(f.SrcLen)], f); err != nil {
-			t.Fatal(err)
-		}
+	dst := make([]byte, f.Len)
+	if err := d.Decode(dst, src, f); err != nil {
+		t.Fatal(err)
 	}
-	return out
+	return dst
 }
 
 // list describes every file of a tree, one line each, in the order of names.
