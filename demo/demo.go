@@ -15,6 +15,8 @@ import (
 	"os/signal"
 	"syscall"
 	"time"
+
+	"github.com/pagein/pagein/bench/lab"
 )
 
 // options are what can be chosen on the command line.
@@ -92,6 +94,9 @@ func measure(ctx context.Context, o options) (result report, err error) {
 		}
 		lazy = append(lazy, t)
 		result.Transport = transport
+	}
+	if result.Kernel, err = lab.KernelRelease(); err != nil {
+		return report{}, err
 	}
 	result.Link = linkReport{RateMbit: o.rate, RTTms: float64(o.rtt) / float64(time.Millisecond)}
 	result.Runs = o.runs

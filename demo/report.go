@@ -5,12 +5,12 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"text/tabwriter"
 )
 
 // report is the result; its JSON form is read by bench.
 type report struct {
-	Transport   string        `json:"transport"`
+	Transport   string        `json:"transport"` // through which the kernel's misses reached pageind
+	Kernel      string        `json:"kernel"`    // its release
 	Link        linkReport    `json:"link"`
 	Image       imageReport   `json:"image"`
 	Convert     convertReport `json:"convert"`
@@ -65,24 +65,23 @@ func middle[T cmp.Ordered](all []timing, field func(timing) T) T {
 
 // print writes the table.
 func (r report) print(w io.Writer) error {
-	t := tabwriter.NewWriter(w, 0, 0, 3, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(t, "\tpagein (%s)\tpull and unpack\tratio\t\n", r.Transport)
+	line := func(cells ...any) { fmt.Fprintf(w, "%-38s %16s %16s %7s\n", cells...) }
 	row := func(what, unit string, lazy, full float64, decimals int) {
-		fmt.Fprintf(t, "%s\t%.*f %s\t%.*f %s\t%.2f\t\n", what, decimals, lazy, unit, decimals, full, unit, lazy/full)
+		cell := func(value float64) string { return fmt.Sprintf("%.*f %s", decimals, value, unit) }
+		line(what, cell(lazy), cell(full), fmt.Sprintf("%.2f", lazy/full))
 	}
 	size := func(what string, lazy, full int64) { row(what, "MB", float64(lazy)/1e6, float64(full)/1e6, 1) }
+
+	line("", "pagein", "pull and unpack", "ratio")
 	size("bytes in image", r.Image.CompressedBytes, r.Image.CompressedBytes)
 	size("fetched until ready", r.Lazy.ReadyBytes, r.FullPull.ReadyBytes)
 	size("fetched until the program's output", r.Lazy.OutputBytes, r.FullPull.OutputBytes)
 	row("time to the file system", "s", r.Lazy.Provided, r.FullPull.Provided, 2)
 	row("time to ready: go version", "s", r.Lazy.Ready, r.FullPull.Ready, 2)
 	row("time to the compiled program's output", "s", r.Lazy.Output, r.FullPull.Output, 2)
-	if err := t.Flush(); err != nil {
-		return err
-	}
-	_, err := fmt.Fprintf(w, "\nImage: Go toolchain, %d gzip layers, %.1f MB unpacked; converted once for all nodes in %.1f s.\n"+
+	_, err := fmt.Fprintf(w, "\nTransport: %s, kernel %s.\nImage: Go toolchain, %d gzip layers, %.1f MB unpacked; converted once for all nodes in %.1f s.\n"+
 		"Link: %.0f Mbit/s each way, %.0f ms round trip; registry: distribution; full pull: crane export | tar -x.\n"+
 		"Page cache dropped before each way; %d run(s) of each.\n",
-		r.Image.Layers, float64(r.Image.UnpackedBytes)/1e6, r.Convert.Seconds, r.Link.RateMbit, r.Link.RTTms, r.Runs)
+		r.Transport, r.Kernel, r.Image.Layers, float64(r.Image.UnpackedBytes)/1e6, r.Convert.Seconds, r.Link.RateMbit, r.Link.RTTms, r.Runs)
 	return err
 }

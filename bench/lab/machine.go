@@ -52,3 +52,12 @@ func UnmountBelow(dir string) error {
 	}
 	return errors.Join(errs...)
 }
+
+// KernelRelease returns what uname -r says.
+func KernelRelease() (string, error) {
+	release, err := os.ReadFile("/proc/sys/kernel/osrelease")
+	if err != nil {
+		return "", fmt.Errorf("read the kernel's release: %w", err)
+	}
+	return strings.TrimSpace(string(release)), nil
+}

@@ -42,7 +42,9 @@ func StartNode(ctx context.Context, dir string, args ...string) (*Node, error) {
 		return nil, err
 	}
 	n := &Node{pagein: pagein, address: "unix://" + filepath.Join(dir, "pageind.sock")}
-	args = append([]string{"--root", filepath.Join(dir, "root"), "--address", n.address, "--unmount-on-exit"}, args...)
+	args = append([]string{
+		"--config", os.DevNull, "--root", filepath.Join(dir, "root"), "--run", filepath.Join(dir, "run"), "--address", n.address, "--unmount-on-exit",
+	}, args...)
 	// The daemon outlives ctx: what is mounted is to be unmounted first.
 	if n.daemon, err = StartService(Command(context.WithoutCancel(ctx), pageind, args...)); err != nil {
 		return nil, err
