@@ -76,6 +76,13 @@ func TestMountedImageIsFoundAndGoesAway(t *testing.T) {
 	if !listed {
 		t.Errorf("List misses %+v", m)
 	}
+	link := image + "-link"
+	if err := os.Symlink(target, link); err != nil {
+		t.Fatal(err)
+	}
+	if err := Unmount(link, 0); !errors.Is(err, unix.EINVAL) {
+		t.Errorf("unmount through a symlink: %v, want EINVAL", err)
+	}
 	if err := Unmount(target, 0); err != nil {
 		t.Fatal(err)
 	}
@@ -195,6 +202,9 @@ func TestEndedContextEndsTheMount(t *testing.T) {
 	err := Mount(ctx, EROFS{Source: fifo}, target)
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v, want the deadline", err)
+	}
+	if err == nil || !strings.Contains(err.Error(), "child killed") {
+		t.Errorf("got %v, want the child killed", err)
 	}
 	if d := time.Since(start); d > 3*time.Second {
 		t.Errorf("returned after %v", d)

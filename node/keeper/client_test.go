@@ -227,8 +227,15 @@ func TestManyDescriptorsComeBack(t *testing.T) {
 		hold(t, c, fmt.Sprintf("%0*d", MaxName, i), fd) // the longest names
 	}
 	c.Close()
-	if fds := take(t, opt); len(fds) != n {
+	opt.Floor = 0 // not even moved, they are closed on exec
+	fds := take(t, opt)
+	if len(fds) != n {
 		t.Errorf("%d of %d came back", len(fds), n)
+	}
+	for name, fd := range fds {
+		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil || flags&unix.FD_CLOEXEC == 0 {
+			t.Fatalf("descriptor %d, %.10s…, has flags %x (%v)", fd, name, flags, err)
+		}
 	}
 }
 
