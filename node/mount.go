@@ -31,7 +31,7 @@ func (n *Node) Mount(ctx context.Context, req control.MountRequest) (control.Mou
 	if !filepath.IsAbs(target) {
 		return control.MountResponse{}, control.Errorf(control.Invalid, "mount %s: %s is no absolute path", req.Ref, req.Target)
 	}
-	r, err := n.load(ctx, origin{Ref: req.Ref, PlainHTTP: req.PlainHTTP, Insecure: req.Insecure})
+	r, err := n.resolve(ctx, req.Source, req.Transport)
 	if err != nil {
 		return control.MountResponse{}, err
 	}
@@ -60,6 +60,14 @@ func (n *Node) Mount(ctx context.Context, req control.MountRequest) (control.Mou
 	}
 	n.log.Info("mounted", "ref", req.Ref, "target", target, "transport", img.transport.Name(), "image", img.ID)
 	return control.MountResponse{ID: img.ID, Target: target, Transport: img.transport.Name()}, nil
+}
+
+// resolve checks a request and loads the image that it names.
+func (n *Node) resolve(ctx context.Context, src control.Source, transport string) (record, error) {
+	if names := n.transports.names(); transport != "" && !slices.Contains(names, transport) {
+		return record{}, control.Errorf(control.Invalid, "mount %s: there is no transport %q: choose one of %v", src.Ref, transport, names)
+	}
+	return n.load(ctx, origin{Ref: src.Ref, PlainHTTP: src.PlainHTTP, Insecure: src.Insecure})
 }
 
 // attached returns the image, attaching it if it is not. The caller holds n.mu.
@@ -190,7 +198,7 @@ func (n *Node) unmountAll() {
 
 // Prepare has all in the store that a mount needs, and says how to mount the image by hand.
 func (n *Node) Prepare(ctx context.Context, req control.PrepareRequest) (control.PrepareResponse, error) {
-	r, err := n.load(ctx, origin{Ref: req.Ref, PlainHTTP: req.PlainHTTP, Insecure: req.Insecure})
+	r, err := n.resolve(ctx, req.Source, req.Transport)
 	if err != nil {
 		return control.PrepareResponse{}, err
 	}

@@ -116,7 +116,7 @@ func (t *transports) get(name string) (ondemand.Transport, error) {
 		}
 		return tr, nil
 	}
-	return nil, fmt.Errorf("there is no transport %q: choose one of %v", name, t.names())
+	return nil, fmt.Errorf("there is no transport %q", name)
 }
 
 // serve starts to answer the kernel, until ctx is done.

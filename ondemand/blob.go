@@ -17,8 +17,8 @@ type Blob struct {
 	engine  *Engine
 	m       *blob.Map
 	objects []backend.Object
-	fetched atomic.Int64          // source bytes received
-	problem atomic.Pointer[error] // of the last fetch, nil when it went well
+	fetched atomic.Int64 // source bytes received
+	problem atomic.Pointer[problem]
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
 	work    sync.WaitGroup // running fetches
@@ -57,10 +57,16 @@ func (b *Blob) Size() int64 { return b.m.Size() }
 // Fetched is the number of source bytes received for the blob so far.
 func (b *Blob) Fetched() int64 { return b.fetched.Load() }
 
-// Problem is why the last fetch failed, nil if it did not.
+// problem is a frame that could not be had.
+type problem struct {
+	frame int
+	err   error
+}
+
+// Problem is why a frame could not be had lately. It is nil again once that frame is there.
 func (b *Blob) Problem() error {
-	if err := b.problem.Load(); err != nil {
-		return *err
+	if p := b.problem.Load(); p != nil {
+		return p.err
 	}
 	return nil
 }

@@ -23,10 +23,8 @@ func (b *Blob) fetch(bound *binding, run []int) {
 	for attempt := 1; len(run) > 0; attempt++ {
 		done, err := b.attempt(bound, run, &spent)
 		if run = run[done:]; len(run) == 0 {
-			b.problem.Store(nil)
 			return
 		}
-		b.problem.Store(&err)
 		if done > 0 {
 			attempt, wait = 1, e.opts.Backoff // progress was made: the next frame has tries of its own
 		}
@@ -60,7 +58,9 @@ func (b *Blob) fetch(bound *binding, run []int) {
 	}
 }
 
+// fail tells the readers of frames that they cannot be had.
 func (b *Blob) fail(frames []int, err error, spent time.Duration) {
+	b.problem.Store(&problem{frame: frames[0], err: err})
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, i := range frames {
@@ -124,6 +124,9 @@ func (b *Blob) bring(bound *binding, i int, body io.Reader, spent *time.Duration
 		return fmt.Errorf("%w: %w", errTarget, err)
 	}
 	bound.presence.Set(i)
+	if p := b.problem.Load(); p != nil && p.frame == i {
+		b.problem.CompareAndSwap(p, nil)
+	}
 
 	b.mu.Lock()
 	b.finish(i, nil, *spent)

@@ -14,7 +14,7 @@
 // "ok" or the reason of a refusal into a barrier's pipe before it closes it (systemd closes it only).
 //
 // A keeper ends when nobody is attached and nothing needs it: it holds nothing, or the descriptor named [MountsName], an inotify instance
-// on which the daemon watches the root of each superblock that it has mounted ([WatchMount]), has no watches left. An inotify watch does not keep a
+// on which the daemon watches the root of each superblock that it has mounted, has no watches left. An inotify watch does not keep a
 // superblock busy and goes away when, and only when, the superblock dies, after the last bind mount and the last open file.
 package keeper
 

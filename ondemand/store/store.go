@@ -27,6 +27,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -65,11 +66,19 @@ func Open(root string) (*Store, error) {
 	return s, nil
 }
 
+// lockPatience is how long Open waits for another owner to go: a killed process keeps its locks until it is gone for good.
+const lockPatience = time.Second
+
 func (s *Store) own() error {
-	if err := unix.Flock(int(s.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); errors.Is(err, unix.EWOULDBLOCK) {
+	err := s.flock()
+	for end := time.Now().Add(lockPatience); errors.Is(err, unix.EWOULDBLOCK) && time.Now().Before(end); err = s.flock() {
+		time.Sleep(10 * time.Millisecond)
+	}
+	if errors.Is(err, unix.EWOULDBLOCK) {
 		owner, _ := io.ReadAll(io.LimitReader(s.lock, 32))
 		return fmt.Errorf("%w by another pageind (pid %s): stop it, or choose another directory with --root", ErrOwned, bytes.TrimSpace(owner))
-	} else if err != nil {
+	}
+	if err != nil {
 		return fmt.Errorf("lock: %w", err)
 	}
 	if err := s.lock.Truncate(0); err != nil {
@@ -91,6 +100,8 @@ func (s *Store) own() error {
 	}
 	return s.sweep()
 }
+
+func (s *Store) flock() error { return unix.Flock(int(s.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB) }
 
 // sweep removes what an interrupted write left behind.
 func (s *Store) sweep() error {

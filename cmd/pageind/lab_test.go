@@ -1,0 +1,253 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/registry"
+	"golang.org/x/sys/unix"
+
+	"github.com/pagein/pagein/internal/require"
+	"github.com/pagein/pagein/internal/treetest"
+	"github.com/pagein/pagein/node/control"
+)
+
+// The tests of this package run the real programs against the real kernel: on the host, and in the guests of package vmtests, where other transports are.
+
+// programs is the directory with pagein, pageind and pagein-keeper.
+var programs string
+
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		if os.Getenv(require.GuestEnv) != "" {
+			programs = "/bin"
+			return m.Run()
+		}
+		dir, err := os.MkdirTemp("", "pagein-programs-")
+		if err != nil {
+			panic(err)
+		}
+		defer os.RemoveAll(dir)
+		build := exec.Command("go", "build", "-o", dir+"/", "../pagein", "../pageind", "../pagein-keeper")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "build programs: %v\n%s", err, out)
+			return 1
+		}
+		programs = dir
+		return m.Run()
+	}())
+}
+
+// lab is a daemon with directories of its own, and images to mount.
+type lab struct {
+	*testing.T
+	dir    string
+	root   string
+	daemon *exec.Cmd
+	log    *bytes.Buffer
+}
+
+func newLab(t *testing.T) *lab {
+	t.Helper()
+	require.Root(t)
+	dir := t.TempDir()
+	if guest := os.Getenv(require.GuestEnv); guest != "" { // there only this directory is on a disk
+		var err error
+		if dir, err = os.MkdirTemp(guest, "lab-"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l := &lab{T: t, dir: dir, root: filepath.Join(dir, "root"), log: new(bytes.Buffer)}
+	t.Cleanup(l.cleanUp)
+	return l
+}
+
+// cleanUp leaves no mount, no process and no blocked reader behind, whatever state the test left.
+func (l *lab) cleanUp() {
+	if l.Failed() && l.log.Len() > 0 {
+		l.Logf("pageind said:\n%s", tail(l.log.String(), 8000))
+	}
+	if l.daemon == nil {
+		l.start() // to answer whoever waits
+	}
+	mounts, err := os.ReadFile("/proc/self/mounts")
+	if err != nil {
+		l.Error(err)
+	}
+	for line := range strings.Lines(string(mounts)) {
+		if target := strings.Fields(line)[1]; strings.HasPrefix(target, l.dir+"/mnt") {
+			if err := unix.Unmount(target, unix.MNT_DETACH); err != nil {
+				l.Errorf("unmount %s: %v", target, err)
+			}
+		}
+	}
+	l.stop(unix.SIGTERM)
+	l.waitFor("the keeper to end", func() bool { return len(l.keepers()) == 0 })
+}
+
+func tail(s string, n int) string { return s[max(0, len(s)-n):] }
+
+func (l *lab) socket() string { return "unix://" + l.dir + "/sock" }
+
+// start runs a daemon and waits until it serves.
+func (l *lab) start(args ...string) {
+	l.Helper()
+	l.daemon = exec.Command(filepath.Join(programs, "pageind"),
+		append([]string{"--root", l.root, "--run", l.dir + "/run", "--address", l.socket(), "--config", os.DevNull}, args...)...)
+	l.daemon.Stderr = l.log
+	if err := l.daemon.Start(); err != nil {
+		l.Fatal(err)
+	}
+	client, err := control.NewClient(l.socket())
+	if err != nil {
+		l.Fatal(err)
+	}
+	l.waitFor("pageind to serve", func() bool { return client.Health(context.Background()) == nil })
+}
+
+// stop ends the daemon with a signal and waits until it is gone.
+func (l *lab) stop(sig unix.Signal) {
+	l.Helper()
+	if err := l.daemon.Process.Signal(sig); err != nil {
+		l.Fatal(err)
+	}
+	err := l.daemon.Wait()
+	l.daemon = nil
+	if sig != unix.SIGKILL && err != nil {
+		l.Errorf("pageind ended with %v", err)
+	}
+}
+
+// pagein runs a command that must succeed and returns what it prints.
+func (l *lab) pagein(args ...string) string {
+	l.Helper()
+	out, err := l.try(args...)
+	if err != nil {
+		l.Fatalf("pagein %s: %v", strings.Join(args, " "), err)
+	}
+	return out
+}
+
+// try runs a command and returns what it prints, and as error what it says when it fails.
+func (l *lab) try(args ...string) (string, error) {
+	cmd := exec.Command(filepath.Join(programs, "pagein"), append([]string{"--address", l.socket()}, args...)...)
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		err = fmt.Errorf("%w: %s", err, stderr.String())
+	}
+	return string(out), err
+}
+
+func (l *lab) status() (s control.Status) {
+	l.Helper()
+	if err := json.Unmarshal([]byte(l.pagein("status", "--json")), &s); err != nil {
+		l.Fatal(err)
+	}
+	return s
+}
+
+// mount mounts an image on a new directory of that name.
+func (l *lab) mount(ref, name string) string {
+	l.Helper()
+	target := l.target(name)
+	l.pagein("mount", ref, target)
+	return target
+}
+
+func (l *lab) target(name string) string {
+	l.Helper()
+	target := filepath.Join(l.dir, "mnt-"+name)
+	if err := os.Mkdir(target, 0o755); err != nil {
+		l.Fatal(err)
+	}
+	return target
+}
+
+// tree makes a random tree with some larger files.
+func (l *lab) tree(seed int64) string {
+	l.Helper()
+	dir := filepath.Join(l.dir, fmt.Sprintf("source-%d", seed))
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		l.Fatal(err)
+	}
+	treetest.Random(l, dir, seed)
+	return dir
+}
+
+// layout converts a tree into an artifact in an image layout and returns its reference.
+func (l *lab) layout(tree string) string {
+	l.Helper()
+	ref := "oci:" + filepath.Join(l.dir, "layout") + ":" + filepath.Base(tree)
+	l.pagein("convert", "dir:"+tree, ref)
+	return ref
+}
+
+// registry converts a tree into an artifact in a registry that lives as long as the test.
+func (l *lab) registry(tree string) string {
+	l.Helper()
+	server := httptest.NewServer(registry.New())
+	l.Cleanup(server.Close)
+	ref := strings.TrimPrefix(server.URL, "http://") + "/app:" + filepath.Base(tree)
+	l.pagein("convert", "dir:"+tree, ref)
+	return ref
+}
+
+// readAll compares everything in random order with 16 readers, cold.
+func (l *lab) readAll(tree, target string) {
+	l.Helper()
+	if err := os.WriteFile("/proc/sys/vm/drop_caches", []byte("3"), 0); err != nil {
+		l.Fatal(err)
+	}
+	treetest.CompareWith(l, tree, target, treetest.Options{Readers: 16, Shuffle: 1})
+}
+
+// keepers returns the pids of the lab's keepers.
+func (l *lab) keepers() (pids []int) {
+	l.Helper()
+	procs, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		l.Fatal(err)
+	}
+	for _, p := range procs {
+		b, err := os.ReadFile(p)
+		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESRCH) {
+			continue
+		}
+		if err != nil {
+			l.Fatal(err)
+		}
+		if bytes.HasPrefix(b, []byte("pagein-keeper")) && bytes.Contains(b, []byte(l.dir+"/run/")) {
+			pid, err := strconv.Atoi(filepath.Base(filepath.Dir(p)))
+			if err != nil {
+				l.Fatal(err)
+			}
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+func (l *lab) waitFor(what string, ok func() bool) {
+	l.Helper()
+	for range 600 {
+		if ok() {
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	l.Fatalf("timed out waiting for %s", what)
+}

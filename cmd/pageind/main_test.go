@@ -1,0 +1,394 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pagein/pagein/internal/require"
+	"github.com/pagein/pagein/internal/treetest"
+)
+
+// TestLazyMountEqualsSource reads an image through its lazy mount and finds every byte and attribute of the tree that it was made from.
+func TestLazyMountEqualsSource(t *testing.T) {
+	for name, place := range map[string]func(*lab, string) string{"layout": (*lab).layout, "registry": (*lab).registry} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t)
+			tree := l.tree(1)
+			l.start()
+			target := l.mount(place(l, tree), "a")
+			before := l.status().Images[0]
+			if before.PresentBytes != 0 {
+				t.Errorf("%d bytes were fetched before anybody read", before.PresentBytes)
+			}
+			l.readAll(tree, target)
+			after := l.status().Images[0]
+			if after.PresentBytes != after.TotalBytes {
+				t.Errorf("all was read, and %d of %d bytes are present", after.PresentBytes, after.TotalBytes)
+			}
+			// Warm, and after the kernel has forgotten what it cached, nothing is fetched again.
+			l.readAll(tree, target)
+			if again := l.status().Images[0]; again.FetchedBytes != after.FetchedBytes {
+				t.Errorf("%d bytes were fetched again", again.FetchedBytes-after.FetchedBytes)
+			}
+		})
+	}
+}
+
+// TestPresenceSurvivesARestart stops the daemon cleanly with all unmounted: what it had fetched it does not fetch again.
+func TestPresenceSurvivesARestart(t *testing.T) {
+	l := newLab(t)
+	tree := l.tree(1)
+	l.start()
+	ref := l.layout(tree)
+	target := l.mount(ref, "a")
+	l.readAll(tree, target)
+	l.pagein("umount", target)
+	l.stop(unix.SIGTERM)
+	l.waitFor("the keeper to end", func() bool { return len(l.keepers()) == 0 })
+	l.start()
+	l.pagein("mount", ref, target)
+	l.readAll(tree, target)
+	if got := l.status().Totals.BackendBytes; got != 0 {
+		t.Errorf("%d bytes were fetched again", got)
+	}
+}
+
+// TestImagesShareBlobsAndMounts mounts one image twice and one that shares a blob with it.
+func TestImagesShareBlobsAndMounts(t *testing.T) {
+	l := newLab(t)
+	tree := l.tree(1)
+	l.start()
+	ref := l.layout(tree)
+	first := l.mount(ref, "a")
+	second := l.mount(ref, "b")
+	l.readAll(tree, second)
+	fetched := l.status().Totals.BackendBytes
+
+	// The same files under another name have the same blob and another metadata image.
+	if err := os.Chmod(tree, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	third := l.mount(l.layout(tree), "c")
+	l.readAll(tree, third)
+	s := l.status()
+	if s.Totals.BackendBytes != fetched {
+		t.Errorf("%d bytes were fetched again for a shared blob", s.Totals.BackendBytes-fetched)
+	}
+	if len(s.Images) != 2 || len(s.Images[0].Targets)+len(s.Images[1].Targets) != 3 {
+		t.Errorf("status shows %+v", s.Images)
+	}
+	for _, target := range []string{first, third, second} {
+		l.pagein("umount", target)
+	}
+	l.waitFor("the images to be forgotten", func() bool { return len(l.status().Images) == 0 })
+}
+
+// TestKillingTheDaemonHarmsNoReader kills the daemon again and again under readers that verify all they read.
+func TestKillingTheDaemonHarmsNoReader(t *testing.T) {
+	l := newLab(t)
+	tree := l.tree(2)
+	l.start()
+	target := l.mount(l.layout(tree), "a")
+	kills := 20
+	if os.Getenv(require.GuestEnv) != "" {
+		kills = 5 // emulated
+	}
+	stop, result := make(chan bool), make(chan []string, 1)
+	go func() {
+		var all []string
+		for round := int64(1); ; round++ {
+			diffs, err := treetest.Diff(tree, target, treetest.Options{Readers: 16, Shuffle: round})
+			if err != nil {
+				diffs = append(diffs, err.Error())
+			}
+			all = append(all, diffs...)
+			select {
+			case <-stop:
+				result <- all
+				return
+			default:
+			}
+		}
+	}()
+	for i := range kills {
+		time.Sleep(time.Duration(20+rand.IntN(200)) * time.Millisecond)
+		l.stop(unix.SIGKILL)
+		if i%4 == 0 {
+			if err := os.WriteFile("/proc/sys/vm/drop_caches", []byte("3"), 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+		l.start()
+	}
+	close(stop)
+	select {
+	case diffs := <-result:
+		for _, d := range diffs {
+			t.Error(d)
+		}
+	case <-time.After(time.Minute):
+		t.Error("a reader is stuck")
+	}
+	if err := unix.Unmount(target, 0); err != nil {
+		t.Errorf("the mount cannot be taken off: %v", err)
+	}
+	l.waitFor("the image to be forgotten", func() bool { return len(l.status().Images) == 0 })
+}
+
+// TestTermLeavesMountsToASuccessor stops the daemon; a reader waits until there is another.
+func TestTermLeavesMountsToASuccessor(t *testing.T) {
+	l := newLab(t)
+	tree := l.tree(3)
+	l.start()
+	target := l.mount(l.layout(tree), "a")
+	l.stop(unix.SIGTERM)
+	result := make(chan error, 1)
+	go func() {
+		diffs, err := treetest.Diff(tree, target, treetest.Options{Readers: 4})
+		if len(diffs) > 0 {
+			err = errors.Join(err, errors.New(strings.Join(diffs, "\n")))
+		}
+		result <- err
+	}()
+	select {
+	case err := <-result:
+		t.Fatalf("reading without a daemon ended with %v", err)
+	case <-time.After(300 * time.Millisecond):
+	}
+	l.start()
+	if err := <-result; err != nil {
+		t.Error(err)
+	}
+}
+
+// TestUnmountOnExitLeavesNothing asks the daemon to clean up when it goes.
+func TestUnmountOnExitLeavesNothing(t *testing.T) {
+	l := newLab(t)
+	l.start("--unmount-on-exit")
+	target := l.mount(l.layout(l.tree(1)), "a")
+	l.stop(unix.SIGTERM)
+	if entries, err := os.ReadDir(target); err != nil || len(entries) != 0 {
+		t.Errorf("%s shows %d entries, %v", target, len(entries), err)
+	}
+	l.waitFor("the keeper to end", func() bool { return len(l.keepers()) == 0 })
+}
+
+// TestTheKeeperEndsWithTheLastMount takes the mount off while no daemon runs.
+func TestTheKeeperEndsWithTheLastMount(t *testing.T) {
+	l := newLab(t)
+	l.start()
+	target := l.mount(l.layout(l.tree(1)), "a")
+	l.stop(unix.SIGKILL)
+	time.Sleep(1500 * time.Millisecond)
+	if len(l.keepers()) != 1 {
+		t.Fatal("the keeper ended while its mount lives")
+	}
+	if err := unix.Unmount(target, 0); err != nil {
+		t.Fatal(err)
+	}
+	l.waitFor("the keeper to end", func() bool { return len(l.keepers()) == 0 })
+}
+
+// TestADeadKeeperIsReplaced kills the keeper, and then the daemon: the mount lives on.
+func TestADeadKeeperIsReplaced(t *testing.T) {
+	l := newLab(t)
+	tree := l.tree(1)
+	l.start()
+	target := l.mount(l.layout(tree), "a")
+	old := l.keepers()
+	if len(old) != 1 {
+		t.Fatalf("keepers: %v", old)
+	}
+	if err := unix.Kill(old[0], unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	l.waitFor("another keeper", func() bool { return strings.Contains(l.log.String(), "there is a keeper again") })
+	l.stop(unix.SIGKILL)
+	l.start()
+	l.readAll(tree, target)
+}
+
+// TestAMountThatNobodyGuardedIsTakenAway kills the keeper and the daemon at once: nobody may read such a mount any more.
+func TestAMountThatNobodyGuardedIsTakenAway(t *testing.T) {
+	l := newLab(t)
+	l.start()
+	target := l.mount(l.layout(l.tree(1)), "a")
+	if err := l.daemon.Process.Signal(unix.SIGSTOP); err != nil { // it must not get to replace the keeper
+		t.Fatal(err)
+	}
+	if err := unix.Kill(l.keepers()[0], unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	l.stop(unix.SIGKILL)
+	l.start()
+	if entries, err := os.ReadDir(target); err != nil || len(entries) != 0 {
+		t.Errorf("%s shows %d entries, %v", target, len(entries), err)
+	}
+}
+
+// TestCorruptBytesAreNeverServed damages the layout: readers of what is damaged get EIO, others do not notice, and it heals.
+func TestCorruptBytesAreNeverServed(t *testing.T) {
+	l := newLab(t)
+	tree := filepath.Join(l.dir, "source")
+	if err := os.Mkdir(tree, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	rnd := rand.NewChaCha8([32]byte{})
+	for _, name := range []string{"bad", "good"} {
+		b := make([]byte, 3<<20)
+		_, _ = rnd.Read(b)
+		if err := os.WriteFile(filepath.Join(tree, name), b, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l.start()
+	ref := l.layout(tree)
+	object := l.object()
+	sound, err := os.ReadFile(object)
+	if err != nil {
+		t.Fatal(err)
+	}
+	damaged := bytes.Clone(sound)
+	damaged[100] ^= 1
+	if err := os.WriteFile(object, damaged, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	target := l.mount(ref, "a")
+	if _, err := os.ReadFile(filepath.Join(target, "bad")); !errors.Is(err, unix.EIO) {
+		t.Errorf("damaged file: got %v, want %v", err, unix.EIO)
+	}
+	if _, err := os.ReadFile(filepath.Join(target, "good")); err != nil {
+		t.Errorf("sound file: %v", err)
+	}
+	if s := l.status(); s.Totals.FailedReads == 0 || s.Images[0].Problem == "" {
+		t.Errorf("status does not tell: %+v", s)
+	}
+	if err := os.WriteFile(object, sound, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	l.readAll(tree, target)
+	if s := l.status(); s.Images[0].Problem != "" {
+		t.Errorf("status still tells of %q", s.Images[0].Problem)
+	}
+}
+
+// object finds the largest blob of the lab's layout: the source object.
+func (l *lab) object() (largest string) {
+	l.Helper()
+	files, err := filepath.Glob(filepath.Join(l.dir, "layout", "blobs", "sha256", "*"))
+	if err != nil {
+		l.Fatal(err)
+	}
+	var size int64
+	for _, f := range files {
+		st, err := os.Stat(f)
+		if err != nil {
+			l.Fatal(err)
+		}
+		if st.Size() > size {
+			largest, size = f, st.Size()
+		}
+	}
+	return largest
+}
+
+// TestAFullDiskLosesNothing has the store's disk run full: readers get errors, and all is well when there is space again.
+func TestAFullDiskLosesNothing(t *testing.T) {
+	l := newLab(t)
+	tree := l.tree(4)
+	mkfs := require.Tool(t, "mkfs.ext4")
+	disk := filepath.Join(l.dir, "disk")
+	if err := errors.Join(os.Mkdir(l.root, 0o755), os.WriteFile(disk, nil, 0o600), os.Truncate(disk, 96<<20)); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{mkfs, "-q", "-F", disk}, {"mount", "-o", "loop", disk, l.root}} {
+		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %v\n%s", args, err, out)
+		}
+	}
+	// Cleanups run in reverse order: first the daemon must let go of it, which newLab's cleanup does; so a second lab cleanup comes before.
+	t.Cleanup(func() { _ = unix.Unmount(l.root, unix.MNT_DETACH) })
+	t.Cleanup(l.release)
+	l.start()
+	target := l.mount(l.layout(tree), "a")
+	filler := filepath.Join(l.root, "filler")
+	if out, err := exec.Command("dd", "if=/dev/zero", "of="+filler, "bs=64k").CombinedOutput(); err == nil {
+		t.Fatalf("the disk is not full:\n%s", out)
+	}
+	diffs, err := treetest.Diff(tree, target, treetest.Options{Readers: 4})
+	if err == nil && len(diffs) == 0 {
+		t.Error("all could be read though there was no space for it")
+	}
+	for _, d := range diffs {
+		if !strings.Contains(d, unix.EIO.Error()) {
+			t.Errorf("not an error but wrong bytes: %s", d)
+		}
+	}
+	if err := os.Remove(filler); err != nil {
+		t.Fatal(err)
+	}
+	l.readAll(tree, target)
+}
+
+// release unmounts and stops, so that what the store is on can be taken away.
+func (l *lab) release() {
+	_ = unix.Unmount(filepath.Join(l.dir, "mnt-a"), unix.MNT_DETACH)
+	l.stop(unix.SIGTERM)
+}
+
+// TestMistakesAreExplained makes them.
+func TestMistakesAreExplained(t *testing.T) {
+	l := newLab(t)
+	tree := l.tree(1)
+	l.start()
+	ref := l.layout(tree)
+	target := l.mount(ref, "a")
+	file := filepath.Join(l.dir, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	free := l.target("free")
+	for _, c := range []struct {
+		name string
+		args []string
+		want string
+	}{
+		{"no such layout", []string{"mount", "oci:" + l.dir + "/nowhere", free}, "no such file or directory"},
+		{"no such tag", []string{"mount", "oci:" + l.dir + "/layout:other", free}, "not found"},
+		{"no such target", []string{"mount", ref, l.dir + "/nowhere"}, "no such file or directory"},
+		{"target is a file", []string{"mount", ref, file}, "not a directory"},
+		{"target is taken", []string{"mount", ref, target}, "already mounted"},
+		{"nothing is mounted", []string{"umount", free}, "nothing there"},
+		{"no such registry", []string{"mount", "127.0.0.1:1/app:tag", free}, "connection refused"},
+		{"no such transport", []string{"mount", "--transport", "nbd", ref, free}, "nbd"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			out, err := l.try(c.args...)
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got %q, %v; want an error that says %q", out, err, c.want)
+			}
+		})
+	}
+	t.Run("second daemon", func(t *testing.T) {
+		cmd := exec.Command(filepath.Join(programs, "pageind"), "--root", l.root, "--run", l.dir+"/run", "--address", "unix://"+l.dir+"/sock2")
+		out, err := cmd.CombinedOutput()
+		if err == nil || !strings.Contains(string(out), "in use by another pageind") {
+			t.Errorf("got %v, %s", err, out)
+		}
+	})
+	t.Run("no daemon", func(t *testing.T) {
+		l.stop(unix.SIGTERM)
+		if _, err := l.try("status"); err == nil || !strings.Contains(err.Error(), "is it running") {
+			t.Errorf("got %v", err)
+		}
+	})
+}
