@@ -32,16 +32,21 @@ func (t *Tree) addDir(ctx context.Context, dir string, sink Sink) error {
 	if err != nil {
 		return err
 	}
-	w := walker{note: t.opts.Note, top: top, links: map[fileID]*erofs.Inode{}, exclude: map[fileID]bool{}, sizes: map[int64]int32{}}
+	w := t.walker(top)
+	if t.root, err = w.walk(ctx); err != nil {
+		return err
+	}
+	return t.loadFiles(ctx, w, sink)
+}
+
+func (t *Tree) walker(top string) *walker {
+	w := &walker{note: t.opts.Note, top: top, links: map[fileID]*erofs.Inode{}, exclude: map[fileID]bool{}, sizes: map[int64]int32{}}
 	for _, info := range t.opts.Exclude {
 		if st, ok := info.Sys().(*syscall.Stat_t); ok {
 			w.exclude[fileID{st.Dev, st.Ino}] = true
 		}
 	}
-	if t.root, err = w.walk(ctx); err != nil {
-		return err
-	}
-	return t.loadFiles(ctx, &w, sink)
+	return w
 }
 
 // fileID names an inode of the source.

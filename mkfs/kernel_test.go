@@ -92,7 +92,7 @@ func sources(t *testing.T) map[string]string {
 		all["Go toolchain"] = strings.TrimSpace(string(out))
 	}
 	if os.Getenv("PAGEIN_LONG") != "" {
-		all["/usr"] = "/usr"
+		all["system files"] = "/usr"
 		if root := os.Getenv("PAGEIN_DEBOOTSTRAP"); root != "" {
 			all["debootstrap root"] = root
 		}
