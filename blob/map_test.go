@@ -156,7 +156,7 @@ func goldenFiles() [][]byte {
 	return [][]byte{
 		[]byte("hello, world\n"),
 		bytes.Repeat([]byte("0123456789abcdef"), 5000),
-		noise(70_000, 42),
+		noise(73_728, 42),
 	}
 }
 
