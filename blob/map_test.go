@@ -182,6 +182,22 @@ func TestGoldenVectors(t *testing.T) {
 	}
 }
 
+func TestDocumentShowsTheGoldenVectors(t *testing.T) {
+	doc, err := os.ReadFile("../docs/format.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"golden.map", "golden.object"} {
+		b, err := os.ReadFile(filepath.Join("testdata", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if sum := sha256.Sum256(b); !strings.Contains(string(doc), hex.EncodeToString(sum[:])) {
+			t.Errorf("docs/format.md does not show the SHA-256 of %s, %x", name, sum)
+		}
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	f.Add(sampleMap(f).Bytes())
 	f.Add([]byte(magic))
