@@ -93,7 +93,7 @@ func transportState(t control.Transport) string {
 	case t.Available:
 		return "available"
 	default:
-		return "not available: " + t.Reason
+		return "no: " + t.Reason
 	}
 }
 

@@ -19,7 +19,7 @@ store            /var/lib/pagein
 keeper           process 41
 transport        auto
   fanotify       in use
-  cachefiles     not available: there is no /dev/cachefiles
+  cachefiles     no: there is no /dev/cachefiles
   file           available
 fetched          5.0 MiB in 1 request, 2 failed, 3 repeated
 misses           9 answered, 4 failed

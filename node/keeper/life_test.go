@@ -66,6 +66,7 @@ func TestStartsSucceedWhileKeepersEnd(t *testing.T) {
 
 func TestKeeperEndsWhenNothingNeedsIt(t *testing.T) {
 	t.Run("it holds nothing", func(t *testing.T) {
+		t.Parallel()
 		opt := newOptions(t)
 		c := start(t, opt)
 		hold(t, c, "x", memfd(t, "x"))
@@ -76,6 +77,7 @@ func TestKeeperEndsWhenNothingNeedsIt(t *testing.T) {
 		waitGone(t, opt.Socket)
 	})
 	t.Run("no watched mount is left", func(t *testing.T) {
+		t.Parallel()
 		opt := newOptions(t)
 		target := mountPoints(t, 1)[0]
 		c := start(t, opt)
@@ -101,6 +103,7 @@ func TestKeeperEndsWhenNothingNeedsIt(t *testing.T) {
 		}
 	})
 	t.Run("not while a daemon is attached", func(t *testing.T) {
+		t.Parallel()
 		opt := newOptions(t)
 		start(t, opt)
 		time.Sleep(3 * tick / 2)
@@ -109,6 +112,7 @@ func TestKeeperEndsWhenNothingNeedsIt(t *testing.T) {
 		}
 	})
 	t.Run("it holds what nobody can judge", func(t *testing.T) {
+		t.Parallel()
 		opt := newOptions(t)
 		c := start(t, opt)
 		hold(t, c, "x", memfd(t, "x"))
@@ -123,6 +127,7 @@ func TestKeeperEndsWhenNothingNeedsIt(t *testing.T) {
 		}
 	})
 	t.Run("told to stop", func(t *testing.T) {
+		t.Parallel()
 		opt := newOptions(t)
 		start(t, opt)
 		if err := unix.Kill(keeperPid(opt.Socket), unix.SIGTERM); err != nil {
