@@ -59,7 +59,7 @@ type convertRun struct {
 // newConvertRun checks the arguments.
 func newConvertRun(c *cli.Context) (*convertRun, error) {
 	if c.NArg() < 1 || c.NArg() > 2 {
-		return nil, fmt.Errorf("it takes SRC and DST, there are %d arguments", c.NArg())
+		return nil, fmt.Errorf("want the options, then SRC and DST; there are %d operands", c.NArg())
 	}
 	r := &convertRun{c: c}
 	var err error
@@ -149,6 +149,9 @@ func (r *convertRun) convert(ctx context.Context) (convert.Result, error) {
 func (r *convertRun) openSource(ctx context.Context) (func(context.Context, oras.Target) (convert.Result, error), error) {
 	switch r.src.Kind {
 	case oci.Dir:
+		if _, err := os.Stat(r.src.Path); err != nil {
+			return nil, err
+		}
 		return func(ctx context.Context, dst oras.Target) (convert.Result, error) {
 			return convert.Dir(ctx, r.src.Path, dst, r.options)
 		}, nil
