@@ -217,10 +217,3 @@ func (l *lineReader) number() (int64, error) {
 	}
 	return int64(n), nil
 }
-
-func unexpected(err error) error {
-	if err == io.EOF {
-		return io.ErrUnexpectedEOF
-	}
-	return err
-}

@@ -198,18 +198,12 @@ func (r *Reader) expect(size int64) {
 
 // skip moves behind the current member.
 func (r *Reader) skip() error {
-	n := r.left + r.pad
+	for _, n := range []int64{r.left, r.pad} { // their sum may be more than an int64 holds
+		if _, err := io.CopyN(io.Discard, r.r, n); err != nil {
+			return unexpected(err)
+		}
+	}
 	r.left, r.pad = 0, 0
-	if n == 0 {
-		return nil
-	}
-	m, err := io.CopyN(io.Discard, r.r, n)
-	if err == io.EOF {
-		err = io.ErrUnexpectedEOF
-	}
-	if err != nil {
-		return fmt.Errorf("skip %d bytes after %d: %w", n, m, err)
-	}
 	return nil
 }
 
@@ -221,12 +215,17 @@ func (r *Reader) readMeta(size int64) ([]byte, error) {
 	r.expect(size)
 	data := make([]byte, size)
 	if _, err := io.ReadFull(r, data); err != nil {
-		if err == io.EOF {
-			err = io.ErrUnexpectedEOF
-		}
-		return nil, err
+		return nil, unexpected(err)
 	}
 	return data, nil
+}
+
+// unexpected turns the end of a stream where more must follow into the error that says so.
+func unexpected(err error) error {
+	if err == io.EOF {
+		return io.ErrUnexpectedEOF
+	}
+	return err
 }
 
 // cstring returns the bytes before the first NUL.
