@@ -38,11 +38,20 @@ func testHeir() int {
 }
 
 func TestInheritedDescriptorsAreTaken(t *testing.T) {
-	files := []*os.File{
-		os.NewFile(uintptr(memfd(t, "one")), "one"),
-		os.NewFile(uintptr(memfd(t, "two")), "two"),
-		os.NewFile(uintptr(memfd(t, "three")), "three"),
+	var files []*os.File
+	for _, text := range []string{"one", "two", "three"} {
+		// A duplicate: what an os.File owns is closed by it, whenever that may be, and by nobody else.
+		fd, err := unix.FcntlInt(uintptr(memfd(t, text)), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, os.NewFile(uintptr(fd), text))
 	}
+	defer func() {
+		for _, f := range files {
+			f.Close()
+		}
+	}()
 	for _, c := range []struct {
 		name, env, want string
 	}{
