@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -44,23 +43,16 @@ func (r *Repository) open(ctx context.Context, desc ocispec.Descriptor, off, n i
 		scheme = "http"
 	}
 	url := fmt.Sprintf("%s://%s/v2/%s/blobs/%s", scheme, r.Reference.Host(), r.Reference.Repository, desc.Digest)
-	ctx, cancel := context.WithCancelCause(r.withScope(ctx))
-	b := &body{ctx: ctx, cancel: cancel, left: n, stall: r.c.o.Stall}
-	b.timer = time.AfterFunc(b.stall, func() { cancel(ErrStalled) })
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	req, err := http.NewRequestWithContext(r.withScope(ctx), http.MethodGet, url, nil)
 	if err != nil {
-		b.stop()
 		return nil, err
 	}
 	req.Header.Set("Range", fmt.Sprintf("bytes=%d-%d", off, off+n-1))
 	resp, err := r.c.direct.Do(req)
-	b.timer.Stop()
 	if err != nil {
-		err = b.cause(err)
-		b.stop()
 		return nil, err
 	}
-	b.body = resp.Body
+	b := &body{body: resp.Body, left: n}
 	if err := checkAnswer(resp, off, n, desc.Size); err != nil {
 		b.left = resp.ContentLength // what Close may read to keep the connection
 		_ = b.Close()
@@ -115,15 +107,11 @@ func checkContentRange(h string, off, n, size int64) error {
 	return nil
 }
 
-// body is the answer's body: exactly as long as asked for, and never silent for long.
+// body is the answer's body, exactly as long as asked for.
 type body struct {
-	ctx    context.Context
-	cancel context.CancelCauseFunc
-	body   io.ReadCloser
-	left   int64 // bytes that are still to come
-	timer  *time.Timer
-	stall  time.Duration
-	wrap   func(error) error // says what was being read
+	body io.ReadCloser
+	left int64             // bytes that are still to come
+	wrap func(error) error // says what was being read
 }
 
 func (b *body) Read(p []byte) (int, error) {
@@ -133,9 +121,7 @@ func (b *body) Read(p []byte) (int, error) {
 	if int64(len(p)) > b.left {
 		p = p[:b.left]
 	}
-	b.timer.Reset(b.stall)
 	n, err := b.body.Read(p)
-	b.timer.Stop() // the consumer may take its time
 	b.left -= int64(n)
 	switch {
 	case b.left == 0 && (err == nil || errors.Is(err, io.EOF)):
@@ -143,7 +129,7 @@ func (b *body) Read(p []byte) (int, error) {
 	case errors.Is(err, io.EOF):
 		return n, b.wrap(fmt.Errorf("%d bytes are missing: %w", b.left, io.ErrUnexpectedEOF))
 	case err != nil:
-		return n, b.wrap(b.cause(err))
+		return n, b.wrap(err)
 	}
 	return n, nil
 }
@@ -151,23 +137,7 @@ func (b *body) Read(p []byte) (int, error) {
 // Close reads a small remainder, so that the connection can be used again, and lets go of the answer.
 func (b *body) Close() error {
 	if b.left > 0 && b.left <= maxDrain {
-		b.timer.Reset(b.stall)
 		_, _ = io.CopyN(io.Discard, b.body, b.left) // only the connection's fate depends on it
 	}
-	err := b.body.Close()
-	b.stop()
-	return err
-}
-
-func (b *body) stop() {
-	b.timer.Stop()
-	b.cancel(nil)
-}
-
-// cause says why the context ended if that is what err is about.
-func (b *body) cause(err error) error {
-	if errors.Is(context.Cause(b.ctx), ErrStalled) {
-		return fmt.Errorf("%w for %s", ErrStalled, b.stall)
-	}
-	return err
+	return b.body.Close()
 }

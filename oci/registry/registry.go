@@ -24,7 +24,7 @@ import (
 const (
 	dialTimeout = 10 * time.Second
 	idleTimeout = 90 * time.Second
-	// stallTimeout is how long a ranged read may go without a byte.
+	// stallTimeout is how long a download may go without a byte.
 	stallTimeout = 30 * time.Second
 	// maxIdle bounds the connections that are kept open for a host: enough for the engine's parallel fetches.
 	maxIdle = 16
@@ -38,15 +38,15 @@ type Options struct {
 	Insecure  bool          // do not verify TLS certificates
 	Anonymous bool          // do not look for credentials in Docker's configuration
 	UserAgent string        // default "pagein"
-	Stall     time.Duration // how long a ranged read may go without a byte, default 30 s
+	Stall     time.Duration // how long a download may go without a byte, default 30 s
 }
 
 // Client holds what repositories share: connections, credentials and tokens. Its methods may be called concurrently.
 type Client struct {
 	o         Options
 	transport *http.Transport
-	patient   *auth.Client // retries
-	direct    *auth.Client // does not
+	retrying  *auth.Client
+	direct    *auth.Client // does not retry
 }
 
 // NewClient returns a client. Credentials come from Docker's configuration ($DOCKER_CONFIG or ~/.docker/config.json and the helpers
@@ -85,7 +85,8 @@ func NewClient(o Options) (*Client, error) {
 		}
 	}
 	cache := auth.NewCache()
-	return &Client{o: o, transport: t, patient: client(retry.NewTransport(t), cache), direct: client(t, cache)}, nil
+	watched := &patience{base: t, stall: o.Stall}
+	return &Client{o: o, transport: t, retrying: client(retry.NewTransport(watched), cache), direct: client(watched, cache)}, nil
 }
 
 func credentialFunc(o Options) (auth.CredentialFunc, error) {
@@ -131,7 +132,7 @@ func (c *Client) Repository(ref oci.Ref) (*Repository, error) {
 	}
 	return &Repository{
 		Repository: &remote.Repository{
-			Client:           c.patient,
+			Client:           c.retrying,
 			Reference:        r,
 			PlainHTTP:        c.o.PlainHTTP || ref.Loopback(),
 			MaxMetadataBytes: maxMetadata,

@@ -12,8 +12,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	ggcr "github.com/google/go-containerregistry/pkg/registry"
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pagein/pagein/oci"
 	"github.com/pagein/pagein/oci/registry"
@@ -215,5 +217,28 @@ func TestExplainKeepsWhatTheRegistrySays(t *testing.T) {
 	}
 	if registry.Explain(nil) != nil {
 		t.Error("no error is explained as one")
+	}
+}
+
+func TestFetchThatStallsEnds(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Length", "1000")
+		_, _ = io.WriteString(w, "some bytes, and then no more")
+		_ = http.NewResponseController(w).Flush()
+		select {
+		case <-r.Context().Done():
+		case <-time.After(10 * time.Second):
+		}
+	}))
+	t.Cleanup(srv.Close)
+	repo := open(t, srv, registry.Options{Anonymous: true, Stall: 200 * time.Millisecond})
+	desc := ocispec.Descriptor{MediaType: "application/octet-stream", Digest: digest.FromString("x"), Size: 1000}
+	r, err := repo.Fetch(context.Background(), desc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if _, err := io.ReadAll(r); !errors.Is(err, registry.ErrStalled) || registry.IsPermanent(err) {
+		t.Errorf("error is %v, want one that says it stalled and is not permanent", err)
 	}
 }
