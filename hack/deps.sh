@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what the named groups need and the machine lacks, and nothing else.
 #
-#   hack/deps.sh [group…]        groups: build demo test bench lint (default: test)
+#   hack/deps.sh [group…]        groups: build demo vm test bench lint (default: test)
 #
 # Debian and Ubuntu packages come through apt-get, as root or through sudo, with at most one "apt-get update". On other systems the script
 # says what is missing and fails. Go tools are built at pinned versions into .tools/bin of this checkout.
@@ -35,6 +35,20 @@ need_file() {
 	case " $missing " in *" $1 "*) ;; *) missing="$missing $1" ;; esac
 }
 
+# need_vm is what the kernels in virtual machines need: two modules rebuilt, a disk, a machine to boot them in.
+need_vm() {
+	need gcc gcc
+	need binutils strip
+	need_file libc6-dev /usr/include/stdio.h
+	need make make
+	need xz-utils xz
+	need kmod depmod
+	need e2fsprogs mkfs.ext4
+	need busybox-static busybox
+	need qemu-system-x86 qemu-system-x86_64
+	need_file libelf1 "/usr/lib/*/libelf.so.1 /lib/*/libelf.so.1"
+}
+
 # gotool MODULE/cmd/NAME@VERSION: builds the program unless it is there at this version.
 gotool() {
 	name=${1%@*}
@@ -46,7 +60,7 @@ gotool() {
 	echo "deps: building $name $version"
 	mkdir -p "$bin"
 	# The environment of a cross build must not reach a program that is to run here.
-	(cd "$root" && env -u GOOS -u GOARCH CGO_ENABLED=0 GOBIN="$bin" go install -trimpath "$1")
+	(cd "$root" && env -u GOOS -u GOARCH CGO_ENABLED=0 GOBIN="$bin" go install -trimpath -ldflags="-s -w" "$1")
 }
 
 install_missing() {
@@ -89,23 +103,14 @@ for group; do
 		need attr getfattr
 		need acl setfacl
 		need debootstrap debootstrap
-		# The test kernels: two modules rebuilt, a disk, a machine to boot them in.
-		need gcc gcc
-		need binutils strip
-		need_file libc6-dev /usr/include/stdio.h
-		need make make
-		need xz-utils xz
-		need kmod depmod
-		need e2fsprogs mkfs.ext4
-		need busybox-static busybox
-		need qemu-system-x86 qemu-system-x86_64
-		need_file libelf1 "/usr/lib/*/libelf.so.1 /lib/*/libelf.so.1"
+		need_vm
 		tools="$tools $DISTRIBUTION"
 		;;
+	vm) need_vm ;;
 	lint)
 		tools="$tools $GOLANGCI"
 		;;
-	*) die "unknown group: $group (known: build demo test bench lint)" ;;
+	*) die "unknown group: $group (known: build demo vm test bench lint)" ;;
 	esac
 done
 install_missing
