@@ -20,6 +20,7 @@ demo: ## the main job, end to end, on this machine: convert an image, mount it l
 	@hack/deps.sh demo
 	@$(MAKE) --no-print-directory build
 	@$(BUILD) -o bin/ ./demo
+	@bin/demo -probe 2>/dev/null || hack/deps.sh vm
 	@bin/demo $(DEMOFLAGS)
 
 test: ## every test: unit, this machine's kernel, and the test kernels in virtual machines

@@ -21,10 +21,13 @@ import (
 
 // options are what can be chosen on the command line.
 type options struct {
-	runs int
-	rate float64 // Mbit/s
-	rtt  time.Duration
-	json bool
+	runs      int
+	rate      float64 // Mbit/s
+	rtt       time.Duration
+	json      bool
+	probe     bool
+	vm        bool
+	published string // directory; empty: make the images
 }
 
 func main() {
@@ -33,6 +36,9 @@ func main() {
 	flag.Float64Var(&o.rate, "rate", 200, "rate of the link to the registry in `Mbit/s`, each direction")
 	flag.DurationVar(&o.rtt, "rtt", 10*time.Millisecond, "round-trip `time` of the link")
 	flag.BoolVar(&o.json, "json", false, "print the result as JSON")
+	flag.BoolVar(&o.probe, "probe", false, "only say whether this machine can mount lazily; the exit status is 0 if it can")
+	flag.BoolVar(&o.vm, "vm", false, "measure in a virtual machine, as is done by itself where this machine cannot mount lazily")
+	flag.StringVar(&o.published, "published", "", "use the images in `DIR`, which a demo outside of this virtual machine has prepared")
 	flag.Parse()
 	if flag.NArg() > 0 || o.runs < 1 || o.rate <= 0 || o.rtt < 0 {
 		flag.Usage()
@@ -50,7 +56,24 @@ func main() {
 }
 
 func run(ctx context.Context, o options) error {
-	result, err := measure(ctx, o)
+	why, err := "as asked for", error(nil)
+	if !o.vm && o.published == "" {
+		if why, err = obstacle(ctx); err != nil {
+			return err
+		}
+	}
+	if o.probe {
+		if why != "" {
+			return errors.New(why)
+		}
+		return nil
+	}
+	play := onThisMachine
+	if o.published == "" && why != "" {
+		fmt.Fprintf(os.Stderr, "demo: %s: measuring in a virtual machine\n", why)
+		play = inGuest
+	}
+	result, err := play(ctx, o)
 	if err != nil {
 		return err
 	}
@@ -62,21 +85,20 @@ func run(ctx context.Context, o options) error {
 	return result.print(os.Stdout)
 }
 
-// measure prepares everything, measures both ways, and cleans up, also after an error or a ^C.
-func measure(ctx context.Context, o options) (result report, err error) {
-	if os.Geteuid() != 0 {
-		return report{}, errors.New("mounting needs root: run the demo as root")
-	}
+// onThisMachine prepares the images, unless they were prepared before, measures both ways, and cleans up, also after an error or a ^C.
+func onThisMachine(ctx context.Context, o options) (result report, err error) {
 	s, err := newStage(ctx, o)
 	if err != nil {
 		return report{}, err
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
-
-	if result.Image, err = s.publish(ctx); err != nil {
-		return report{}, err
+	var p published
+	if o.published != "" {
+		p, err = readPublished(o.published)
+	} else if p.Image, err = s.publish(ctx); err == nil {
+		p.Convert, err = s.convert(ctx)
 	}
-	if result.Convert, err = s.convert(ctx); err != nil {
+	if err != nil {
 		return report{}, err
 	}
 	var full, lazy []timing
@@ -88,18 +110,17 @@ func measure(ctx context.Context, o options) (result report, err error) {
 		}
 		full = append(full, t)
 		s.progress("run %d of %d: mounting it lazily, and using it at once", i+1, o.runs)
-		t, transport, err := s.lazyMount(ctx)
+		t, result.Transport, err = s.lazyMount(ctx)
 		if err != nil {
 			return report{}, err
 		}
 		lazy = append(lazy, t)
-		result.Transport = transport
 	}
 	if result.Kernel, err = lab.KernelRelease(); err != nil {
 		return report{}, err
 	}
+	result.Image, result.Convert, result.Runs = p.Image, p.Convert, o.runs
 	result.Link = linkReport{RateMbit: o.rate, RTTms: float64(o.rtt) / float64(time.Millisecond)}
-	result.Runs = o.runs
 	result.FullPull, result.Lazy = median(full), median(lazy)
 	result.ReadyRatio = result.Lazy.Ready / result.FullPull.Ready
 	result.OutputRatio = result.Lazy.Output / result.FullPull.Output

@@ -9,8 +9,9 @@ import (
 
 // report is the result; its JSON form is read by bench.
 type report struct {
-	Transport   string        `json:"transport"` // through which the kernel's misses reached pageind
-	Kernel      string        `json:"kernel"`    // its release
+	Transport   string        `json:"transport"`       // through which the kernel's misses reached pageind
+	Kernel      string        `json:"kernel"`          // its release
+	Guest       string        `json:"guest,omitempty"` // "kvm" or "tcg" when it was measured in a virtual machine
 	Link        linkReport    `json:"link"`
 	Image       imageReport   `json:"image"`
 	Convert     convertReport `json:"convert"`
@@ -79,9 +80,13 @@ func (r report) print(w io.Writer) error {
 	row("time to the file system", "s", r.Lazy.Provided, r.FullPull.Provided, 2)
 	row("time to ready: go version", "s", r.Lazy.Ready, r.FullPull.Ready, 2)
 	row("time to the compiled program's output", "s", r.Lazy.Output, r.FullPull.Output, 2)
+	where := r.Kernel
+	if r.Guest != "" {
+		where += " in a virtual machine (" + r.Guest + ")"
+	}
 	_, err := fmt.Fprintf(w, "\nTransport: %s, kernel %s.\nImage: Go toolchain, %d gzip layers, %.1f MB unpacked; converted once for all nodes in %.1f s.\n"+
 		"Link: %.0f Mbit/s each way, %.0f ms round trip; registry: distribution; full pull: crane export | tar -x.\n"+
 		"Page cache dropped before each way; %d run(s) of each.\n",
-		r.Transport, r.Kernel, r.Image.Layers, float64(r.Image.UnpackedBytes)/1e6, r.Convert.Seconds, r.Link.RateMbit, r.Link.RTTms, r.Runs)
+		r.Transport, where, r.Image.Layers, float64(r.Image.UnpackedBytes)/1e6, r.Convert.Seconds, r.Link.RateMbit, r.Link.RTTms, r.Runs)
 	return err
 }

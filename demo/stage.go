@@ -26,6 +26,7 @@ type stage struct {
 	dir      string
 	programs programs
 	registry string // address without the link
+	service  *lab.Service
 	link     *link.Link
 	progress func(format string, args ...any)
 	undo     []func() error // in reverse order
@@ -46,14 +47,16 @@ func newStage(ctx context.Context, o options) (_ *stage, err error) {
 			err = errors.Join(err, s.close())
 		}
 	}()
+	store := s.dir
+	if o.published != "" {
+		store = o.published
+	}
 	// Services end when the stage is closed, not at once with ctx: what uses them goes first.
-	registry, addr, err := lab.StartRegistry(context.WithoutCancel(ctx), s.programs.registry, s.dir)
-	if err != nil {
+	if s.service, s.registry, err = lab.StartRegistry(context.WithoutCancel(ctx), s.programs.registry, store); err != nil {
 		return nil, err
 	}
-	s.undo = append(s.undo, registry.Stop)
-	s.registry = addr
-	if s.link, err = link.Start(link.Config{Target: addr, Rate: int64(o.rate * 1e6), RTT: o.rtt}); err != nil {
+	s.undo = append(s.undo, s.service.Stop)
+	if s.link, err = link.Start(link.Config{Target: s.registry, Rate: int64(o.rate * 1e6), RTT: o.rtt}); err != nil {
 		return nil, err
 	}
 	s.undo = append(s.undo, s.link.Close)

@@ -11,6 +11,9 @@ import (
 	"time"
 )
 
+// RegistryFiles is the name of the directory that a registry keeps its files in, below the one it was started with.
+const RegistryFiles = "registry"
+
 // registryConfig is distribution's configuration: quiet, on loopback, files in one directory. Relative URLs keep clients that come through
 // the link on the link.
 const registryConfig = `version: 0.1
@@ -29,7 +32,7 @@ func StartRegistry(ctx context.Context, program, dir string) (*Service, string, 
 			return nil, "", err
 		}
 		config := filepath.Join(dir, "registry.yml")
-		if err := os.WriteFile(config, fmt.Appendf(nil, registryConfig, filepath.Join(dir, "registry"), addr), 0o600); err != nil {
+		if err := os.WriteFile(config, fmt.Appendf(nil, registryConfig, filepath.Join(dir, RegistryFiles), addr), 0o600); err != nil {
 			return nil, "", fmt.Errorf("configure the registry: %w", err)
 		}
 		service, err := StartService(Command(ctx, program, "serve", config))
