@@ -187,5 +187,9 @@ func (v fsView) open(path string) (io.ReaderAt, io.Closer, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	return f.(io.ReaderAt), f, nil
+	r, ok := f.(io.ReaderAt)
+	if !ok {
+		return nil, nil, fmt.Errorf("%T is no io.ReaderAt", f)
+	}
+	return r, f, nil
 }

@@ -15,7 +15,8 @@ import (
 // therefore not the rule, and a path that [fs.FS.ReadDir] leads to can always be opened. Symbolic links are followed inside the image as if
 // it were mounted at "/": absolute targets begin at the root, and ".." at the root stays there.
 //
-// A directory is reached only through the parent that its ".." names. Trees made of loops are thereby finite for every walker.
+// A directory is reached only through the parent that its ".." names. Trees made of loops are thereby finite for every walker. Sizes are what the
+// image claims, and a few bytes can claim a sparse file of 2^62: read files of untrusted images in pieces, not with [fs.ReadFile].
 type FS struct {
 	r       io.ReaderAt
 	size    int64

@@ -145,7 +145,7 @@ func (fsys *FS) Xattrs(name string) ([]Xattr, error) {
 }
 
 // Extents returns where the data of a regular file is, in the order of the file and in pieces of greatest length. Holes and inline data are left
-// out. The last extent ends with the file, not with the block.
+// out. The last extent ends with the file, not with the block. That the blocks exist on their device is not checked.
 func (fsys *FS) Extents(name string) ([]Extent, error) {
 	n, err := fsys.walk("extents", name, false)
 	if err != nil {
