@@ -5,7 +5,8 @@ package erofs
 const openBlocks = 16
 
 // packer gives out room for inodes. What fits into a block never crosses its end: inline data must not, and for the rest it spares the
-// kernel a second read. The room that is left at the end of a block is offered to later, smaller inodes for a while.
+// kernel a second read. Of what is larger than a block, the inode itself does not cross. The room that is left at the end of a block is offered
+// to later, smaller inodes for a while.
 type packer struct {
 	end  int64   // first byte behind everything
 	open []int64 // first free byte in earlier blocks, ascending
@@ -15,7 +16,9 @@ type packer struct {
 // place returns the position of size bytes, a multiple of inodeUnit.
 func (p *packer) place(size int64) int64 {
 	size = alignUp(size, inodeUnit)
+	whole := int64(extendedSize)
 	if size <= BlockSize {
+		whole = size
 		for i, pos := range p.open {
 			if left := blockRest(pos); size <= left {
 				p.open[i] += size
@@ -25,10 +28,10 @@ func (p *packer) place(size int64) int64 {
 				return pos
 			}
 		}
-		if left := blockRest(p.end); left < size {
-			p.open = append(p.open, p.end)
-			p.end += left
-		}
+	}
+	if left := blockRest(p.end); left < whole {
+		p.open = append(p.open, p.end)
+		p.end += left
 	}
 	pos := p.end
 	p.end += size
