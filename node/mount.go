@@ -218,7 +218,11 @@ func (n *Node) Prepare(ctx context.Context, req control.PrepareRequest) (control
 	if img.watch == 0 {
 		n.detach(ctx, img) // the mount will attach it again
 	}
-	resp.Command = fmt.Sprintf("mount -t pagein %s DIR", req.Ref)
+	options := ""
+	if n.cfg.Address != control.DefaultAddress {
+		options = "-o address=" + n.cfg.Address + " "
+	}
+	resp.Command = fmt.Sprintf("mount -t pagein %s%s DIR", options, req.Ref)
 	return resp, nil
 }
 

@@ -24,6 +24,7 @@ type Config struct {
 	Transport string           // Auto, or the name of the one to use
 	Version   string           // for the status
 	Keeper    string           // for the status: who the holder is
+	Address   string           // of the control API, for mount commands
 	Engine    ondemand.Options // bounds on fetching
 	Holder    ondemand.Holder  // keeps what mounts depend on
 	Adopted   map[string]int   // descriptors that the holder kept from a predecessor; they now belong to the node

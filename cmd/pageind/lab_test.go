@@ -55,8 +55,13 @@ type lab struct {
 	*testing.T
 	dir    string
 	root   string
-	daemon *exec.Cmd
-	log    *bytes.Buffer
+	daemon *daemon
+}
+
+// daemon is a running pageind.
+type daemon struct {
+	*os.Process
+	ended chan error // gets what it ended with
 }
 
 func newLab(t *testing.T) *lab {
@@ -69,15 +74,15 @@ func newLab(t *testing.T) *lab {
 			t.Fatal(err)
 		}
 	}
-	l := &lab{T: t, dir: dir, root: filepath.Join(dir, "root"), log: new(bytes.Buffer)}
+	l := &lab{T: t, dir: dir, root: filepath.Join(dir, "root")}
 	t.Cleanup(l.cleanUp)
 	return l
 }
 
 // cleanUp leaves no mount, no process and no blocked reader behind, whatever state the test left.
 func (l *lab) cleanUp() {
-	if l.Failed() && l.log.Len() > 0 {
-		l.Logf("pageind said:\n%s", tail(l.log.String(), 8000))
+	if said := l.said(); l.Failed() && said != "" {
+		l.Logf("pageind said:\n%s", said[max(0, len(said)-8000):])
 	}
 	if l.daemon == nil {
 		l.start() // to answer whoever waits
@@ -97,33 +102,56 @@ func (l *lab) cleanUp() {
 	l.waitFor("the keeper to end", func() bool { return len(l.keepers()) == 0 })
 }
 
-func tail(s string, n int) string { return s[max(0, len(s)-n):] }
+// said is what the lab's daemons have logged.
+func (l *lab) said() string {
+	b, err := os.ReadFile(filepath.Join(l.dir, "log"))
+	if err != nil && !errors.Is(err, unix.ENOENT) {
+		l.Error(err)
+	}
+	return string(b)
+}
 
 func (l *lab) socket() string { return "unix://" + l.dir + "/sock" }
 
 // start runs a daemon and waits until it serves.
 func (l *lab) start(args ...string) {
 	l.Helper()
-	l.daemon = exec.Command(filepath.Join(programs, "pageind"),
+	cmd := exec.Command(filepath.Join(programs, "pageind"),
 		append([]string{"--root", l.root, "--run", l.dir + "/run", "--address", l.socket(), "--config", os.DevNull}, args...)...)
-	l.daemon.Stderr = l.log
-	if err := l.daemon.Start(); err != nil {
+	log, err := os.OpenFile(filepath.Join(l.dir, "log"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
 		l.Fatal(err)
 	}
+	defer log.Close()
+	cmd.Stderr = log
+	if err := cmd.Start(); err != nil {
+		l.Fatal(err)
+	}
+	l.daemon = &daemon{Process: cmd.Process, ended: make(chan error, 1)}
+	go func(d *daemon) { d.ended <- cmd.Wait() }(l.daemon)
 	client, err := control.NewClient(l.socket())
 	if err != nil {
 		l.Fatal(err)
 	}
-	l.waitFor("pageind to serve", func() bool { return client.Health(context.Background()) == nil })
+	defer client.Close()
+	l.waitFor("pageind to serve", func() bool {
+		select {
+		case err := <-l.daemon.ended:
+			l.daemon.ended <- err
+			l.Fatalf("pageind ended with %v", err)
+		default:
+		}
+		return client.Health(context.Background()) == nil
+	})
 }
 
 // stop ends the daemon with a signal and waits until it is gone.
 func (l *lab) stop(sig unix.Signal) {
 	l.Helper()
-	if err := l.daemon.Process.Signal(sig); err != nil {
+	if err := l.daemon.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		l.Fatal(err)
 	}
-	err := l.daemon.Wait()
+	err := <-l.daemon.ended
 	l.daemon = nil
 	if sig != unix.SIGKILL && err != nil {
 		l.Errorf("pageind ended with %v", err)

@@ -6,16 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"slices"
-	"time"
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
 
+	"github.com/pagein/pagein/fanotify"
 	"github.com/pagein/pagein/internal/kmount"
 	"github.com/pagein/pagein/node"
 	"github.com/pagein/pagein/node/control"
@@ -98,7 +97,7 @@ func run(ctx context.Context, cfg config) error {
 	defer k.Close()
 	// From here to the end of node.New nothing may open a descriptor that it closes again: see fanotify.New.
 	n, err := node.New(ctx, node.Config{
-		Root: cfg.Root, Transport: cfg.Transport, Version: version, Keeper: cfg.keeperSocket(), Holder: k, Adopted: k.Take(), Log: log, UnmountOnExit: cfg.UnmountOnExit,
+		Root: cfg.Root, Transport: cfg.Transport, Version: version, Keeper: cfg.keeperSocket(), Address: cfg.Address, Holder: k, Adopted: k.Take(), Log: log, UnmountOnExit: cfg.UnmountOnExit,
 	})
 	if err != nil {
 		return err
@@ -106,52 +105,43 @@ func run(ctx context.Context, cfg config) error {
 	return serve(ctx, cfg, n, k, log)
 }
 
-// serve runs the node and its API until ctx is done or one of them fails.
+// serve runs the node and its API until ctx is done or one of them fails. The API ends first, so that nobody asks a node that is being closed.
 func serve(ctx context.Context, cfg config, n *node.Node, k *keeperClient, log *slog.Logger) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	api, stopAPI := context.WithCancel(ctx)
+	defer stopAPI()
+	running, stopNode := context.WithCancel(context.WithoutCancel(ctx))
 	ended := make(chan error, 1)
-	go func() { ended <- n.Run(ctx) }()
-	go k.watch(ctx, log)
+	go func() {
+		ended <- n.Run(running)
+		stopAPI()
+	}()
+	go k.watch(api, log)
 
 	listener, err := control.Listen(ctx, cfg.Address)
-	if err != nil {
-		cancel()
-		return errors.Join(err, <-ended)
-	}
-	server := &http.Server{Handler: control.Handler(n), ReadHeaderTimeout: 10 * time.Second}
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
-	log.Info("ready", "version", version, "address", cfg.Address, "root", cfg.Root)
-
-	var errs error
-	nodeEnded := false
-	select {
-	case err := <-ended:
-		errs, nodeEnded = err, true
-	case err := <-served:
-		errs = err
-	case <-ctx.Done():
+	if err == nil {
+		log.Info("ready", "version", version, "address", cfg.Address, "root", cfg.Root)
+		err = control.Serve(api, listener, n, log)
 		log.Info("stopping")
 	}
-	shutdown, done := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-	defer done()
-	if err := server.Shutdown(shutdown); err != nil {
-		log.Warn("clients are cut off", "err", err)
-		errs = errors.Join(errs, server.Close())
-	}
-	cancel()
-	if !nodeEnded {
-		errs = errors.Join(errs, <-ended)
-	}
-	return errs
+	stopNode()
+	return errors.Join(err, <-ended)
 }
 
-// raiseFileLimit allows as many descriptors as the system does: each reader that waits in the kernel costs one.
+// manyFiles is as many descriptors as pageind asks for: each reader that waits in the kernel costs one.
+const manyFiles = 1 << 20
+
+// raiseFileLimit allows manyFiles descriptors, or as many as may be had.
 func raiseFileLimit() error {
 	var l unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &l); err != nil {
 		return fmt.Errorf("read the limit on open files: %w", err)
+	}
+	if unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: max(l.Max, manyFiles), Max: max(l.Max, manyFiles)}) == nil {
+		return nil
+	}
+	// Without CAP_SYS_RESOURCE the hard limit is all there is.
+	if l.Max < 2*fanotify.FirstDescriptor {
+		return fmt.Errorf("only %d open files are allowed, pageind needs %d: raise the hard limit (LimitNOFILE= in a systemd unit, ulimit -n)", l.Max, 2*fanotify.FirstDescriptor)
 	}
 	l.Cur = l.Max
 	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &l); err != nil {

@@ -211,7 +211,7 @@ func TestADeadKeeperIsReplaced(t *testing.T) {
 	if err := unix.Kill(old[0], unix.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	l.waitFor("another keeper", func() bool { return strings.Contains(l.log.String(), "there is a keeper again") })
+	l.waitFor("another keeper", func() bool { return strings.Contains(l.said(), "there is a keeper again") })
 	l.stop(unix.SIGKILL)
 	l.start()
 	l.readAll(tree, target)
@@ -222,7 +222,7 @@ func TestAMountThatNobodyGuardedIsTakenAway(t *testing.T) {
 	l := newLab(t)
 	l.start()
 	target := l.mount(l.layout(l.tree(1)), "a")
-	if err := l.daemon.Process.Signal(unix.SIGSTOP); err != nil { // it must not get to replace the keeper
+	if err := l.daemon.Signal(unix.SIGSTOP); err != nil { // it must not get to replace the keeper
 		t.Fatal(err)
 	}
 	if err := unix.Kill(l.keepers()[0], unix.SIGKILL); err != nil {
