@@ -27,10 +27,10 @@ var rooms = []struct {
 	{"oci/artifact", []string{"blob", "oci", "oci/registry"}},
 	{"oci/convert", []string{"erofs", "blob", "mkfs", "oci", "oci/registry", "oci/artifact"}},
 	{"ondemand/backend", []string{"oci/registry"}},
-	{"ondemand/store", []string{"blob", "ondemand"}},
-	{"ondemand", []string{"blob", "ondemand/backend"}},
+	{"ondemand/store", nil},
+	{"ondemand", []string{"blob", "ondemand/backend", "ondemand/store"}},
 	{"cachefiles", []string{"ondemand", "blob"}},
-	{"fanotify", []string{"ondemand", "blob"}},
+	{"fanotify", []string{"ondemand", "ondemand/store", "blob"}},
 	{"node/keeper", nil},
 	{"node/control", nil},
 	{"node", []string{
