@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
@@ -62,8 +63,12 @@ func TestLayoutRefusesWhatIsNotTheBlob(t *testing.T) {
 		"path as digest": {"sha256:../../../../etc/passwd", 7},
 		"no digest":      {"", 7},
 	} {
-		if _, err := backend.Layout(dir, c.d, c.size); err == nil {
-			t.Errorf("%s: accepted", name)
+		o, err := backend.Layout(dir, c.d, c.size)
+		if err == nil {
+			_, err = o.Range(context.Background(), 0, min(c.size, 7))
+		}
+		if err == nil || !strings.Contains(name, "digest") && !backend.IsPermanent(err) {
+			t.Errorf("%s: error is %v, want a permanent one", name, err)
 		}
 	}
 }
