@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -98,6 +99,9 @@ func New(cfg Config) (*Transport, error) {
 // bind opens the device, makes the directory a cache and has the descriptor held.
 func (t *Transport) bind() (*device, error) {
 	if err := kmount.ProbeFscache(); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(t.cfg.Dir, 0o700); err != nil {
 		return nil, err
 	}
 	dev, err := openDevice()

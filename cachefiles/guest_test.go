@@ -357,8 +357,9 @@ func TestWithoutADaemonReadersGetErrorsNotZeros(t *testing.T) {
 	d := start(t, config(t, nil), ondemand.Options{ReadAhead: -1}, img)
 	dir := d.mount(img)
 	d.stop() // with nobody holding the device
-	if _, err := os.ReadFile(path(dir, 0, 1)); !errors.Is(err, unix.EIO) {
-		t.Errorf("a mount that was abandoned gives %v, want EIO", err)
+	// Linux 6.1 says EIO, 6.12 ENOBUFS; what counts is that no bytes come.
+	if got, err := os.ReadFile(path(dir, 0, 1)); err == nil || len(got) > 0 {
+		t.Errorf("a mount that was abandoned gives %d bytes, %v", len(got), err)
 	}
 }
 

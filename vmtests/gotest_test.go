@@ -14,11 +14,11 @@ import (
 
 // testResult is what one test of a guest came to.
 type testResult struct {
-	name    string
-	action  string // pass, fail, skip, or "" if it never ended
-	output  string
-	seconds float64
-	subs    []*testResult
+	name   string
+	action string // pass, fail, skip, or "" if it never ended
+	output string
+	took   string // such as "1.50s"
+	subs   []*testResult
 }
 
 // testResults are the top-level tests of one package, in the order they began.
@@ -57,10 +57,7 @@ func parseTests(ctx context.Context, pkg string, raw io.Reader) (testResults, er
 
 // add takes one event of test2json in.
 func (rs *testResults) add(byName map[string]*testResult, line []byte) error {
-	var e struct {
-		Action, Test, Output string
-		Elapsed              float64
-	}
+	var e struct{ Action, Test, Output string }
 	if err := json.Unmarshal(line, &e); err != nil {
 		return fmt.Errorf("read %q: %w", line, err)
 	}
@@ -81,11 +78,15 @@ func (rs *testResults) add(byName map[string]*testResult, line []byte) error {
 	}
 	switch e.Action {
 	case "output":
-		if !strings.HasPrefix(e.Output, "=== ") && !strings.HasPrefix(e.Output, "--- ") { // what go test says again by itself
+		verdict, took, isVerdict := strings.Cut(strings.TrimSpace(e.Output), " (")
+		switch {
+		case isVerdict && strings.HasPrefix(verdict, "--- "):
+			r.took = strings.TrimSuffix(took, ")")
+		case !strings.HasPrefix(e.Output, "=== "): // what go test says again by itself
 			r.output += e.Output
 		}
 	case "pass", "fail", "skip":
-		r.action, r.seconds = e.Action, e.Elapsed
+		r.action = e.Action
 	}
 	return nil
 }
@@ -127,11 +128,11 @@ func (r *testResult) replay(t *testing.T) {
 		}
 		switch r.action {
 		case "pass":
-			t.Logf("in the guest: %.2fs", r.seconds)
+			t.Logf("took %s in the guest", r.took)
 		case "skip":
 			t.Skip(r.output)
 		case "fail":
-			t.Errorf("in the guest:\n%s", r.output)
+			t.Errorf("failed in the guest after %s:\n%s", r.took, r.output)
 		default:
 			t.Errorf("did not end in the guest:\n%s", r.output)
 		}
@@ -153,10 +154,10 @@ func TestResultsOfAGuestAreUnderstood(t *testing.T) {
 	for _, r := range got.tests {
 		fmt.Fprintf(&sb, "%s=%s ", r.name, r.action)
 		for _, s := range r.subs {
-			fmt.Fprintf(&sb, "[%s=%s %v] ", s.name, s.action, strings.Contains(s.output, "hello"))
+			fmt.Fprintf(&sb, "[%s=%s %s %q] ", s.name, s.action, s.took, s.output)
 		}
 	}
-	if want := "TestA=pass [x/y=pass true] TestB=skip TestC=fail TestD="; !strings.HasPrefix(sb.String(), want) {
+	if want := "TestA=pass [x/y=pass 0.50s \"hello\"] TestB=skip TestC=fail TestD="; !strings.HasPrefix(sb.String(), want) {
 		t.Errorf("got %q, want %q", sb.String(), want)
 	}
 	if !got.failed() || !strings.Contains(got.tests[1].output, "no such thing") || !strings.Contains(got.tests[3].output, "panic: oh") {

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -25,7 +27,15 @@ type suite struct {
 // suites is the table to extend when another package wants its tests to meet the test kernels.
 var suites = []suite{
 	{pkg: "cachefiles", timeout: 3 * time.Minute},
+	{pkg: "cmd/pageind", timeout: 8 * time.Minute, programs: map[string]string{
+		"/bin/pagein": "cmd/pagein", "/bin/pageind": "cmd/pageind", "/bin/pagein-keeper": "cmd/pagein-keeper",
+	}},
 }
+
+var (
+	onlySuite  = flag.String("suite", "", "run only the suite of this package, such as cachefiles")
+	onlySeries = flag.String("series", "", "run only under this kernel series, such as 6.12")
+)
 
 const modulePath = "github.com/pagein/pagein/"
 
@@ -34,15 +44,19 @@ func TestGuest(t *testing.T) {
 	if testing.Short() {
 		t.Skip("boots virtual machines")
 	}
-	files := buildSuites(t)
+	suites := slices.DeleteFunc(slices.Clone(suites), func(s suite) bool { return *onlySuite != "" && s.pkg != *onlySuite })
+	files := buildSuites(t, suites)
 	for _, series := range Series() {
+		if *onlySeries != "" && series != *onlySeries {
+			continue
+		}
 		k, err := Prepare(t.Context(), series, func(line string) { t.Log(line) })
 		need(t, err)
 		if err != nil {
 			t.Errorf("%v", err)
 			continue
 		}
-		t.Run(k.Release, func(t *testing.T) { runSuites(t, k, files) })
+		t.Run(k.Release, func(t *testing.T) { runSuites(t, k, suites, files) })
 	}
 }
 
@@ -56,7 +70,7 @@ func need(t *testing.T, err error) {
 }
 
 // buildSuites compiles the test binaries and programs, and says where in the guest they go.
-func buildSuites(t *testing.T) map[string]string {
+func buildSuites(t *testing.T, suites []suite) map[string]string {
 	dir := t.TempDir()
 	files := make(map[string]string)
 	build := func(guestPath, pkg string, args ...string) {
@@ -89,7 +103,7 @@ func buildSuites(t *testing.T) map[string]string {
 func (s suite) binary() string { return "/tests/" + strings.ReplaceAll(s.pkg, "/", "-") + ".test" }
 
 // runSuites boots one guest for all suites.
-func runSuites(t *testing.T, k *Kernel, files map[string]string) {
+func runSuites(t *testing.T, k *Kernel, suites []suite, files map[string]string) {
 	job := Job{Files: files, Log: func(line string) { t.Log(line) }, Timeout: time.Minute}
 	outputs := make([]bytes.Buffer, len(suites))
 	for i, s := range suites {
@@ -101,7 +115,13 @@ func runSuites(t *testing.T, k *Kernel, files map[string]string) {
 			Output:  &outputs[i],
 		})
 	}
-	r, err := k.Run(t.Context(), job)
+	ctx := t.Context()
+	if deadline, ok := t.Deadline(); ok { // leave time to report what ran
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadlineCause(ctx, deadline.Add(-15*time.Second), errors.New("the time of go test is up (-timeout)"))
+		defer cancel()
+	}
+	r, err := k.Run(ctx, job)
 	need(t, err)
 	t.Logf("guest ran for %v under %s", r.Elapsed.Round(100*time.Millisecond), r.Accelerator)
 	for i, s := range suites {

@@ -11,8 +11,14 @@ import (
 	"github.com/pagein/pagein/vmtests/wire"
 )
 
+// descriptors is the limit of open files that systemd gives its services; the kernel's own, 4096, is less than any distribution's.
+const descriptors = 524288
+
 // setUp mounts the usual file systems, loads the modules, and brings the disk and the loopback device up.
 func setUp(spec wire.Spec) error {
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 1024, Max: descriptors}); err != nil {
+		return fmt.Errorf("raise the limit of open files: %w", err)
+	}
 	for _, m := range []struct{ dir, fs string }{
 		{"/proc", "proc"}, {"/sys", "sysfs"}, {"/dev", "devtmpfs"}, {"/dev/shm", "tmpfs"}, {"/dev/pts", "devpts"},
 		{"/tmp", "tmpfs"}, {"/run", "tmpfs"}, {"/sys/fs/cgroup", "cgroup2"}, {"/sys/kernel/tracing", "tracefs"}, {"/sys/kernel/debug", "debugfs"},
