@@ -1,0 +1,218 @@
+package store
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func open(t *testing.T, root string) *Store {
+	t.Helper()
+	s, err := Open(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+func digestOf(s string) string {
+	sum := sha256.Sum256([]byte(s))
+	return hex.EncodeToString(sum[:])
+}
+
+// writes returns a fetch function that writes s and then returns err.
+func writes(s string, err error) func(context.Context, io.Writer) error {
+	return func(_ context.Context, w io.Writer) error {
+		_, werr := io.WriteString(w, s)
+		return errors.Join(werr, err)
+	}
+}
+
+func TestAStoreHasOneOwner(t *testing.T) {
+	root := t.TempDir()
+	s := open(t, root)
+	if _, err := Open(root); !errors.Is(err, ErrOwned) {
+		t.Errorf("second owner: got %v, want %v", err, ErrOwned)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	open(t, root)
+}
+
+func TestAnUnknownLayoutIsLeftAlone(t *testing.T) {
+	root := t.TempDir()
+	if err := os.WriteFile(filepath.Join(root, "version"), []byte("pagein store 99\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(root); err == nil || !strings.Contains(err.Error(), "pagein store 99") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestOnlyWholeAndRightFilesAreKept(t *testing.T) {
+	s := open(t, t.TempDir())
+	const want = "metadata"
+	id := digestOf(want)
+	broken := errors.New("connection reset")
+	for _, c := range []struct {
+		name  string
+		fetch func(context.Context, io.Writer) error
+	}{
+		{"interrupted", writes("meta", broken)},
+		{"short", writes("meta", nil)},
+		{"other bytes", writes("METADATA", nil)},
+	} {
+		if _, err := s.Meta(t.Context(), id, c.fetch); err == nil {
+			t.Errorf("%s: accepted", c.name)
+		}
+		if left, _ := filepath.Glob(s.path("meta", "*")); len(left) != 0 {
+			t.Errorf("%s: left %v behind", c.name, left)
+		}
+	}
+	if n, err := s.Meta(t.Context(), id, writes(want, nil)); err != nil || n != int64(len(want)) {
+		t.Fatalf("got %d, %v", n, err)
+	}
+	if _, err := s.Meta(t.Context(), id, writes("", broken)); err != nil {
+		t.Errorf("fetched although it is there: %v", err)
+	}
+	// What has gone bad on the disk is fetched again.
+	if err := os.WriteFile(s.MetaPath(id), []byte("meta-ata"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Meta(t.Context(), id, writes(want, nil)); err != nil {
+		t.Error(err)
+	}
+	if b, err := os.ReadFile(s.MetaPath(id)); err != nil || string(b) != want {
+		t.Errorf("got %q, %v", b, err)
+	}
+	for _, bad := range []string{"", "../../etc/passwd", strings.Repeat("g", 64), id[:63]} {
+		if _, err := s.Meta(t.Context(), bad, writes(want, nil)); err == nil {
+			t.Errorf("digest %q was accepted", bad)
+		}
+	}
+}
+
+func TestLeftoversOfAnInterruptedWriteAreSwept(t *testing.T) {
+	root := t.TempDir()
+	s := open(t, root)
+	left := s.path("meta", "x.123"+tempSuffix)
+	if err := os.WriteFile(left, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	open(t, root)
+	if _, err := os.Stat(left); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestStateComesBack(t *testing.T) {
+	s := open(t, t.TempDir())
+	var got []string
+	if err := s.LoadState("mounts", &got); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("nothing saved: got %v", err)
+	}
+	want := []string{"a", "b"}
+	if err := s.SaveState("mounts", want); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.LoadState("mounts", &got); err != nil || len(got) != 2 || got[1] != "b" {
+		t.Errorf("got %v, %v", got, err)
+	}
+}
+
+// blob opens a blob file of ten frames.
+func blob(t *testing.T, s *Store) *Blob {
+	t.Helper()
+	b, err := s.OpenBlob(digestOf("blob"), 40960, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// TestPresenceIsTrueAfterEveryEnd ends a blob's use in every way and opens it again.
+func TestPresenceIsTrueAfterEveryEnd(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		end  func(t *testing.T, s *Store, b *Blob)
+		want int // frames present afterwards
+	}{
+		{"closed", func(t *testing.T, _ *Store, b *Blob) {
+			if err := b.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}, 2},
+		{"killed", func(*testing.T, *Store, *Blob) {}, 2},
+		{"power cut", func(t *testing.T, s *Store, b *Blob) { patch(t, s, 24, []byte("another-boot")) }, 0},
+		{"power cut after a clean end", func(t *testing.T, s *Store, b *Blob) {
+			if err := b.Close(); err != nil {
+				t.Fatal(err)
+			}
+			patch(t, s, 24, []byte("another-boot"))
+		}, 2},
+		{"record of another size", func(t *testing.T, s *Store, b *Blob) {
+			if err := os.Truncate(s.BlobPath(digestOf("blob"))+".present", 70); err != nil {
+				t.Fatal(err)
+			}
+		}, 0},
+		{"record of another magic", func(t *testing.T, s *Store, b *Blob) { patch(t, s, 0, []byte("SOMETHING")) }, 0},
+		{"record of another version", func(t *testing.T, s *Store, b *Blob) { patch(t, s, 8, []byte{9}) }, 0},
+		{"record with frames that do not exist", func(t *testing.T, s *Store, b *Blob) { patch(t, s, presenceHeader+1, []byte{0xfc, 0xff, 0xff}) }, 2},
+		{"blob file lost", func(t *testing.T, s *Store, b *Blob) {
+			if err := os.Remove(s.BlobPath(digestOf("blob"))); err != nil {
+				t.Fatal(err)
+			}
+		}, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := open(t, t.TempDir())
+			b := blob(t, s)
+			for _, i := range []int{0, 7, 7} {
+				if _, err := b.WriteAt(make([]byte, 4096), int64(i)*4096); err != nil {
+					t.Fatal(err)
+				}
+				b.Presence().Set(i)
+			}
+			c.end(t, s, b)
+			again := blob(t, s)
+			if got := again.Presence().Count(); got != c.want {
+				t.Errorf("%d frames are present, want %d", got, c.want)
+			}
+			if c.want > 0 && (!again.Presence().Has(0) || !again.Presence().Has(7) || again.Presence().Has(1)) {
+				t.Error("other frames are present")
+			}
+			again.Presence().Clear(0)
+			again.Presence().Clear(0)
+			if got := again.Presence().Count(); got != max(c.want-1, 0) {
+				t.Errorf("after Clear %d frames are present", got)
+			}
+			if err := again.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// patch changes bytes of the blob's presence record.
+func patch(t *testing.T, s *Store, off int64, b []byte) {
+	t.Helper()
+	f, err := os.OpenFile(s.BlobPath(digestOf("blob"))+".present", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteAt(b, off); err != nil {
+		t.Fatal(err)
+	}
+}
