@@ -81,22 +81,50 @@ func (p Place) Resolve(ctx context.Context, ref oci.Ref) (ocispec.Descriptor, er
 // Load reads and checks the manifest and the config of the artifact that ref names. The error is [ErrNotArtifact] if it is something
 // else, such as an ordinary image.
 func (p Place) Load(ctx context.Context, ref oci.Ref) (*Artifact, error) {
-	desc, err := p.Resolve(ctx, ref)
-	if err != nil {
-		return nil, err
+	if p.Repository == nil {
+		desc, err := p.Resolve(ctx, ref)
+		if err != nil {
+			return nil, err
+		}
+		return Load(ctx, p.Layout, desc, ref.String())
 	}
-	return Load(ctx, p.Target(), desc, ref.String())
+	// Resolving and fetching in one request saves a round trip of every mount.
+	desc, body, err := p.Repository.FetchReference(ctx, ref.Reference())
+	if err != nil {
+		return nil, fmt.Errorf("find %s: %w", ref, registry.Explain(err))
+	}
+	if err := checkType(desc, ref.String()); err != nil {
+		return nil, errors.Join(err, body.Close())
+	}
+	b, err := readAll(body, desc)
+	if err != nil {
+		return nil, fmt.Errorf("load manifest of %s: %w", ref, err)
+	}
+	return parse(ctx, p.Repository, desc, b, ref.String())
 }
 
 // Load reads and checks the manifest desc and its config from src. Name stands for the artifact in messages.
 func Load(ctx context.Context, src content.Fetcher, desc ocispec.Descriptor, name string) (*Artifact, error) {
-	if desc.MediaType != ocispec.MediaTypeImageManifest {
-		return nil, fmt.Errorf("%s is %w (mediaType %s): run pagein convert", name, ErrNotArtifact, desc.MediaType)
+	if err := checkType(desc, name); err != nil {
+		return nil, err
 	}
 	b, err := fetchAll(ctx, src, desc)
 	if err != nil {
 		return nil, fmt.Errorf("load manifest of %s: %w", name, err)
 	}
+	return parse(ctx, src, desc, b, name)
+}
+
+// checkType refuses what cannot be an artifact before it is read.
+func checkType(desc ocispec.Descriptor, name string) error {
+	if desc.MediaType != ocispec.MediaTypeImageManifest {
+		return fmt.Errorf("%s is %w (mediaType %s): run pagein convert", name, ErrNotArtifact, desc.MediaType)
+	}
+	return nil
+}
+
+// parse checks the manifest in b, whose digest is verified, and loads its config.
+func parse(ctx context.Context, src content.Fetcher, desc ocispec.Descriptor, b []byte, name string) (*Artifact, error) {
 	var m ocispec.Manifest
 	if err := json.Unmarshal(b, &m); err != nil {
 		return nil, fmt.Errorf("load manifest of %s: %w", name, err)
@@ -165,18 +193,30 @@ func (a *Artifact) resolve(c *Config, descs []ocispec.Descriptor) error {
 
 // fetchAll reads and verifies a small blob.
 func fetchAll(ctx context.Context, src content.Fetcher, desc ocispec.Descriptor) ([]byte, error) {
-	if desc.Size < 0 || desc.Size > maxManifest {
-		return nil, fmt.Errorf("%s has %d bytes, at most %d are allowed", desc.Digest, desc.Size, maxManifest)
+	if desc.Size > maxManifest { // before anything is opened
+		return nil, tooLong(desc)
 	}
 	r, err := src.Fetch(ctx, desc)
 	if err != nil {
 		return nil, registry.Explain(err)
+	}
+	return readAll(r, desc)
+}
+
+// readAll reads and verifies a small blob, and closes r.
+func readAll(r io.ReadCloser, desc ocispec.Descriptor) ([]byte, error) {
+	if desc.Size < 0 || desc.Size > maxManifest {
+		return nil, errors.Join(tooLong(desc), r.Close())
 	}
 	b, err := content.ReadAll(r, desc)
 	if err = errors.Join(err, r.Close()); err != nil {
 		return nil, fmt.Errorf("read %s: %w", desc.Digest, err)
 	}
 	return b, nil
+}
+
+func tooLong(desc ocispec.Descriptor) error {
+	return fmt.Errorf("%s has %d bytes, at most %d are allowed", desc.Digest, desc.Size, maxManifest)
 }
 
 // drop reads what is left of a verified stream, so that its digest can be checked.

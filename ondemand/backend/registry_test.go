@@ -187,6 +187,18 @@ func TestServerWithoutRangesStillGivesTheWholeObject(t *testing.T) {
 	}
 }
 
+func TestWholeObjectInPlaceOfItsBeginningIsRefusedForGood(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.Header.Del("Range")
+		good(w, r)
+	}))
+	t.Cleanup(srv.Close)
+	o := backend.Registry(repository(t, srv.URL), describe(content))
+	if _, err := backendtest.Read(context.Background(), o, 0, 4096); !errors.Is(err, registry.ErrNoRange) || !backend.IsPermanent(err) {
+		t.Errorf("error is %v, want a permanent %v", err, registry.ErrNoRange)
+	}
+}
+
 func TestSlowConsumerIsNoStall(t *testing.T) {
 	srv := httptest.NewServer(http.HandlerFunc(good))
 	t.Cleanup(srv.Close)
