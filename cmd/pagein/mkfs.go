@@ -50,22 +50,17 @@ func mkfsCommand() *cli.Command {
 				return cli.ShowSubcommandHelp(c)
 			}
 			if err != nil {
-				return usageError(err)
+				return misuse(c, "%v", err)
 			}
 			return runMkfs(c)
 		},
 	}
 }
 
-// usageError ends the program with status 2.
-func usageError(err error) error {
-	return cli.Exit(fmt.Sprintf("mkfs: %v (see pagein mkfs --help)", err), 2)
-}
-
 func runMkfs(c *cli.Context) error {
 	source, err := mkfsSource(c)
 	if err != nil {
-		return usageError(err)
+		return misuse(c, "%v", err)
 	}
 	o := mkfs.ImageOptions{Label: c.String("L"), BlobDev: c.String("blobdev")}
 	o.AllRoot = c.Bool("all-root")
@@ -76,12 +71,12 @@ func runMkfs(c *cli.Context) error {
 	if c.IsSet("U") {
 		uuid, err := parseUUID(c.String("U"))
 		if err != nil {
-			return usageError(err)
+			return misuse(c, "%v", err)
 		}
 		o.UUID = &uuid
 	}
 	if len(o.Label) > 15 {
-		return usageError(fmt.Errorf("label %q is longer than 15 bytes", o.Label))
+		return misuse(c, "label %q is longer than 15 bytes", o.Label)
 	}
 	// A tree of 100,000 files is some 30 MiB of long-lived memory. Collecting earlier than Go's default costs little and halves the rest.
 	defer debug.SetGCPercent(debug.SetGCPercent(50))
@@ -140,7 +135,10 @@ func tarSource(path string) mkfs.Source {
 			}
 			defer f.Close()
 		}
-		return t.AddTar(ctx, f, sink)
+		if err := t.AddTar(ctx, f, sink); err != nil {
+			return fmt.Errorf("%s: %w", f.Name(), err)
+		}
+		return nil
 	}
 }
 

@@ -49,9 +49,6 @@ func (h *rawHeader) hasDevice() bool { return string(h[257:262]) == "ustar" }
 // checkSum verifies the sum of all bytes with the checksum field taken as spaces. Some old writers summed signed bytes.
 func checkSum(b *[blockSize]byte) error {
 	want, err := number(b[148:156])
-	if err != nil {
-		return fmt.Errorf("header checksum: %w", err)
-	}
 	var unsigned, signed int64
 	for i, c := range b {
 		if i >= 148 && i < 156 {
@@ -60,7 +57,7 @@ func checkSum(b *[blockSize]byte) error {
 		unsigned += int64(c)
 		signed += int64(int8(c))
 	}
-	if want != unsigned && want != signed {
+	if err != nil || (want != unsigned && want != signed) {
 		return errors.New("this is not a tar header: the checksum is wrong")
 	}
 	return nil
