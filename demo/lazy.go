@@ -28,6 +28,9 @@ func (s *stage) lazyMount(ctx context.Context) (t timing, transport string, err 
 	defer func() { err = errors.Join(err, node.Stop()) }()
 
 	t, err = s.timed(ctx, target, node.Programs(), func() error { return node.Mount(ctx, s.link.Addr()+"/"+lazy, target) })
+	if ctx.Err() != nil {
+		return timing{}, "", ctx.Err()
+	}
 	if err != nil {
 		return timing{}, "", fmt.Errorf("%w\npageind's log ends with:\n%s", err, node.Log())
 	}
