@@ -60,8 +60,8 @@ type Map struct {
 	n       int
 }
 
-// Parse checks the map in b completely, so that the methods of Map need no checks, and returns it. It allocates nothing for frames. The map refers
-// to b: b, which may be a read-only memory mapping, must stay unchanged as long as the map is used. The error says which frame or
+// Parse checks the map in b completely, so that the methods of Map need no checks, and returns it. It allocates nothing for frames. The map
+// refers to b: b, which may be a read-only memory mapping, must stay unchanged as long as the map is used. The error says which frame or
 // field is wrong.
 func Parse(b []byte) (*Map, error) {
 	m, err := parse(b)

@@ -10,7 +10,8 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// minGain is the part of a frame, 1/minGain, that compression must save; otherwise the frame is stored raw, and reading it costs no decompression.
+// minGain is the part of a frame, 1/minGain, that compression must save; otherwise the frame is stored raw, and reading it costs no
+// decompression.
 const minGain = 32
 
 // job is one frame on its way through the pipe. It belongs to one goroutine at a time: the writer, a worker, the collector.

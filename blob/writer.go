@@ -66,8 +66,8 @@ type Stats struct {
 	RawFrames int // of these, stored as they were
 }
 
-// Writer makes a blob from file data: it cuts frames, compresses them in parallel and writes them to the object in order. Small files share frames in the
-// order in which they come and never straddle two frames; a larger file begins a frame of its own. Neither the machine nor
+// Writer makes a blob from file data: it cuts frames, compresses them in parallel and writes them to the object in order. Small files share
+// frames in the order in which they come and never straddle two frames; a larger file begins a frame of its own. Neither the machine nor
 // the number of workers changes the result.
 //
 // A Writer is for one goroutine at a time. Its own goroutines and memory, some 4 MiB for each worker, are freed by Close, which must be called.
@@ -85,8 +85,8 @@ type Writer struct {
 	in          int64
 }
 
-// NewWriter returns a writer that writes the object's bytes to object. Invalid options make the first call of Append and Close fail. When ctx ends,
-// the writer fails with its cause.
+// NewWriter returns a writer that writes the object's bytes to object. Invalid options make the first call of Append and Close fail. When
+// ctx ends, the writer fails with its cause.
 func NewWriter(ctx context.Context, object io.Writer, o WriterOptions) *Writer {
 	w := &Writer{o: o}
 	if err := w.o.complete(); err != nil {
@@ -199,8 +199,8 @@ func (w *Writer) seal(j *job) error {
 	return w.pipe.submit(j)
 }
 
-// Close writes what is left and returns the map; it must be called in any case. If nothing was appended, the map has no frames and the object no bytes. The
-// object itself is not closed.
+// Close writes what is left and returns the map; it must be called in any case. If nothing was appended, the map has no frames and the
+// object no bytes. The object itself is not closed.
 func (w *Writer) Close() (*Map, error) {
 	if w.closed {
 		return nil, errors.New("close blob: it is closed")

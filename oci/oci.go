@@ -1,6 +1,6 @@
-// Package oci knows how images and artifacts are named on the command line and in requests: [ParseRef]. Its sub-packages get at them: layout reads and writes image
-// layouts on disk, registry talks to registries, artifact knows the manifest that carries a metadata image and blobs, convert
-// makes one out of an image.
+// Package oci knows how images and artifacts are named on the command line and in requests: [ParseRef]. Its sub-packages get at them:
+// layout reads and writes image layouts on disk, registry talks to registries, artifact knows the manifest that carries a metadata image
+// and blobs, convert makes one out of an image.
 package oci
 
 import (
@@ -46,8 +46,8 @@ var (
 	schemeForm = regexp.MustCompile(`^[a-z][a-z0-9+.-]*://`)
 )
 
-// ParseRef reads what a user wrote. A colon in the last element of a layout's path begins a tag; "oci:a:b/" is the directory "a:b". Short registry names are
-// completed as Docker does: "alpine" is docker.io/library/alpine.
+// ParseRef reads what a user wrote. A colon in the last element of a layout's path begins a tag; "oci:a:b/" is the directory "a:b". Short
+// registry names are completed as Docker does: "alpine" is docker.io/library/alpine.
 func ParseRef(s string) (Ref, error) {
 	r, err := parseRef(s)
 	if err != nil {

@@ -20,10 +20,10 @@ import (
 	"github.com/pagein/pagein/oci/registry"
 )
 
-const convertDescription = `Turns SRC, an image (oci:DIR[:TAG] or HOST/REPOSITORY[:TAG]), a directory (dir:PATH) or a tar (tar:PATH, tar:- for standard input), into
-an artifact that can be mounted lazily, and stores it as DST (oci:DIR[:TAG] or HOST/REPOSITORY[:TAG]). Without DST the artifact is pushed
-to the repository of SRC without a tag, as a referrer of the image. Layers are verified against the image's digests, and nothing is pushed before all are. The
-same source gives the same artifact on every machine.`
+const convertDescription = `Turns SRC, an image (oci:DIR[:TAG] or HOST/REPOSITORY[:TAG]), a directory (dir:PATH) or a tar (tar:PATH, tar:- for standard
+input), into an artifact that can be mounted lazily, and stores it as DST (oci:DIR[:TAG] or HOST/REPOSITORY[:TAG]). Without DST the artifact
+is pushed to the repository of SRC without a tag, as a referrer of the image. Layers are verified against the image's digests, and nothing is
+pushed before all are. The same source gives the same artifact on every machine.`
 
 // convertCommand is "pagein convert".
 func convertCommand() *cli.Command {
@@ -94,7 +94,8 @@ func parseConvertTarget(s string, src oci.Ref) (oci.Ref, error) {
 		return dst, fmt.Errorf("DST %s names a digest, which only the artifact itself can have", dst)
 	}
 	dst.Tag = dst.Reference()
-	if src.Kind == dst.Kind && src.Host == dst.Host && src.Repository == dst.Repository && src.Path == dst.Path && src.Digest == "" && src.Reference() == dst.Tag {
+	same := src.Kind == dst.Kind && src.Host == dst.Host && src.Repository == dst.Repository && src.Path == dst.Path
+	if same && src.Digest == "" && src.Reference() == dst.Tag {
 		return dst, fmt.Errorf("DST %s is SRC; choose another tag, or the image would lose its own", dst)
 	}
 	return dst, nil
@@ -227,8 +228,9 @@ func (r *convertRun) print(res convert.Result, took time.Duration) error {
 	if res.Input > 0 {
 		ratio = fmt.Sprintf("%.2f", float64(res.Stored)/float64(res.Input))
 	}
+	size := func(n int64) string { return humanize.IBytes(uint64(n)) }
 	_, err := fmt.Fprintf(out, "%s\n%s in, %s stored (ratio %s; %s metadata, %s maps), %s sent; %s files, %s frames in %d blobs; %s\n", dst,
-		humanize.IBytes(uint64(res.Input)), humanize.IBytes(uint64(res.Stored)), ratio, humanize.IBytes(uint64(res.Meta)), humanize.IBytes(uint64(res.Maps)),
-		humanize.IBytes(uint64(res.Sent)), humanize.Comma(res.Files), humanize.Comma(int64(res.Frames)), res.Blobs, took.Round(time.Millisecond))
+		size(res.Input), size(res.Stored), ratio, size(res.Meta), size(res.Maps), size(res.Sent),
+		humanize.Comma(res.Files), humanize.Comma(int64(res.Frames)), res.Blobs, took.Round(time.Millisecond))
 	return err
 }

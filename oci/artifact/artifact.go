@@ -1,8 +1,8 @@
 // Package artifact knows the OCI manifest that carries what a lazy mount needs: a metadata image, blob maps and blob objects.
 //
-// Everything hangs on the manifest's digest: it names the config, which names the metadata image by the SHA-256 of its plain bytes and each blob by its ID, the
-// SHA-256 of its map; maps hold the SHA-256 of every frame. Nothing that this package returns is unverified; the blob objects themselves are
-// for the engine to read and verify. docs/format.md has the JSON.
+// Everything hangs on the manifest's digest: it names the config, which names the metadata image by the SHA-256 of its plain bytes and each
+// blob by its ID, the SHA-256 of its map; maps hold the SHA-256 of every frame. Nothing that this package returns is unverified; the blob
+// objects themselves are for the engine to read and verify. docs/format.md has the JSON.
 package artifact
 
 import (

@@ -170,7 +170,11 @@ func (p *pusher) store(ctx context.Context, desc ocispec.Descriptor, r io.Reader
 // pack compresses a metadata image or a map. It counts in the time to ready, so it is worth some effort.
 func pack(r io.Reader) ([]byte, error) {
 	var buf bytes.Buffer
-	z, err := zstd.NewWriter(&buf, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedBetterCompression), zstd.WithWindowSize(maxWindow), zstd.WithEncoderCRC(false))
+	z, err := zstd.NewWriter(&buf,
+		zstd.WithEncoderConcurrency(1), // the same bytes on every machine
+		zstd.WithEncoderLevel(zstd.SpeedBetterCompression),
+		zstd.WithWindowSize(maxWindow),
+		zstd.WithEncoderCRC(false)) // the config has a SHA-256
 	if err != nil {
 		return nil, err
 	}

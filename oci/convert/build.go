@@ -40,6 +40,7 @@ func newBuild(o Options) (*build, error) {
 	b := &build{o: o}
 	tree, err := mkfs.New(mkfs.Options{
 		InlineLimit: mkfs.DefaultInlineLimit,
+		FillHoles:   true,
 		TempDir:     o.TempDir,
 		Note:        o.Note,
 		Progress: func(s mkfs.Stats) {

@@ -1,8 +1,8 @@
 // Package convert makes artifacts: it turns an image, a directory or a tar into a metadata image and blobs and pushes them.
 //
-// It joins mkfs, which knows trees, with artifact, which knows manifests, and itself knows only how to read an image's layers and to believe none of
-// them before their digests are checked. Nothing is pushed before everything is verified. All intermediate data is in files without
-// names, which go away however the process ends.
+// It joins mkfs, which knows trees, with artifact, which knows manifests, and itself knows only how to read an image's layers and to
+// believe none of them before their digests are checked. Nothing is pushed before everything is verified. All intermediate data is in files
+// without names, which go away however the process ends.
 package convert
 
 import (
@@ -87,8 +87,8 @@ func single(ctx context.Context, dst content.Storage, o Options, add func(*build
 	return b.push(ctx, dst, nil)
 }
 
-// Image converts the image that desc, a manifest or an index, names in src. The artifact's subject is the image's manifest. A layer whose bytes do
-// not have the digests that the image promises is an error, and nothing is pushed.
+// Image converts the image that desc, a manifest or an index, names in src. The artifact's subject is the image's manifest. A layer whose
+// bytes do not have the digests that the image promises is an error, and nothing is pushed.
 func Image(ctx context.Context, src content.Fetcher, desc ocispec.Descriptor, dst content.Storage, o Options) (Result, error) {
 	img, err := loadImage(ctx, src, desc, o.Platform)
 	if err != nil {

@@ -95,12 +95,14 @@ func choose(ctx context.Context, src content.Fetcher, desc ocispec.Descriptor, p
 	}
 	best, found := pick(index.Manifests, platform)
 	if !found {
-		return desc, fmt.Errorf("index %s has no image for %s, only %s: choose with --platform", desc.Digest, FormatPlatform(platform), offered(index.Manifests))
+		return desc, fmt.Errorf("index %s has no image for %s, only %s: choose with --platform",
+			desc.Digest, FormatPlatform(platform), offered(index.Manifests))
 	}
 	return choose(ctx, src, best, platform, depth+1)
 }
 
-// pick returns the first manifest for the platform, or the first with another variant if none was asked for. What has no platform is taken if it is alone.
+// pick returns the first manifest for the platform, or the first with another variant if none was asked for. What has no platform is taken
+// if it is alone.
 func pick(all []ocispec.Descriptor, want *ocispec.Platform) (best ocispec.Descriptor, found bool) {
 	for _, d := range all {
 		p := d.Platform

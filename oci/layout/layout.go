@@ -1,8 +1,8 @@
 // Package layout reads and writes OCI image layouts on disk (image-spec, image-layout.md).
 //
-// Opening and reading changes nothing in the directory. Writing never leaves a reader with half of anything: blobs and index.json are written under other names,
-// flushed and renamed, and a lock serialises writers. Files are opened within the directory, so that neither a link nor
-// a crafted index leads out of it.
+// Opening and reading changes nothing in the directory. Writing never leaves a reader with half of anything: blobs and index.json are
+// written under other names, flushed and renamed, and a lock serialises writers. Files are opened within the directory, so that neither a
+// link nor a crafted index leads out of it.
 package layout
 
 import (

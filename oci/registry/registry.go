@@ -114,8 +114,8 @@ func checkRedirect(req *http.Request, via []*http.Request) error {
 // Close closes idle connections.
 func (c *Client) Close() { c.transport.CloseIdleConnections() }
 
-// Repository is one repository of a registry. It is an oras target: manifests and blobs can be resolved, fetched, pushed, tagged and asked for referrers,
-// with retries. Its methods may be called concurrently.
+// Repository is one repository of a registry. It is an oras target: manifests and blobs can be resolved, fetched, pushed, tagged and asked
+// for referrers, with retries. Its methods may be called concurrently.
 type Repository struct {
 	*remote.Repository
 	c *Client

@@ -22,8 +22,9 @@ type layoutObject struct {
 	size int64
 }
 
-// Layout returns the object with the given digest and size in the OCI image layout in dir. The file is opened for each range and not before, so nothing needs to be
-// closed, and a layout that is away for a while serves again when it is back. Links that lead out of dir are not followed.
+// Layout returns the object with the given digest and size in the OCI image layout in dir. The file is opened for each range and not
+// before, so nothing needs to be closed, and a layout that is away for a while serves again when it is back. Links that lead out of dir are
+// not followed.
 func Layout(dir string, d digest.Digest, size int64) (Object, error) {
 	if err := d.Validate(); err != nil {
 		return nil, fmt.Errorf("find blob %q in layout %s: %w", d, dir, err)
