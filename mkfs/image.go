@@ -13,7 +13,8 @@ import (
 )
 
 // imageTailLimit is the length up to which whole files and tails lie in the metadata of a plain image. Nothing is fetched there, so the
-// limit only decides how tightly inodes with their data fill blocks. See docs/benchmarks.md.
+// limit only decides how tightly inodes with their data fill blocks. Measured on the Go toolchain, the image has 272.4 MB with limit 0,
+// 235.1 with 2048, 232.5 with 3072 and 232.2 with 4031, of which 1.6, 10.4, 15.6 and 21.2 MB are metadata.
 const imageTailLimit = 3072
 
 // Source adds something to an empty tree.

@@ -20,8 +20,15 @@ import (
 	"github.com/pagein/pagein/erofs"
 )
 
-// DefaultInlineLimit is the length in bytes up to which a file lives in the metadata image itself. See docs/benchmarks.md for the
-// measurement behind it.
+// DefaultInlineLimit is the length in bytes up to which a file lives in the metadata image itself. A larger limit spares round trips for
+// small files and blocks that they would fill badly, but the metadata is fetched before anything can run. Measured on the Go toolchain
+// (16,703 inodes), metadata compressed with zstd and blob address space:
+//
+//	limit      0    256    512   1024   2048 bytes
+//	meta     319    374    597   1198   1929 KiB
+//	blob     258    253    241    231    223 MiB
+//
+// 512 costs 278 KiB, 11 ms on a link of 200 Mbit/s, about one round trip to a registry.
 const DefaultInlineLimit = 512
 
 // MaxFileSize is the length of the longest file that is accepted: what ext4 can hold.
@@ -34,6 +41,9 @@ type Options struct {
 	// TailLimit is the length in bytes up to which what follows the last full block of a file is kept in the metadata. Only data on device
 	// 0 can have such tails: leave it 0 for trees with blobs.
 	TailLimit int
+	// FillHoles has holes that data follows read stored zeros. Kernels that read EROFS over fscache (seen in 6.1 and 6.12, fs/erofs/fscache.c) return zeros
+	// for all of a read that begins in a hole, so an image that may meet them must have no such holes.
+	FillHoles bool
 	// TempDir is where temporary files are made; "" means the system's directory.
 	TempDir string
 	// Exclude are files that a directory source leaves out: outputs that may lie inside it.

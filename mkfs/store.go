@@ -42,6 +42,7 @@ type store struct {
 	contents map[key]content
 	lengths  map[int64]struct{} // of stored data that is in contents: what has another length needs no look
 	extents  [][]erofs.Extent   // one for each content with extents
+	zeros    zeros
 	buf      []byte
 }
 
@@ -167,7 +168,16 @@ func (st *store) put(l layout, r io.Reader, s Sink) (content, error) {
 			spans = []span{{0, body}}
 		}
 		c.extents = make([]erofs.Extent, 0, len(spans))
+		end := int64(0)
 		for _, sp := range spans {
+			if st.opts.FillHoles && sp.off > end {
+				hole, err := st.zeros.fill(end, sp.off, number, s)
+				if err != nil {
+					return c, err
+				}
+				c.extents = append(c.extents, hole...)
+			}
+			end = sp.off + sp.len
 			ref, err := s.Append(r, sp.len)
 			if err != nil {
 				return c, err
