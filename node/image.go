@@ -11,6 +11,7 @@ import (
 	"github.com/pagein/pagein/internal/kmount"
 	"github.com/pagein/pagein/ondemand"
 	"github.com/pagein/pagein/ondemand/backend"
+	"github.com/pagein/pagein/ondemand/store"
 )
 
 // record is what must be known of an image to attach it without asking anybody: the rest is in the store. It is kept on disk.
@@ -47,6 +48,7 @@ type image struct {
 // sharedBlob is a blob that some attached images use.
 type sharedBlob struct {
 	*ondemand.Blob
+	raw   []byte // its map, from the store
 	users int
 }
 
@@ -59,14 +61,14 @@ func (n *Node) attach(ctx context.Context, r record, tr ondemand.Transport) (*im
 	for _, b := range r.Blobs {
 		shared, err := n.share(ctx, r.Origin, b)
 		if err != nil {
-			n.unshare(img)
+			n.unmap(n.unshare(img))
 			return nil, fmt.Errorf("attach image %s: %w", r.ID, err)
 		}
 		img.attached.Blobs = append(img.attached.Blobs, shared)
 	}
 	var err error
 	if img.spec, err = tr.Attach(ctx, img.attached); err != nil {
-		n.unshare(img)
+		n.unmap(n.unshare(img))
 		return nil, err
 	}
 	n.images[r.ID] = img
@@ -85,6 +87,15 @@ func (n *Node) share(ctx context.Context, o origin, r blobRecord) (*ondemand.Blo
 	if err != nil {
 		return nil, fmt.Errorf("map of blob %s: %w", r.ID, err)
 	}
+	b, err := n.openBlob(o, r, raw)
+	if err != nil {
+		return nil, errors.Join(err, store.Unmap(raw))
+	}
+	n.blobs[r.ID] = &sharedBlob{Blob: b, raw: raw, users: 1}
+	return b, nil
+}
+
+func (n *Node) openBlob(o origin, r blobRecord, raw []byte) (*ondemand.Blob, error) {
 	m, err := blob.Parse(raw)
 	if err != nil {
 		return nil, fmt.Errorf("map of blob %s: %w", r.ID, err)
@@ -97,21 +108,28 @@ func (n *Node) share(ctx context.Context, o origin, r blobRecord) (*ondemand.Blo
 		}
 		objects = append(objects, object)
 	}
-	b, err := n.engine.Blob(m, objects)
-	if err != nil {
-		return nil, err
-	}
-	n.blobs[r.ID] = &sharedBlob{Blob: b, users: 1}
-	return b, nil
+	return n.engine.Blob(m, objects)
 }
 
-// unshare takes the image off its blobs and closes those that no other image uses. The caller holds n.mu.
-func (n *Node) unshare(img *image) {
+// unshare takes the image off its blobs and closes those that no other image uses, whose maps the caller unmaps when the transport has let go of them. The
+// caller holds n.mu.
+func (n *Node) unshare(img *image) (closed []*sharedBlob) {
 	for _, b := range img.attached.Blobs {
 		shared := n.blobs[b.ID()]
 		if shared.users--; shared.users == 0 {
 			b.Close()
 			delete(n.blobs, b.ID())
+			closed = append(closed, shared)
+		}
+	}
+	return closed
+}
+
+// unmap gives back the maps of closed blobs that nobody uses any more.
+func (n *Node) unmap(closed []*sharedBlob) {
+	for _, b := range closed {
+		if err := store.Unmap(b.raw); err != nil {
+			n.log.Warn("map stays in memory", "blob", b.ID(), "err", err)
 		}
 	}
 }
@@ -122,12 +140,15 @@ func (n *Node) detach(ctx context.Context, img *image) {
 		return
 	}
 	delete(n.images, img.ID)
-	n.unshare(img)
+	closed := n.unshare(img)
 	if err := img.transport.Detach(ctx, img.attached); err != nil {
 		n.log.Warn("image is not cleanly detached", "image", img.ID, "err", err)
 	}
+	n.unmap(closed)
 	close(img.dropped)
-	n.save()
+	if err := n.save(); err != nil {
+		n.log.Error("mount table is not saved", "err", err)
+	}
 	n.log.Info("image is not mounted any more", "image", img.ID, "ref", img.Origin.Ref)
 }
 

@@ -11,6 +11,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -122,6 +124,7 @@ func (n *Node) close() error {
 	if n.transports != nil {
 		errs = errors.Join(errs, n.transports.close())
 	}
+	n.unmap(slices.Collect(maps.Values(n.blobs)))
 	if n.watch != nil {
 		errs = errors.Join(errs, n.watch.close())
 	}

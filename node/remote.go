@@ -17,6 +17,7 @@ import (
 	"github.com/pagein/pagein/oci/artifact"
 	"github.com/pagein/pagein/oci/registry"
 	"github.com/pagein/pagein/ondemand/backend"
+	"github.com/pagein/pagein/ondemand/store"
 )
 
 // origin is where an image comes from, as it was asked for.
@@ -104,7 +105,7 @@ func (n *Node) load(ctx context.Context, o origin) (record, error) {
 		return record{}, err
 	}
 	for i, b := range a.Blobs {
-		_, err := n.store.Map(ctx, b.ID, func(ctx context.Context, w io.Writer) error {
+		raw, err := n.store.Map(ctx, b.ID, func(ctx context.Context, w io.Writer) error {
 			m, err := a.FetchMap(ctx, i)
 			if err != nil {
 				return err
@@ -112,6 +113,9 @@ func (n *Node) load(ctx context.Context, o origin) (record, error) {
 			_, err = w.Write(m.Bytes())
 			return err
 		})
+		if err == nil {
+			err = store.Unmap(raw)
+		}
 		if err != nil {
 			return record{}, err
 		}

@@ -104,7 +104,7 @@ func (s suite) binary() string { return "/tests/" + strings.ReplaceAll(s.pkg, "/
 
 // runSuites boots one guest for all suites.
 func runSuites(t *testing.T, k *Kernel, suites []suite, files map[string]string) {
-	job := Job{Files: files, Log: func(line string) { t.Log(line) }, Timeout: time.Minute}
+	job := Job{Files: files, DiskMiB: 4096, Log: func(line string) { t.Log(line) }, Timeout: time.Minute}
 	outputs := make([]bytes.Buffer, len(suites))
 	for i, s := range suites {
 		job.Timeout += s.timeout

@@ -75,7 +75,12 @@ func newLab(t *testing.T) *lab {
 		}
 	}
 	l := &lab{T: t, dir: dir, root: filepath.Join(dir, "root")}
-	t.Cleanup(l.cleanUp)
+	t.Cleanup(func() {
+		l.cleanUp()
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
 	return l
 }
 

@@ -141,14 +141,28 @@ func (s *Store) Meta(ctx context.Context, digest string, fetch func(context.Cont
 	return s.verified(ctx, s.MetaPath(digest), digest, fetch)
 }
 
-// Map returns the bytes of the blob map with that ID, which fetch writes when it is not in the store.
+// Map maps the blob map with that ID into memory, read-only, so that it costs page cache and no heap. fetch writes it when it is not in the store. The caller
+// unmaps it with [Unmap].
 func (s *Store) Map(ctx context.Context, id string, fetch func(context.Context, io.Writer) error) ([]byte, error) {
 	path := s.path("maps", id+".map")
-	if _, err := s.verified(ctx, path, id, fetch); err != nil {
+	n, err := s.verified(ctx, path, id, fetch)
+	if err != nil {
 		return nil, err
 	}
-	return os.ReadFile(path)
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := unix.Mmap(int(f.Fd()), 0, int(n), unix.PROT_READ, unix.MAP_SHARED)
+	if err != nil {
+		return nil, fmt.Errorf("map %s: %w", path, err)
+	}
+	return b, nil
 }
+
+// Unmap gives back what [Store.Map] returned. Nothing may use it any more.
+func Unmap(b []byte) error { return unix.Munmap(b) }
 
 // verified makes sure that path holds bytes with that SHA-256. A file that has gone bad is replaced.
 func (s *Store) verified(ctx context.Context, path, digest string, fetch func(context.Context, io.Writer) error) (int64, error) {
