@@ -100,9 +100,6 @@ for group; do
 		need erofs-utils fsck.erofs
 		need zstd zstd
 		need tar tar
-		need attr getfattr
-		need acl setfacl
-		need debootstrap debootstrap
 		need_vm
 		tools="$tools $DISTRIBUTION"
 		;;
