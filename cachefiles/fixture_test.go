@@ -12,6 +12,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -102,10 +103,7 @@ type testFile struct {
 // newBlob packs files of the given sizes, whose content depends on seed alone. Half of each file can be compressed.
 func newBlob(t *testing.T, seed uint64, sizes ...int) *testBlob {
 	t.Helper()
-	var object bytes.Buffer
-	w := blob.NewWriter(t.Context(), &object, blob.WriterOptions{})
-	b := &testBlob{}
-	var refs []blob.Ref
+	var contents [][]byte
 	rnd := rand.New(rand.NewPCG(seed, 1))
 	for _, size := range sizes {
 		data := make([]byte, size)
@@ -115,21 +113,32 @@ func newBlob(t *testing.T, seed uint64, sizes ...int) *testBlob {
 		for i := size / 2; i < size; i++ {
 			data[i] = byte(i / 512)
 		}
-		ref, err := w.Append(bytes.NewReader(data), int64(size))
+		contents = append(contents, data)
+	}
+	return pack(t, contents...)
+}
+
+// pack makes a blob of files with the given contents.
+func pack(t *testing.T, contents ...[]byte) *testBlob {
+	t.Helper()
+	var object bytes.Buffer
+	w := blob.NewWriter(t.Context(), &object, blob.WriterOptions{})
+	var refs []blob.Ref
+	for _, data := range contents {
+		ref, err := w.Append(bytes.NewReader(data), int64(len(data)))
 		if err != nil {
 			t.Fatal(err)
 		}
 		refs = append(refs, ref)
-		b.files = append(b.files, testFile{data: data})
 	}
-	var err error
-	if b.m, err = w.Close(); err != nil {
+	m, err := w.Close()
+	if err != nil {
 		t.Fatal(err)
 	}
+	b := &testBlob{m: m, source: &source{data: object.Bytes()}}
 	for i, ref := range refs {
-		b.files[i].block = w.Block(ref)
+		b.files = append(b.files, testFile{data: contents[i], block: w.Block(ref)})
 	}
-	b.source = &source{data: object.Bytes()}
 	return b
 }
 
@@ -143,8 +152,7 @@ type testImage struct {
 
 func newImage(t *testing.T, label string, blobs ...*testBlob) *testImage {
 	t.Helper()
-	root := &erofs.Inode{Mode: unix.S_IFDIR | 0o755}
-	o := erofs.WriteOptions{InlineData: bytes.NewReader([]byte(label))}
+	var entries []erofs.Dirent
 	for d, b := range blobs {
 		dir := &erofs.Inode{Mode: unix.S_IFDIR | 0o755}
 		for i, f := range b.files {
@@ -153,12 +161,21 @@ func newImage(t *testing.T, label string, blobs ...*testBlob) *testImage {
 				Extents: []erofs.Extent{{Len: int64(len(f.data)), Device: uint16(d + 1), Block: f.block}},
 			}})
 		}
-		root.Entries = append(root.Entries, erofs.Dirent{Name: fmt.Sprint(d), Inode: dir})
+		entries = append(entries, erofs.Dirent{Name: fmt.Sprint(d), Inode: dir})
+	}
+	return writeImage(t, label, entries, blobs...)
+}
+
+// writeImage writes the metadata of an image whose root has the entries and the file "label".
+func writeImage(t *testing.T, label string, entries []erofs.Dirent, blobs ...*testBlob) *testImage {
+	t.Helper()
+	o := erofs.WriteOptions{InlineData: strings.NewReader(label)}
+	for _, b := range blobs {
 		o.Devices = append(o.Devices, erofs.Device{Tag: b.m.ID(), Blocks: uint64(b.m.Size() / blockSize)})
 	}
-	root.Entries = append(root.Entries, erofs.Dirent{Name: "label", Inode: &erofs.Inode{
+	root := &erofs.Inode{Mode: unix.S_IFDIR | 0o755, Entries: append(entries, erofs.Dirent{Name: "label", Inode: &erofs.Inode{
 		Mode: unix.S_IFREG | 0o644, Size: int64(len(label)), Inline: erofs.Inline{Len: len(label)},
-	}})
+	}})}
 	f, err := os.Create(filepath.Join(t.TempDir(), "meta"))
 	if err != nil {
 		t.Fatal(err)
