@@ -40,7 +40,7 @@ func (t *Tree) addDir(ctx context.Context, dir string, sink Sink) error {
 }
 
 func (t *Tree) walker(top string) *walker {
-	w := &walker{note: t.opts.Note, top: top, links: map[fileID]*erofs.Inode{}, exclude: map[fileID]bool{}, sizes: map[int64]int32{}}
+	w := &walker{note: t.opts.Note, noteXattr: t.noteXattr, top: top, links: map[fileID]*erofs.Inode{}, exclude: map[fileID]bool{}, sizes: map[int64]int32{}}
 	for _, info := range t.opts.Exclude {
 		if st, ok := info.Sys().(*syscall.Stat_t); ok {
 			w.exclude[fileID{st.Dev, st.Ino}] = true
@@ -63,14 +63,15 @@ type sourceFile struct {
 
 // walker reads names and attributes of a directory tree.
 type walker struct {
-	note    func(string)
-	top     string
-	links   map[fileID]*erofs.Inode // files with several names
-	exclude map[fileID]bool
-	files   []sourceFile    // in the order in which their data is to lie: a directory's files together, in order of names
-	sizes   map[int64]int32 // number of files of each size
-	names   [64 << 10]byte  // for listxattr: the kernel's limit
-	values  [64 << 10]byte  // for getxattr: the kernel's limit
+	note      func(message string)
+	noteXattr func(path, name string)
+	top       string
+	links     map[fileID]*erofs.Inode // files with several names
+	exclude   map[fileID]bool
+	files     []sourceFile    // in the order in which their data is to lie: a directory's files together, in order of names
+	sizes     map[int64]int32 // number of files of each size
+	names     [64 << 10]byte  // for listxattr: the kernel's limit
+	values    [64 << 10]byte  // for getxattr: the kernel's limit
 }
 
 // pending is a directory that was found and not yet read.
@@ -209,7 +210,7 @@ func (w *walker) xattrs(path string) ([]erofs.Xattr, error) {
 	var all []erofs.Xattr
 	for name := range strings.SplitSeq(strings.TrimSuffix(string(w.names[:n]), "\x00"), "\x00") {
 		if !storableXattr(name) {
-			w.note(fmt.Sprintf("%s: extended attribute %q is left out: EROFS has no place for it", path, name))
+			w.noteXattr(path, name)
 			continue
 		}
 		m, err := unix.Lgetxattr(path, name, w.values[:])

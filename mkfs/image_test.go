@@ -1,6 +1,7 @@
 package mkfs
 
 import (
+	"archive/tar"
 	"bytes"
 	"context"
 	"errors"
@@ -275,6 +276,26 @@ func TestSparseLayoutsAreBoundedAndCoverTheData(t *testing.T) {
 	}
 }
 
+func TestFilledHolesAreBounded(t *testing.T) {
+	tree, err := New(Options{FillHoles: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tree.Close()
+	sink, added := &countingSink{}, 0
+	for ; err == nil && added < 10; added++ {
+		size := int64(1<<40 + added)
+		l := sparse(size, []span{{size - 1, 1}})
+		_, err = tree.store.addStream(l, bytes.NewReader(make([]byte, l.stored())), sink)
+	}
+	if added != 4 || err == nil || !strings.Contains(err.Error(), "holes of one image") {
+		t.Errorf("file %d: %v", added, err)
+	}
+	if sink.blocks > 64<<20/erofs.BlockSize {
+		t.Errorf("%d blocks stored", sink.blocks)
+	}
+}
+
 func TestSpoolGivesBackWhatItTook(t *testing.T) {
 	s := spool{dir: t.TempDir()}
 	defer s.close()
@@ -330,5 +351,32 @@ func TestTreeTakesOneSourceOrLayers(t *testing.T) {
 		if err := tree.Close(); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+func TestForeignAttributesAreLeftOutWithOneNote(t *testing.T) {
+	foreign := member{tar.Header{Typeflag: tar.TypeReg, Format: tar.FormatPAX, PAXRecords: map[string]string{
+		"SCHILY.xattr.com.apple.provenance": "x", "SCHILY.xattr.user.kept": "y"}}, ""}
+	a, b := foreign, foreign
+	a.Name, b.Name = "a", "b"
+	var notes []string
+	tree, err := New(Options{Note: func(m string) { notes = append(notes, m) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tree.Close()
+	if err := tree.AddTar(context.Background(), bytes.NewReader(archive(t, a, b)), &memorySink{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := tree.Finish(Overrides{}); err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range tree.Root().Entries {
+		if x := e.Inode.Xattrs; len(x) != 1 || x[0].Name != "user.kept" {
+			t.Errorf("%s has %v", e.Name, x)
+		}
+	}
+	if len(notes) != 1 || !strings.Contains(notes[0], "com.apple.provenance") {
+		t.Errorf("notes %q", notes)
 	}
 }

@@ -63,6 +63,7 @@ type Tree struct {
 	layer int32        // number of the layer that is applied, from 1
 	store store
 	used  bool
+	noted map[string]bool // extended attributes that a note was made of
 }
 
 // New returns an empty tree. It must be closed.
@@ -84,9 +85,8 @@ func New(o Options) (*Tree, error) {
 // AddTar fills an empty tree from a tar stream, plain or compressed with gzip or zstd. r is read to its end.
 //
 // Members are taken as GNU tar would extract them, with these decisions: a leading "/" is dropped, ".." anywhere in a name is an error,
-// the last member of a name wins, missing parents become directories of root with mode 0755 and time 0 (and
-// inherit from setgid directories), and a member below a symbolic
-// link goes where the link leads inside the tree, as in a chroot. Nothing can leave the tree.
+// the last member of a name wins, missing parents become directories of root with mode 0755 and time 0 (and inherit from setgid
+// directories), and a member below a symbolic link goes where the link leads inside the tree, as in a chroot. Nothing can leave the tree.
 func (t *Tree) AddTar(ctx context.Context, r io.Reader, sink Sink) error {
 	if err := t.begin(); err != nil {
 		return err
@@ -110,6 +110,21 @@ func (t *Tree) ApplyLayer(ctx context.Context, r io.Reader, sink Sink) error {
 		return fmt.Errorf("apply layer %d: %w", t.layer, err)
 	}
 	return nil
+}
+
+// maxNoted bounds the notes about extended attributes: untrusted tars may have any number of names.
+const maxNoted = 100
+
+// noteXattr says, once for each name, that an attribute is left out.
+func (t *Tree) noteXattr(path, name string) {
+	if t.noted[name] || len(t.noted) >= maxNoted {
+		return
+	}
+	if t.noted == nil {
+		t.noted = map[string]bool{}
+	}
+	t.noted[name] = true
+	t.opts.Note(fmt.Sprintf("extended attribute %q of %q, and of other files that have it, is left out: EROFS has no place for it", name, path))
 }
 
 // begin makes sure that a tree has one source, or layers only.

@@ -97,7 +97,7 @@ func (t *Tree) inode(h *tarstream.Header, data io.Reader, sink Sink) (*erofs.Ino
 	ino := &erofs.Inode{Mode: h.Mode, UID: h.UID, GID: h.GID, Mtime: h.Mtime, MtimeNsec: h.MtimeNsec}
 	for _, x := range h.Xattrs {
 		if !storableXattr(x.Name) {
-			t.opts.Note(fmt.Sprintf("%q: extended attribute %q is left out: Linux has no such namespace", h.Name, x.Name))
+			t.noteXattr(h.Name, x.Name)
 			continue
 		}
 		ino.Xattrs = append(ino.Xattrs, erofs.Xattr{Name: x.Name, Value: x.Value})
