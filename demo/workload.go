@@ -85,7 +85,9 @@ func goTool(ctx context.Context, goroot, module, scratch string, args ...string)
 	if err := os.MkdirAll(temp, 0o755); err != nil {
 		return "", fmt.Errorf("make a temporary directory for go: %w", err)
 	}
-	cmd := lab.Command(ctx, filepath.Join(goroot, "bin", "go"), args...)
+	// A shell starts it: while Go's runtime waits for an exec, its own garbage collector cannot run; were the program itself on the lazy mount, the
+	// exec would wait for bytes that come over the link, which is in this process.
+	cmd := lab.Command(ctx, "/bin/sh", append([]string{"-c", `exec "$0" "$@"`, filepath.Join(goroot, "bin", "go")}, args...)...)
 	cmd.Dir = module
 	cmd.Env = []string{
 		"PATH=" + filepath.Join(goroot, "bin") + ":/usr/bin:/bin", "HOME=" + scratch, "TMPDIR=" + temp, "GOROOT=" + goroot,

@@ -10,6 +10,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/pagein/pagein/erofs"
 	"github.com/pagein/pagein/node/control"
@@ -101,24 +102,7 @@ func (n *Node) load(ctx context.Context, o origin) (record, error) {
 		return record{}, control.Errorf(control.Unavailable, "%w", err)
 	}
 	r := record{ID: a.MetaDigest.Encoded(), MetaSize: a.MetaSize, Artifact: a.Descriptor.Digest.String(), Origin: o}
-	if _, err := n.store.Meta(ctx, r.ID, a.FetchMeta); err != nil {
-		return record{}, err
-	}
-	for i, b := range a.Blobs {
-		raw, err := n.store.Map(ctx, b.ID, func(ctx context.Context, w io.Writer) error {
-			m, err := a.FetchMap(ctx, i)
-			if err != nil {
-				return err
-			}
-			_, err = w.Write(m.Bytes())
-			return err
-		})
-		if err == nil {
-			err = store.Unmap(raw)
-		}
-		if err != nil {
-			return record{}, err
-		}
+	for _, b := range a.Blobs {
 		br := blobRecord{ID: b.ID}
 		for _, s := range b.Sources {
 			if place.Layout != nil { // asking a registry would cost a round trip for what the first miss will tell
@@ -130,10 +114,43 @@ func (n *Node) load(ctx context.Context, o origin) (record, error) {
 		}
 		r.Blobs = append(r.Blobs, br)
 	}
+	if err := n.fetch(ctx, a); err != nil {
+		return record{}, err
+	}
 	if err := n.checkDevices(r.ID, a); err != nil {
 		return record{}, fmt.Errorf("artifact %s: %w", ref, err)
 	}
 	return r, nil
+}
+
+// loads is how many parts of an artifact are fetched at the same time: each costs a round trip.
+const loads = 16
+
+// fetch has the artifact's metadata image and maps in the store.
+func (n *Node) fetch(ctx context.Context, a *artifact.Artifact) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(loads)
+	g.Go(func() error {
+		_, err := n.store.Meta(ctx, a.MetaDigest.Encoded(), a.FetchMeta)
+		return err
+	})
+	for i, b := range a.Blobs {
+		g.Go(func() error {
+			raw, err := n.store.Map(ctx, b.ID, func(ctx context.Context, w io.Writer) error {
+				m, err := a.FetchMap(ctx, i)
+				if err != nil {
+					return err
+				}
+				_, err = w.Write(m.Bytes())
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			return store.Unmap(raw)
+		})
+	}
+	return g.Wait()
 }
 
 // checkDevices makes sure that the metadata image wants the very blobs that the artifact lists. What its device tags name, it is sure to get; without this, a
