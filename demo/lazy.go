@@ -35,7 +35,6 @@ func (s *stage) lazyMount(ctx context.Context) (t timing, transport string, err 
 		return timing{}, "", fmt.Errorf("%w\npageind's log ends with:\n%s", err, node.Log())
 	}
 	status, err := node.Status(ctx)
-	s.progress("%+v", status.Totals)
 	if err == nil && len(status.Images) == 1 {
 		transport = status.Images[0].Transport
 	}
