@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
+	"os/exec"
 	"time"
 
 	"github.com/pagein/pagein/fanotify"
@@ -19,6 +21,9 @@ func startKeeper(ctx context.Context, cfg config, log *slog.Logger) (*keeperClie
 		return nil, fmt.Errorf("make the run directory: %w", err)
 	}
 	c, err := keeper.Start(ctx, keeper.Options{Socket: cfg.keeperSocket(), Floor: fanotify.FirstDescriptor, Binary: keeperBinary(), Log: cfg.keeperLog()})
+	if errors.Is(err, exec.ErrNotFound) {
+		return nil, fmt.Errorf("have mounts kept across a crash: %w: install pagein-keeper beside pageind or in PATH", err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("have mounts kept across a crash: %w", err)
 	}
