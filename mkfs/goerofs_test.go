@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	goerofs "github.com/erofs/go-erofs"
@@ -17,6 +18,9 @@ func TestIndependentReaderSeesTheSource(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			device := filepath.Join(t.TempDir(), "data")
 			for _, o := range []ImageOptions{{}, {BlobDev: device}} {
+				if o.BlobDev == "" && !strings.HasPrefix(name, "random") {
+					continue // large trees once: that is where all kinds of layouts meet
+				}
 				path, _ := makeImage(t, dirOf(source), o)
 				image := open(t, path)
 				var opts []goerofs.OpenOpt
