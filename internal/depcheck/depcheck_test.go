@@ -68,7 +68,7 @@ type pkg struct {
 func TestKnowledgePointsDownwardsOnly(t *testing.T) {
 	pkgs := list(t)
 	for _, room := range rooms {
-		for _, p := range below(pkgs, room.path) {
+		for _, p := range below(t, pkgs, room.path) {
 			if roomOf(p) != room.path {
 				continue // of a room inside this one
 			}
@@ -84,7 +84,7 @@ func TestKnowledgePointsDownwardsOnly(t *testing.T) {
 		}
 	}
 	for _, leaf := range leaves {
-		for _, p := range below(pkgs, leaf) {
+		for _, p := range below(t, pkgs, leaf) {
 			for _, imp := range p.Imports {
 				if strings.HasPrefix(imp, module+"/") {
 					t.Errorf("%s imports %s: a leaf may import nothing of ours", p.ImportPath, imp)
@@ -97,7 +97,7 @@ func TestKnowledgePointsDownwardsOnly(t *testing.T) {
 func TestRoomsNeverReachWhatTheyMustNotKnow(t *testing.T) {
 	pkgs := list(t)
 	for _, rule := range never {
-		for _, p := range below(pkgs, rule.from) {
+		for _, p := range below(t, pkgs, rule.from) {
 			for _, dep := range p.Deps {
 				if within(strings.TrimPrefix(dep, module+"/"), rule.to) && roomOf(p) != roomOf(pkgs[dep]) {
 					t.Errorf("%s reaches %s: %s", p.ImportPath, dep, rule.why)
@@ -109,7 +109,7 @@ func TestRoomsNeverReachWhatTheyMustNotKnow(t *testing.T) {
 
 // TestOnlyTestsImportTestHelpers keeps package testing out of what is shipped.
 func TestOnlyTestsImportTestHelpers(t *testing.T) {
-	for _, p := range below(list(t), "cmd") {
+	for _, p := range below(t, list(t), "cmd") {
 		if slices.Contains(p.Deps, "testing") {
 			t.Errorf("%s reaches package testing", p.ImportPath)
 		}
@@ -140,13 +140,17 @@ func list(t *testing.T) map[string]*pkg {
 	}
 }
 
-// below returns the packages at and under a path of the module.
-func below(pkgs map[string]*pkg, path string) []*pkg {
+// below returns the packages at and under a path of the module. That there are none is an error: a rule about nothing would pass as kept.
+func below(t *testing.T, pkgs map[string]*pkg, path string) []*pkg {
+	t.Helper()
 	var found []*pkg
 	for _, p := range pkgs {
 		if within(strings.TrimPrefix(p.ImportPath, module+"/"), path) {
 			found = append(found, p)
 		}
+	}
+	if len(found) == 0 {
+		t.Errorf("there is no package at or below %s", path)
 	}
 	return found
 }
