@@ -7,11 +7,16 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/pagein/pagein/vmtests/wire"
 )
+
+// kvmTrial is how long a guest without work may take under KVM. Booting takes a second where KVM works; where it is only
+// pretended, the guest hangs in its firmware.
+const kvmTrial = 15 * time.Second
 
 // accelerator says "kvm" if a guest that does nothing boots under it, else "tcg". The verdict is kept in the cache for this machine's kernel,
 // processor and QEMU.

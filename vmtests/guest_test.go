@@ -27,7 +27,7 @@ type suite struct {
 // suites is the table to extend when another package wants its tests to meet the test kernels.
 var suites = []suite{
 	{pkg: "cachefiles", timeout: 3 * time.Minute},
-	{pkg: "cmd/pageind", timeout: 8 * time.Minute, programs: map[string]string{
+	{pkg: "cmd/pageind", timeout: 12 * time.Minute, programs: map[string]string{
 		"/bin/pagein": "cmd/pagein", "/bin/pageind": "cmd/pageind", "/bin/pagein-keeper": "cmd/pagein-keeper",
 	}},
 }

@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -140,7 +139,3 @@ func readTail(name string, n int64) string {
 	}
 	return string(text)
 }
-
-// kvmTrial is how long a guest without work may take under KVM. Booting takes a second where KVM works; where it is only
-// pretended, the guest hangs in its firmware.
-const kvmTrial = 15 * time.Second

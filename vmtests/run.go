@@ -32,6 +32,7 @@ func (j Job) withDefaults() Job {
 
 // Run boots the kernel, runs the job's commands one after the other and powers the guest off. An error says that the guest did not get through its
 // commands; a command that fails is no error but shows in the result, which is never nil. Guests may run at the same time.
+// The working directory must lie in this module, whose package vmtests/init is built for the guest.
 func (k *Kernel) Run(ctx context.Context, job Job) (*Result, error) {
 	job = job.withDefaults()
 	start := time.Now()
