@@ -52,28 +52,32 @@ func newest(ctx context.Context, series string) (packages, error) {
 	if err != nil {
 		return packages{}, err
 	}
-	var best packages
+	var names []string
 	for line := range strings.Lines(out) {
 		name, _, _ := strings.Cut(line, " ")
-		info, err := show(ctx, name)
-		if err != nil {
-			return packages{}, err
-		}
+		names = append(names, name)
+	}
+	if len(names) == 0 {
+		return packages{}, &MissingError{What: "Debian's packages of Linux " + series + " for amd64: apt knows none (apt-get update?)"}
+	}
+	infos, err := show(ctx, names...)
+	if err != nil {
+		return packages{}, err
+	}
+	var best packages
+	for _, info := range infos {
 		newer, err := isNewer(ctx, info["Version"], best.version)
 		if err != nil {
 			return packages{}, err
 		}
 		if newer {
 			best = packages{
-				release: strings.TrimPrefix(name, "linux-image-"),
+				release: strings.TrimPrefix(info["Package"], "linux-image-"),
 				version: info["Version"],
-				image:   name + "=" + info["Version"],
+				image:   info["Package"] + "=" + info["Version"],
 				source:  "linux-source-" + series + "=" + info["Version"],
 			}
 		}
-	}
-	if best.release == "" {
-		return packages{}, &MissingError{What: "Debian's packages of Linux " + series + " for amd64: apt knows none (apt-get update?)"}
 	}
 	return best.withHeaders(ctx)
 }
@@ -81,12 +85,12 @@ func newest(ctx context.Context, series string) (packages, error) {
 // withHeaders adds the packages that the kernel's modules are built with: the flavour's headers and what these depend on.
 func (p packages) withHeaders(ctx context.Context) (packages, error) {
 	flavour := "linux-headers-" + p.release
-	info, err := show(ctx, flavour)
+	infos, err := show(ctx, flavour)
 	if err != nil {
 		return packages{}, err
 	}
 	p.headers = []string{flavour + "=" + p.version}
-	for dep := range strings.SplitSeq(info["Depends"], ",") {
+	for dep := range strings.SplitSeq(infos[0]["Depends"], ",") {
 		name, _, _ := strings.Cut(strings.TrimSpace(dep), " ")
 		if strings.HasPrefix(name, "linux-headers-") || strings.HasPrefix(name, "linux-kbuild-") {
 			p.headers = append(p.headers, name+"="+p.version)
@@ -95,22 +99,26 @@ func (p packages) withHeaders(ctx context.Context) (packages, error) {
 	return p, nil
 }
 
-// show returns the fields of the newest version of a package.
-func show(ctx context.Context, name string) (map[string]string, error) {
-	out, err := output(ctx, "", "apt-cache", "show", "--no-all-versions", name)
+// show returns the fields of the newest version of each package.
+func show(ctx context.Context, names ...string) ([]map[string]string, error) {
+	out, err := output(ctx, "", "apt-cache", append([]string{"show", "--no-all-versions"}, names...)...)
 	if err != nil {
 		return nil, err
 	}
-	fields := make(map[string]string)
-	for line := range strings.Lines(out) {
-		if key, value, ok := strings.Cut(line, ": "); ok && !strings.HasPrefix(line, " ") {
-			fields[key] = strings.TrimSpace(value)
+	var all []map[string]string
+	for record := range strings.SplitSeq(strings.TrimSpace(out), "\n\n") {
+		fields := make(map[string]string)
+		for line := range strings.Lines(record) {
+			if key, value, ok := strings.Cut(line, ": "); ok && !strings.HasPrefix(line, " ") {
+				fields[key] = strings.TrimSpace(value)
+			}
 		}
+		if fields["Package"] == "" || fields["Version"] == "" {
+			return nil, fmt.Errorf("apt-cache show %s: a record has no name or version", strings.Join(names, " "))
+		}
+		all = append(all, fields)
 	}
-	if fields["Version"] == "" {
-		return nil, fmt.Errorf("apt-cache show %s: no version", name)
-	}
-	return fields, nil
+	return all, nil
 }
 
 func isNewer(ctx context.Context, version, than string) (bool, error) {
