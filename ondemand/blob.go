@@ -18,6 +18,7 @@ type Blob struct {
 	m       *blob.Map
 	objects []backend.Object
 	fetched atomic.Int64 // source bytes received
+	latency average      // of its backend, until an answer begins
 	problem atomic.Pointer[problem]
 	ctx     context.Context
 	cancel  context.CancelCauseFunc

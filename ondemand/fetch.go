@@ -82,13 +82,15 @@ func (b *Blob) attempt(bound *binding, run []int, spent *time.Duration) (done in
 	e.stats.active.Add(1)
 	defer e.stats.active.Add(-1)
 	body, err := object.Range(b.ctx, first.SrcOff, last.SrcOff+int64(last.SrcLen)-first.SrcOff)
-	*spent += time.Since(start)
+	waited := time.Since(start)
+	*spent += waited
 	e.stats.requests.Add(1)
 	if err != nil {
 		e.stats.errors.Add(1)
 		return 0, err
 	}
 	defer body.Close()
+	b.latency.add(waited)
 
 	for _, i := range run {
 		if err := b.bring(bound, i, body, spent); err != nil {
@@ -105,9 +107,13 @@ func (b *Blob) attempt(bound *binding, run []int, spent *time.Duration) (done in
 // bring reads one frame from body, verifies it, writes it and completes it.
 func (b *Blob) bring(bound *binding, i int, body io.Reader, spent *time.Duration) error {
 	e, f := b.engine, b.m.Frame(i)
-	src, dst := e.bufs.get(f.SrcLen), e.bufs.get(f.Len)
-	defer e.bufs.put(src)
+	dst := e.bufs.get(f.Len)
 	defer e.bufs.put(dst)
+	src := dst // a raw frame needs no other place
+	if f.Codec != blob.Raw {
+		src = e.bufs.get(f.SrcLen)
+		defer e.bufs.put(src)
+	}
 
 	start := time.Now()
 	n, err := io.ReadFull(body, src)

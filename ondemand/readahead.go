@@ -1,8 +1,17 @@
 package ondemand
 
-// firstAhead is how many blob bytes are fetched beyond a miss that continues nothing: about what a 200 Mbit/s link carries in a round trip of
-// 10 ms, so that a guess that fails costs no more than the miss itself.
-const firstAhead = 256 << 10
+import (
+	"sync/atomic"
+	"time"
+)
+
+// firstAhead is how many blob bytes are fetched beyond a miss that continues nothing, when the backend is far and the link idle. Files that are used together lie
+// together; docs/benchmarks.md has what it brings.
+const firstAhead = 2 << 20
+
+// near is the time to a backend's answer below which a miss that continues nothing gets nothing beyond it: what could be saved by a guess is then less than
+// what it costs to decode.
+const near = time.Millisecond
 
 // busy is the number of backend requests under way from which on no more guesses are made: the link then belongs to demand.
 const busy = 4
@@ -35,7 +44,7 @@ func (r *readAhead) extend(b *Blob, bound *binding, missing []int) []int {
 	switch {
 	case sequential:
 		s.window = min(2*max(s.window, demand), limit)
-	case b.engine.stats.active.Load() < busy:
+	case b.latency.value() >= near && b.engine.stats.active.Load() < busy:
 		s.window = min(firstAhead, limit)
 	default:
 		s.window = 0
@@ -67,4 +76,23 @@ func (r *readAhead) pick(first int) (s *stream, sequential bool) {
 		}
 	}
 	return s, false
+}
+
+// average is a moving average of durations, the last eight or so. It starts as far away, and may be used concurrently.
+type average struct{ ns atomic.Int64 }
+
+func (a *average) add(d time.Duration) {
+	old := a.ns.Load()
+	// An update that is lost to a concurrent one does not matter.
+	a.ns.CompareAndSwap(old, max(1, old+(int64(d)-old)/8))
+	if old == 0 {
+		a.ns.Store(max(1, int64(d)))
+	}
+}
+
+func (a *average) value() time.Duration {
+	if ns := a.ns.Load(); ns != 0 {
+		return time.Duration(ns)
+	}
+	return time.Hour
 }
