@@ -132,7 +132,7 @@ func TestSmallFileNeverStraddlesFramesAndLargeOnesBeginOne(t *testing.T) {
 }
 
 func TestSmallFrameStaysOpenWhileLargeFilePasses(t *testing.T) {
-	m, _, blocks := write(t, WriterOptions{}, text(100, 1), text(1<<20, 2), text(100, 3))
+	m, _, blocks := write(t, WriterOptions{LargeFrame: 1 << 20}, text(100, 1), text(1<<20, 2), text(100, 3))
 	if m.Frames() != 2 {
 		t.Fatalf("%d frames, want one large and one small", m.Frames())
 	}
