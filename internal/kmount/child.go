@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"runtime"
@@ -22,102 +21,112 @@ const (
 	killGrace = 200 * time.Millisecond
 )
 
-// task is what the child reads from its standard input.
-type task struct {
-	Mount  *EROFS `json:",omitempty"`
-	Bind   string `json:",omitempty"`
-	Target string
-}
-
-// answer is what the child writes to its standard output. A child that wrote none did not attach anything it knows of.
+// answer is what the child sends on its standard output, a socket, together with the mount's descriptor unless it failed.
 type answer struct {
 	Failed *Error `json:",omitempty"`
 }
 
-// Init does the child's work and exits when this process was started by [Mount] or [Bind]; otherwise it returns at once. Call it before
-// anything else in main.
+// Init does the child's work and exits when this process was started by [Open]; otherwise it returns at once. Call it before anything
+// else in main.
 func Init() {
 	if len(os.Args) != 1 || os.Args[0] != childName {
 		return
 	}
-	var t task
-	if err := json.NewDecoder(os.Stdin).Decode(&t); err != nil {
-		fmt.Fprintf(os.Stderr, "%s: read task: %v\n", childName, err)
-		os.Exit(1)
-	}
-	var a answer
-	if err := t.do(); err != nil && !errors.As(err, &a.Failed) {
+	if err := child(); err != nil {
 		fmt.Fprintf(os.Stderr, "%s: %v\n", childName, err)
-		os.Exit(1)
-	}
-	if err := json.NewEncoder(os.Stdout).Encode(a); err != nil {
 		os.Exit(1)
 	}
 	os.Exit(0)
 }
 
-func (t task) do() error {
-	if t.Mount != nil {
-		return mountEROFS(*t.Mount, t.Target)
+func child() error {
+	var spec EROFS
+	if err := json.NewDecoder(os.Stdin).Decode(&spec); err != nil {
+		return fmt.Errorf("read task: %w", err)
 	}
-	return bind(t.Bind, t.Target)
+	var a answer
+	var rights []byte
+	mnt, err := openMount(spec)
+	if err == nil {
+		rights = unix.UnixRights(mnt)
+	} else if !errors.As(err, &a.Failed) {
+		return err
+	}
+	text, err := json.Marshal(a)
+	if err != nil {
+		return err
+	}
+	return unix.Sendmsg(unix.Stdout, text, rights, nil, 0)
 }
 
-// inChild has a new process do t and returns its result, or ctx's error once the child has been killed.
-func inChild(ctx context.Context, t task) error {
+// inChild has a new process open the mount and returns its descriptor, or ctx's error once the child has been killed. Nothing of the mount is
+// then left: as long as it is attached nowhere, it lives as long as its descriptor.
+func inChild(ctx context.Context, spec EROFS) (int, error) {
 	if err := ctx.Err(); err != nil {
-		return err
+		return -1, err
 	}
 	if os.Args[0] == childName {
-		return errors.New("this is the mounting child itself: main does not call kmount.Init first")
+		return -1, errors.New("this is the mounting child itself: main does not call kmount.Init first")
 	}
-	input, err := json.Marshal(t)
+	input, err := json.Marshal(spec)
 	if err != nil {
-		return fmt.Errorf("describe the task to the mounting child: %w", err)
+		return -1, fmt.Errorf("describe the task to the mounting child: %w", err)
 	}
 	started := make(chan int, 1)
-	done := make(chan error, 1)
+	done := make(chan result, 1)
 	go func() { done <- runChild(input, started) }()
 	select {
-	case err := <-done:
-		return err
+	case r := <-done:
+		return r.fd, r.err
 	case <-ctx.Done():
 	}
 	var pid int
 	select {
-	case err := <-done:
-		return err
+	case r := <-done:
+		return r.fd, r.err
 	case pid = <-started:
 	}
 	// The pid cannot have been reused: the child is reaped by runChild, which has not reported.
 	_ = unix.Kill(pid, unix.SIGKILL)
 	select {
-	case err := <-done:
-		if err == nil {
-			return nil // it had finished before the signal
+	case r := <-done:
+		if r.err == nil {
+			return r.fd, nil // it had finished before the signal
 		}
-		return fmt.Errorf("child killed: %w", ctx.Err())
+		return -1, fmt.Errorf("child killed: %w", ctx.Err())
 	case <-time.After(killGrace):
-		return fmt.Errorf("child %d is stuck in the kernel and left behind: %w", pid, ctx.Err())
 	}
+	go func() { // whenever the kernel lets go of it
+		if r := <-done; r.err == nil {
+			unix.Close(r.fd)
+		}
+	}()
+	return -1, fmt.Errorf("child %d is stuck in the kernel and left behind: %w", pid, ctx.Err())
 }
 
-// runChild runs one child to its end. It stays on one thread because the death signal is tied to the thread that started the child: when
-// this process dies, the child must not attach a mount that the next daemon knows nothing of.
-func runChild(input []byte, started chan<- int) error {
+// result is a mount's descriptor, or why there is none.
+type result struct {
+	fd  int
+	err error
+}
+
+// runChild runs one child to its end. It stays on one thread because the death signal is tied to the thread that started the child.
+func runChild(input []byte, started chan<- int) result {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 
+	fail := func(what string, err error) result { return result{-1, fmt.Errorf("%s: %w", what, err)} }
 	in, err := pipeWith(input)
 	if err != nil {
-		return err
+		return result{-1, err}
 	}
 	defer in.Close()
-	out, outW, err := os.Pipe()
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return fmt.Errorf("start mounting child: %w", err)
+		return fail("start mounting child", err)
 	}
-	defer out.Close()
+	defer unix.Close(pair[0])
+	out := os.NewFile(uintptr(pair[1]), "answer")
 	errs := &tail{}
 	cmd := &exec.Cmd{
 		Path:        "/proc/self/exe", // still this program after an upgrade has replaced its file
@@ -125,29 +134,59 @@ func runChild(input []byte, started chan<- int) error {
 		Env:         []string{"GOMAXPROCS=1"},
 		Dir:         "/",
 		Stdin:       in,
-		Stdout:      outW,
+		Stdout:      out,
 		Stderr:      errs,
 		SysProcAttr: &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true},
 	}
 	err = cmd.Start()
-	outW.Close()
+	out.Close()
 	if err != nil {
-		return fmt.Errorf("start mounting child: %w", err)
+		return fail("start mounting child", err)
 	}
 	started <- cmd.Process.Pid
-	var a answer
-	decodeErr := json.NewDecoder(io.LimitReader(out, 64<<10)).Decode(&a)
+	fd, answerErr := receive(pair[0])
 	waitErr := cmd.Wait()
 	switch {
-	case decodeErr == nil && a.Failed != nil:
-		return a.Failed
-	case decodeErr == nil:
-		return nil
+	case answerErr == nil:
+		return result{fd, nil}
+	case errors.As(answerErr, new(*Error)):
+		return result{-1, answerErr}
 	case waitErr != nil:
-		return fmt.Errorf("mounting child: %w: %s", waitErr, errs.text)
+		return result{-1, fmt.Errorf("mounting child: %w: %s", waitErr, errs.text)}
 	default:
-		return fmt.Errorf("mounting child gave no answer: %s", errs.text)
+		return result{-1, fmt.Errorf("mounting child: %w: %s", answerErr, errs.text)}
 	}
+}
+
+// receive reads the child's answer.
+func receive(socket int) (int, error) {
+	text, oob := make([]byte, 64<<10), make([]byte, unix.CmsgSpace(4))
+	n, oobn, _, _, err := unix.Recvmsg(socket, text, oob, unix.MSG_CMSG_CLOEXEC)
+	for errors.Is(err, unix.EINTR) {
+		n, oobn, _, _, err = unix.Recvmsg(socket, text, oob, unix.MSG_CMSG_CLOEXEC)
+	}
+	if err != nil {
+		return -1, fmt.Errorf("read its answer: %w", err)
+	}
+	if n == 0 {
+		return -1, errors.New("it gave no answer")
+	}
+	var a answer
+	if err := json.Unmarshal(text[:n], &a); err != nil {
+		return -1, fmt.Errorf("read its answer: %w", err)
+	}
+	if a.Failed != nil {
+		return -1, a.Failed
+	}
+	messages, parseErr := unix.ParseSocketControlMessage(oob[:oobn])
+	if parseErr != nil || len(messages) != 1 {
+		return -1, fmt.Errorf("read its answer: %d control messages, %w", len(messages), parseErr)
+	}
+	fds, parseErr := unix.ParseUnixRights(&messages[0])
+	if parseErr != nil || len(fds) != 1 {
+		return -1, fmt.Errorf("read its answer: %d descriptors, %w", len(fds), parseErr)
+	}
+	return fds[0], nil
 }
 
 // pipeWith returns the reading end of a pipe that yields data.

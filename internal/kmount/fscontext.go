@@ -42,17 +42,13 @@ func (c *fsContext) create() error {
 	return nil
 }
 
-// attach mounts the created superblock on target.
-func (c *fsContext) attach(target string) error {
+// mount returns a descriptor of a mount of the created superblock that is attached nowhere.
+func (c *fsContext) mount() (int, error) {
 	mnt, err := unix.Fsmount(c.fd, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_RDONLY)
 	if err != nil {
-		return failed("fsmount", err, c.messages())
+		return -1, failed("fsmount", err, c.messages())
 	}
-	defer unix.Close(mnt)
-	if err := unix.MoveMount(mnt, "", unix.AT_FDCWD, target, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
-		return failed("move_mount", err, nil)
-	}
-	return nil
+	return mnt, nil
 }
 
 // messages takes the kernel's messages out of the context's log, without their level.
@@ -77,10 +73,11 @@ func (c *fsContext) messages() []string {
 	return all
 }
 
-func mountEROFS(spec EROFS, target string) error {
+// openMount makes a superblock and a mount of it.
+func openMount(spec EROFS) (int, error) {
 	c, err := openEROFS()
 	if err != nil {
-		return err
+		return -1, err
 	}
 	defer c.close()
 	options := [][2]string{}
@@ -98,23 +95,11 @@ func mountEROFS(spec EROFS, target string) error {
 	}
 	for _, o := range options {
 		if err := c.set(o[0], o[1]); err != nil {
-			return err
+			return -1, err
 		}
 	}
 	if err := c.create(); err != nil {
-		return err
+		return -1, err
 	}
-	return c.attach(target)
-}
-
-func bind(from, target string) error {
-	tree, err := unix.OpenTree(unix.AT_FDCWD, from, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
-	if err != nil {
-		return failed("open_tree "+from, err, nil)
-	}
-	defer unix.Close(tree)
-	if err := unix.MoveMount(tree, "", unix.AT_FDCWD, target, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
-		return failed("move_mount", err, nil)
-	}
-	return nil
+	return c.mount()
 }

@@ -1,4 +1,4 @@
-// Package kmount mounts EROFS with fsopen, fsconfig, fsmount and move_mount, in a child process.
+// Package kmount mounts EROFS with fsopen, fsconfig and fsmount, in a child process, and attaches the mounts with move_mount.
 //
 // The child is there because a mount over fscache or fanotify waits for an answer that the calling daemon itself must give: a mount(2) in
 // the daemon could wedge it, and a stuck child can be left behind. The new mount API is used because the option string of mount(2) ends at
@@ -9,6 +9,7 @@ package kmount
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -47,42 +48,78 @@ func (s EROFS) validate() error {
 	return nil
 }
 
-// Mount mounts the image read-only on the directory target. When ctx ends first, the child is killed and ctx's error returned; a child
-// that cannot be killed, because the kernel waits uninterruptibly for a daemon's answer, is left behind and attaches nothing any more.
-// A refusal by the kernel is an [*Error]. Concurrent calls are fine.
-func Mount(ctx context.Context, spec EROFS, target string) error {
+// Detached is a mount that is attached nowhere yet, so that nobody sees it. It goes with Close, unless Attach has succeeded.
+type Detached struct {
+	fd   int
+	name string
+}
+
+// Open makes a read-only mount of the image. When ctx ends first, the child is killed and ctx's error returned; a child
+// that cannot be killed, because the kernel waits uninterruptibly for a daemon's answer, is left behind. A refusal by the kernel is an
+// [*Error]. Concurrent calls are fine.
+func Open(ctx context.Context, spec EROFS) (*Detached, error) {
 	if err := spec.validate(); err != nil {
-		return err
-	}
-	target, err := directory(target)
-	if err != nil {
-		return fmt.Errorf("mount EROFS %s: %w", spec, err)
+		return nil, err
 	}
 	if spec.Source != "" && spec.Fsid == "" {
-		if spec.Source, err = filepath.Abs(spec.Source); err != nil {
-			return fmt.Errorf("mount EROFS %s: %w", spec, err)
+		source, err := filepath.Abs(spec.Source)
+		if err != nil {
+			return nil, fmt.Errorf("mount EROFS %s: %w", spec, err)
 		}
+		spec.Source = source
 	}
-	if err := inChild(ctx, task{Mount: &spec, Target: target}); err != nil {
-		return fmt.Errorf("mount EROFS %s on %s: %w", spec, target, err)
+	fd, err := inChild(ctx, spec)
+	if err != nil {
+		return nil, fmt.Errorf("mount EROFS %s: %w", spec, err)
+	}
+	return &Detached{fd: fd, name: "EROFS " + spec.String()}, nil
+}
+
+// Clone makes another mount of the superblock that is mounted as m says, which must be the topmost mount at its target.
+func Clone(m Info) (*Detached, error) {
+	fd, err := unix.OpenTree(unix.AT_FDCWD, m.Target, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_SYMLINK_NOFOLLOW)
+	if err != nil {
+		return nil, failed("open_tree "+m.Target, err, nil)
+	}
+	d := &Detached{fd: fd, name: "bind mount of " + m.Target}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w", d.name, err), d.Close())
+	}
+	if device := fmt.Sprintf("%d:%d", unix.Major(st.Dev), unix.Minor(st.Dev)); device != m.Device {
+		return nil, errors.Join(fmt.Errorf("%s: device %s is mounted there, not %s", d.name, device, m.Device), d.Close())
+	}
+	return d, nil
+}
+
+// Path names the mount's root for system calls of this process, until Close.
+func (d *Detached) Path() string { return fmt.Sprintf("/proc/self/fd/%d", d.fd) }
+
+// Attach makes the mount appear at the directory target.
+func (d *Detached) Attach(target string) error {
+	target, err := directory(target)
+	if err != nil {
+		return fmt.Errorf("mount %s: %w", d.name, err)
+	}
+	if err := unix.MoveMount(d.fd, "", unix.AT_FDCWD, target, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return fmt.Errorf("mount %s on %s: %w", d.name, target, failed("move_mount", err, nil))
 	}
 	return nil
 }
 
-// Bind makes what is at from, a mount point or any directory, appear at the directory target too. It obeys ctx as [Mount] does.
-func Bind(ctx context.Context, from, target string) error {
-	from, err := filepath.Abs(from)
+// Close gives the descriptor back. A mount that was attached stays.
+func (d *Detached) Close() error { return unix.Close(d.fd) }
+
+// Mount is [Open] and [Detached.Attach] in one.
+func Mount(ctx context.Context, spec EROFS, target string) error {
+	if _, err := directory(target); err != nil {
+		return fmt.Errorf("mount EROFS %s: %w", spec, err)
+	}
+	d, err := Open(ctx, spec)
 	if err != nil {
-		return fmt.Errorf("bind %s: %w", from, err)
+		return err
 	}
-	target, err = directory(target)
-	if err != nil {
-		return fmt.Errorf("bind %s: %w", from, err)
-	}
-	if err := inChild(ctx, task{Bind: from, Target: target}); err != nil {
-		return fmt.Errorf("bind %s on %s: %w", from, target, err)
-	}
-	return nil
+	return errors.Join(d.Attach(target), d.Close())
 }
 
 // Unmount takes the topmost mount off target. Flags are umount2's, such as unix.MNT_DETACH; symlinks are never followed in the last

@@ -94,15 +94,72 @@ func TestMountedImageIsFoundAndGoesAway(t *testing.T) {
 	}
 }
 
+// bind makes another mount of what is mounted on from.
+func bind(t *testing.T, from, target string) {
+	t.Helper()
+	m, ok, err := Lookup(from)
+	if err != nil || !ok {
+		t.Fatalf("look up %s: %v, %v", from, ok, err)
+	}
+	d, err := Clone(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(d.Attach(target), d.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestAMountThatIsNotAttachedGoesWithItsDescriptor(t *testing.T) {
+	image, target := mountable(t)
+	d, err := Open(t.Context(), EROFS{Source: image})
+	if err != nil {
+		t.Fatal(err)
+	}
+	inotify, err := unix.InotifyInit1(unix.IN_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(inotify)
+	if _, err := unix.InotifyAddWatch(inotify, d.Path(), unix.IN_DELETE_SELF); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok, _ := Lookup(target); ok {
+		t.Error("it is attached somewhere")
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	// The read returns when the superblock is gone.
+	if n, err := unix.Read(inotify, make([]byte, 4096)); n == 0 || err != nil {
+		t.Errorf("read %d bytes of events, %v", n, err)
+	}
+}
+
+func TestACloneOfAnotherSuperblockIsRefused(t *testing.T) {
+	image, target := mountable(t)
+	if err := Mount(t.Context(), EROFS{Source: image}, target); err != nil {
+		t.Fatal(err)
+	}
+	m, _, err := Lookup(target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Mount(t.Context(), EROFS{Source: image}, target); err != nil { // on top
+		t.Fatal(err)
+	}
+	if d, err := Clone(m); err == nil {
+		t.Errorf("got a clone of the mount on top: %v", d.Close())
+	}
+}
+
 func TestBindSharesTheSuperblock(t *testing.T) {
 	image, target := mountable(t)
 	second := directoryFor(t, target+"2")
 	if err := Mount(t.Context(), EROFS{Source: image}, target); err != nil {
 		t.Fatal(err)
 	}
-	if err := Bind(t.Context(), target, second); err != nil {
-		t.Fatal(err)
-	}
+	bind(t, target, second)
 	a, _, _ := Lookup(target)
 	b, ok, err := Lookup(second)
 	if err != nil || !ok || a.Device != b.Device || a.ID == b.ID || b.Target != second {

@@ -91,7 +91,15 @@ func TestWatchDiesWithTheSuperblockOnly(t *testing.T) {
 	fd := watchedMount(t, targets[0])
 	wantWatches(t, fd, 1, "mounted")
 	for _, target := range targets[1:] {
-		if err := kmount.Bind(t.Context(), targets[0], target); err != nil {
+		m, _, err := kmount.Lookup(targets[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, err := kmount.Clone(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(d.Attach(target), d.Close()); err != nil {
 			t.Fatal(err)
 		}
 	}
