@@ -13,6 +13,7 @@ import (
 type Blob struct {
 	f    *os.File
 	pres *Presence
+	sync func(fd int) error // fdatasync(2)
 }
 
 // OpenBlob opens the blob file of that ID, size in bytes and number of frames, making it if need be. A blob may be open once at a time.
@@ -58,7 +59,7 @@ func (s *Store) withPresence(f *os.File, id string, size int64, frames int) (*Bl
 	if err != nil {
 		return nil, err
 	}
-	return &Blob{f: f, pres: pres}, nil
+	return &Blob{f: f, pres: pres, sync: unix.Fdatasync}, nil
 }
 
 // BlobPath is where the blob file of that ID is kept.
@@ -73,18 +74,10 @@ func (b *Blob) Presence() *Presence { return b.pres }
 // WriteAt puts verified bytes in the file, through the page cache, which readers of the file share.
 func (b *Blob) WriteAt(p []byte, off int64) (int, error) { return b.f.WriteAt(p, off) }
 
-// Allocated is the disk space that the file takes, in bytes.
-func (b *Blob) Allocated() (int64, error) {
-	var st unix.Stat_t
-	if err := unix.Fstat(int(b.f.Fd()), &st); err != nil {
-		return 0, fmt.Errorf("stat %s: %w", b.f.Name(), err)
-	}
-	return st.Blocks * 512, nil
-}
-
-// Close makes durable what is present, records that it is, and closes the file. Nothing may be written any more.
+// Close makes durable what is present, records that it is, and closes the file. Nothing may be written any more. When the disk did not take it, nobody knows
+// what is lost, and the kernel tells of the loss only once: then the record says that nothing is present.
 func (b *Blob) Close() error {
-	sync := unix.Fdatasync(int(b.f.Fd()))
+	sync := b.sync(int(b.f.Fd()))
 	if sync != nil {
 		sync = fmt.Errorf("sync %s: %w", b.f.Name(), sync)
 	}

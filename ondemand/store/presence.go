@@ -121,10 +121,13 @@ func (p *Presence) Clear(i int) {
 // Count is the number of frames present.
 func (p *Presence) Count() int { return int(p.count.Load()) }
 
-// close records that all that is set is durable, if it is, and unmaps the record.
+// close records that all that is set is durable, or else that nothing is present, and unmaps the record.
 func (p *Presence) close(durable bool) error {
 	if durable {
 		binary.LittleEndian.PutUint32(p.mem[16:], stateClean)
+	} else {
+		// Left set, the bits would hold again for the rest of this boot, and the next close would call them durable.
+		clear(p.mem[presenceHeader:])
 	}
 	return errors.Join(unix.Msync(p.mem, unix.MS_SYNC), unix.Munmap(p.mem))
 }

@@ -43,11 +43,18 @@ type Store struct {
 	lock *os.File
 }
 
-// Open takes possession of the store at root, which it makes if need be. A directory has one owner at a time.
+// maxSource is the longest string in bytes that fsconfig(2) takes (strndup_user in fs/fsopen.c, 256 with the NUL), and so the longest path of what is mounted.
+const maxSource = 255
+
+// Open takes possession of the store at root, which it makes if need be. A directory has one owner at a time. The absolute path of root may have at most 179
+// bytes, for mounts name files in it.
 func Open(root string) (*Store, error) {
 	root, err := filepath.Abs(root)
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
+	}
+	if most := maxSource - mountedBelow(); len(root) > most {
+		return nil, fmt.Errorf("open store %s: its path has %d bytes; the kernel mounts files below paths of at most %d: choose a shorter one", root, len(root), most)
 	}
 	for _, d := range []string{"", "meta", "maps", "blobs", "cachefiles", "state"} {
 		if err := os.MkdirAll(filepath.Join(root, d), 0o700); err != nil {
@@ -64,6 +71,13 @@ func Open(root string) (*Store, error) {
 		return nil, fmt.Errorf("open store %s: %w", root, err)
 	}
 	return s, nil
+}
+
+// mountedBelow is how many bytes the names of files that the kernel mounts add to the root's path, at most.
+func mountedBelow() int {
+	var s Store // its root is empty
+	id := strings.Repeat("0", hex.EncodedLen(sha256.Size))
+	return 1 + max(len(s.MetaPath(id)), len(s.BlobPath(id)))
 }
 
 // lockPatience is how long Open waits for another owner to go: a killed process keeps its locks until it is gone for good.
@@ -103,10 +117,13 @@ func (s *Store) own() error {
 
 func (s *Store) flock() error { return unix.Flock(int(s.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB) }
 
-// sweep removes what an interrupted write left behind.
+// probes are the files with which transports find out, in BlobDir, what the kernel can do.
+const probes = ".probe-*"
+
+// sweep removes what an interrupted write or probe left behind.
 func (s *Store) sweep() error {
-	for _, d := range []string{"meta", "maps", "blobs", "state"} {
-		left, err := filepath.Glob(filepath.Join(s.root, d, "*"+tempSuffix))
+	for _, pattern := range []string{"meta/*" + tempSuffix, "maps/*" + tempSuffix, "blobs/*" + tempSuffix, "state/*" + tempSuffix, "blobs/" + probes} {
+		left, err := filepath.Glob(s.path(pattern))
 		if err != nil {
 			return err
 		}

@@ -100,19 +100,48 @@ func TestOnlyWholeAndRightFilesAreKept(t *testing.T) {
 	}
 }
 
-func TestLeftoversOfAnInterruptedWriteAreSwept(t *testing.T) {
+func TestLeftoversOfACrashAreSwept(t *testing.T) {
 	root := t.TempDir()
 	s := open(t, root)
-	left := s.path("meta", "x.123"+tempSuffix)
-	if err := os.WriteFile(left, nil, 0o600); err != nil {
-		t.Fatal(err)
+	left := []string{s.path("meta", "x.123"+tempSuffix), s.path("blobs", ".probe-123")}
+	kept := s.BlobPath(digestOf("blob"))
+	for _, f := range append(left, kept) {
+		if err := os.WriteFile(f, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
 	open(t, root)
-	if _, err := os.Stat(left); !errors.Is(err, os.ErrNotExist) {
+	for _, f := range left {
+		if _, err := os.Stat(f); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s: got %v", f, err)
+		}
+	}
+	if _, err := os.Stat(kept); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestARootTooLongToMountFromIsRefused: fsconfig(2) takes 255 bytes, and would refuse only when somebody mounts.
+func TestARootTooLongToMountFromIsRefused(t *testing.T) {
+	root := t.TempDir() + "/"
+	longest := root + strings.Repeat("r", 254-len(open(t, root).MetaPath(digestOf(""))))
+	s := open(t, longest)
+	for _, p := range []string{s.MetaPath(digestOf("")), s.BlobPath(digestOf(""))} {
+		if len(p) > 255 {
+			t.Errorf("the kernel cannot be told of %s", p)
+		}
+	}
+	if len(s.MetaPath(digestOf(""))) != 255 {
+		t.Errorf("a longer root would do too: %d bytes", len(s.MetaPath(digestOf(""))))
+	}
+	if _, err := Open(longest + "r"); err == nil || !strings.Contains(err.Error(), "shorter") {
 		t.Errorf("got %v", err)
+	}
+	if _, err := os.Stat(longest + "r"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the refused root: %v", err)
 	}
 }
 
@@ -153,6 +182,12 @@ func TestPresenceIsTrueAfterEveryEnd(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, 2},
+		{"closed on a failing disk", func(t *testing.T, _ *Store, b *Blob) {
+			b.sync = func(int) error { return io.ErrUnexpectedEOF }
+			if err := b.Close(); !errors.Is(err, io.ErrUnexpectedEOF) {
+				t.Errorf("got %v", err)
+			}
+		}, 0},
 		{"killed", func(*testing.T, *Store, *Blob) {}, 2},
 		{"power cut", func(t *testing.T, s *Store, b *Blob) { patch(t, s, 24, []byte("another-boot")) }, 0},
 		{"power cut after a clean end", func(t *testing.T, s *Store, b *Blob) {
