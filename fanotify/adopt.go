@@ -3,7 +3,6 @@ package fanotify
 import (
 	"context"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -33,11 +32,7 @@ func (t *Transport) adoptGroups() error {
 		}
 		jfd, ok := t.adopted[journalName(n)]
 		if !ok {
-			// The predecessor died between handing over the two: it cannot have marked anything in the group.
-			if err := errors.Join(unix.Close(fd), t.cfg.Holder.Release(name)); err != nil {
-				return err
-			}
-			delete(t.adopted, name)
+			// Whatever is marked in it cannot be served without knowing which events are owed an answer. Held, it lets nobody read.
 			continue
 		}
 		j, err := adoptJournal(jfd)
@@ -98,8 +93,8 @@ func (g *group) reserve(fd int) (bool, error) {
 // settle brings what an orphan asked for and answers it.
 func (g *group) settle(ctx context.Context, o orphan) {
 	verdict := uint32(unix.FAN_ALLOW)
-	asked := g.asked(o)
-	if o.ev.n == 0 || len(asked) == 0 {
+	asked, all := g.asked(o)
+	if o.ev.n == 0 || !all {
 		verdict = unix.FAN_DENY
 	}
 	for _, m := range asked {
@@ -122,8 +117,8 @@ func (g *group) settle(ctx context.Context, o orphan) {
 	g.free <- o.slot
 }
 
-// asked returns the blobs that the orphan can be about: the one that is recorded, else every one in the group.
-func (g *group) asked(o orphan) (asked []*marked) {
+// asked returns the blobs that the orphan can be about: the one that is recorded, else every one in the group. all says that none of these is missing.
+func (g *group) asked(o orphan) (asked []*marked, all bool) {
 	g.t.mu.Lock()
 	defer g.t.mu.Unlock()
 	for id, m := range g.t.blobs {
@@ -131,5 +126,13 @@ func (g *group) asked(o orphan) (asked []*marked) {
 			asked = append(asked, m)
 		}
 	}
-	return asked
+	if o.blob != "" {
+		return asked, len(asked) == 1
+	}
+	for name := range g.t.adopted {
+		if id, ok := strings.CutPrefix(name, blobPrefix); ok && groupOf(id) == g.number {
+			return asked, false
+		}
+	}
+	return asked, len(asked) > 0
 }

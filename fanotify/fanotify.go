@@ -47,6 +47,7 @@ type Transport struct {
 
 	mu      sync.Mutex
 	adopted map[string]int     // held descriptors that nobody has asked for yet
+	taking  bool               // until Serve: a predecessor's marks are being taken up, and nothing of them may get lost
 	groups  map[int]*group     // by number, 0..groups-1
 	blobs   map[string]*marked // by blob ID
 	images  map[string]bool    // by image ID
@@ -65,6 +66,7 @@ type marked struct {
 	inode inode
 	group *group // nil for a blob that was complete from the start
 	users int
+	held  int // descriptor from the holder, which the holder's client may give away again; -1 if there is none
 }
 
 // New returns a transport that has taken up what its predecessor left with the holder. It reserves the numbers of the events that are still owed
@@ -81,6 +83,7 @@ func New(cfg Config) (*Transport, error) {
 	for name, fd := range cfg.Adopted {
 		if Owns(name) {
 			t.adopted[name] = fd
+			t.taking = true
 		}
 	}
 	if err := t.adoptGroups(); err != nil {
@@ -103,6 +106,9 @@ func (t *Transport) Attach(_ context.Context, img *ondemand.Image) (kmount.EROFS
 	for i, b := range img.Blobs {
 		if err := t.attachBlob(b); err != nil {
 			for _, b := range img.Blobs[:i] {
+				if t.blobs[b.ID()].users == 1 {
+					b.Close()
+				}
 				err = errors.Join(err, t.detachBlob(b.ID()))
 			}
 			return kmount.EROFS{}, fmt.Errorf("attach image %s: %w", img.ID, err)
@@ -121,25 +127,36 @@ func (t *Transport) attachBlob(b *ondemand.Blob) error {
 		m.users++
 		return nil
 	}
-	file, err := t.openFile(b)
-	if err != nil {
+	m := &marked{blob: b, users: 1, held: -1}
+	if err := t.openFile(m); err != nil {
 		return err
 	}
-	m := &marked{blob: b, file: file, users: 1}
 	if err := t.guard(m); err != nil {
-		return errors.Join(err, file.Close())
+		b.Close()
+		return errors.Join(err, t.letGo(m))
 	}
 	t.blobs[b.ID()] = m
 	return nil
 }
 
-func (t *Transport) openFile(b *ondemand.Blob) (*store.Blob, error) {
-	id, size, frames := b.ID(), b.Size(), b.Map().Frames()
-	if fd, ok := t.adopted[blobName(id)]; ok {
-		delete(t.adopted, blobName(id))
-		return t.cfg.Store.AdoptBlob(fd, id, size, frames)
+// openFile opens the blob's file. Of a marked file the predecessor's descriptor must be used: another would raise events when we write.
+func (t *Transport) openFile(m *marked) (err error) {
+	id, size, frames := m.blob.ID(), m.blob.Size(), m.blob.Map().Frames()
+	held, ok := t.adopted[blobName(id)]
+	if !ok {
+		m.file, err = t.cfg.Store.OpenBlob(id, size, frames)
+		return err
 	}
-	return t.cfg.Store.OpenBlob(id, size, frames)
+	fd, err := unix.FcntlInt(uintptr(held), unix.F_DUPFD_CLOEXEC, FirstDescriptor)
+	if err != nil {
+		return fmt.Errorf("duplicate the held descriptor of blob %s: %w", id, err)
+	}
+	if m.file, err = t.cfg.Store.AdoptBlob(fd, id, size, frames); err != nil {
+		return err
+	}
+	delete(t.adopted, blobName(id))
+	m.held = held
+	return nil
 }
 
 // guard binds the blob to its file and, unless the blob is complete, puts the mark on the file that makes readers wait.
@@ -150,8 +167,11 @@ func (t *Transport) guard(m *marked) (err error) {
 		return err
 	}
 	complete := m.blob.Complete()
-	if complete && t.groups[n] == nil {
+	switch {
+	case complete && t.groups[n] == nil:
 		return nil
+	case !complete && t.taking && (m.held < 0 || t.groups[n] == nil):
+		return fmt.Errorf("blob %s: %w: its descriptors were not held", id, ondemand.ErrUnguarded)
 	}
 	if m.group, err = t.group(n); err != nil {
 		return err
@@ -159,34 +179,48 @@ func (t *Transport) guard(m *marked) (err error) {
 	m.group.members++
 	t.inodes.Store(m.inode, m)
 	if complete { // a predecessor may have died between the last frame and this
-		if err := t.unmark(m); err != nil {
-			return errors.Join(err, t.unguard(m))
-		}
-		return nil
+		return t.unmark(m)
 	}
 	m.blob.OnComplete(func() { t.completed(m) })
-	if err := t.cfg.Holder.Hold(blobName(id), m.file.Fd()); err != nil {
-		return errors.Join(fmt.Errorf("have blob %s held: %w", id, err), t.unguard(m))
+	if m.held < 0 {
+		if err := t.cfg.Holder.Hold(blobName(id), m.file.Fd()); err != nil {
+			return fmt.Errorf("have blob %s held: %w", id, err)
+		}
 	}
 	// A descriptor raises events only when it was opened after a mark was set, so ours, opened before, never does; and the kernel's, opened by the mount
-	// that follows, always will.
+	// that follows, always will. A mark that is there already stays as it is.
 	if err := m.group.mark(unix.FAN_MARK_ADD, m.file.Fd()); err != nil {
-		return errors.Join(fmt.Errorf("mark blob %s: %w", id, err), t.unguard(m))
+		return fmt.Errorf("mark blob %s: %w", id, err)
 	}
 	return nil
 }
 
-// unguard undoes guard.
-func (t *Transport) unguard(m *marked) error {
-	if m.group == nil {
-		return nil
+// letGo undoes attachBlob. While a predecessor's marks are being taken up it leaves all that the kernel knows as it is: readers then wait, or get
+// errors, and see nothing wrong.
+func (t *Transport) letGo(m *marked) error {
+	id := m.blob.ID()
+	var err error
+	if m.group != nil {
+		t.inodes.Delete(m.inode)
+		m.group.members--
+		if !t.taking {
+			err = errors.Join(t.unmark(m), t.cfg.Holder.Release(blobName(id)))
+			if m.group.members == 0 {
+				err = errors.Join(err, t.dropGroup(m.group))
+			}
+		}
 	}
-	t.inodes.Delete(m.inode)
-	err := errors.Join(t.unmark(m), t.cfg.Holder.Release(blobName(m.blob.ID())))
-	if m.group.members--; m.group.members == 0 {
-		err = errors.Join(err, t.dropGroup(m.group))
+	switch {
+	case m.held < 0:
+	case t.taking:
+		t.adopted[blobName(id)] = m.held
+	default:
+		if m.group == nil {
+			err = errors.Join(err, t.cfg.Holder.Release(blobName(id)))
+		}
+		err = errors.Join(err, unix.Close(m.held))
 	}
-	return err
+	return errors.Join(err, m.file.Close())
 }
 
 // completed drops the mark of a blob whose last frame is in place: from now on its reads cost nothing.
@@ -233,13 +267,13 @@ func (t *Transport) detachBlob(id string) error {
 		return nil
 	}
 	delete(t.blobs, id)
-	return errors.Join(t.unguard(m), m.file.Close())
+	return t.letGo(m)
 }
 
 // Serve answers the kernel until ctx is done. Events that are then still unanswered stay in the journal, for a successor.
 func (t *Transport) Serve(ctx context.Context) error {
 	t.mu.Lock()
-	t.serving = ctx
+	t.serving, t.taking = ctx, false
 	for name := range t.adopted {
 		// Something may still be mounted that we cannot serve. Its reads fail as long as the descriptors are held; without them they would return zeros.
 		t.cfg.Log.Warn("a held descriptor belongs to no known image; it stays held", "name", name)
@@ -267,6 +301,9 @@ func (t *Transport) Close() error {
 	var errs error
 	for m := range maps.Values(t.blobs) {
 		errs = errors.Join(errs, m.file.Close())
+		if m.held >= 0 {
+			errs = errors.Join(errs, unix.Close(m.held))
+		}
 	}
 	for g := range maps.Values(t.groups) {
 		errs = errors.Join(errs, g.close())

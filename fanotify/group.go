@@ -55,6 +55,13 @@ func (t *Transport) group(n int) (*group, error) {
 	if g := t.groups[n]; g != nil {
 		return g, nil
 	}
+	if _, held := t.adopted[groupName(n)]; held {
+		// To hold another one under its name would let it go, and its readers with it.
+		return nil, fmt.Errorf("fanotify group %d of an earlier pageind could not be taken up: unmount what that has mounted", n)
+	}
+	if t.serving != nil && t.serving.Err() != nil {
+		return nil, fmt.Errorf("make fanotify group: %w", context.Cause(t.serving))
+	}
 	// An unlimited queue, because the kernel lets a read pass unanswered when a bounded one is full.
 	fd, err := unix.FanotifyInit(unix.FAN_CLASS_PRE_CONTENT|unix.FAN_CLOEXEC|unix.FAN_NONBLOCK|unix.FAN_UNLIMITED_QUEUE|unix.FAN_UNLIMITED_MARKS,
 		unix.O_RDONLY|unix.O_LARGEFILE|unix.O_CLOEXEC)
@@ -69,8 +76,10 @@ func (t *Transport) group(n int) (*group, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := errors.Join(t.cfg.Holder.Hold(groupName(n), fd), t.cfg.Holder.Hold(journalName(n), j.fd)); err != nil {
-		return nil, errors.Join(fmt.Errorf("have fanotify group held: %w", err), t.dropGroup(g))
+	for name, fd := range map[string]int{groupName(n): fd, journalName(n): j.fd} {
+		if err := t.cfg.Holder.Hold(name, fd); err != nil {
+			return nil, errors.Join(fmt.Errorf("have fanotify group held: %w", err), t.dropGroup(g))
+		}
 	}
 	if t.serving != nil {
 		t.start(g)
@@ -86,7 +95,7 @@ func (t *Transport) start(g *group) {
 
 // newGroup wires a group up; fd and the journal belong to it, also when it fails.
 func (t *Transport) newGroup(n, fd int, j *journal) (*group, error) {
-	event, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	event, err := highEventfd()
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("make eventfd: %w", err), j.close(), unix.Close(fd))
 	}
@@ -98,6 +107,17 @@ func (t *Transport) newGroup(n, fd int, j *journal) (*group, error) {
 	}
 	t.groups[n] = g
 	return g, nil
+}
+
+// highEventfd makes an eventfd with a number that no event can have. One that the group's end gives back could be the number of an event that is still
+// owed an answer.
+func highEventfd() (int, error) {
+	low, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		return -1, err
+	}
+	high, err := unix.FcntlInt(uintptr(low), unix.F_DUPFD_CLOEXEC, FirstDescriptor)
+	return high, errors.Join(err, unix.Close(low))
 }
 
 // dropGroup gives up a group that no blob is in any more. The caller holds t.mu.

@@ -27,6 +27,7 @@ type Blob struct {
 	// binding is read-locked while the target or the presence is in use.
 	binding sync.RWMutex
 	bound   *binding // nil before Bind and after Close
+	closed  bool     // the map may be gone
 
 	mu       sync.Mutex        // may be taken with binding held, not the other way round
 	inflight map[int]*fetching // frames on their way, by index
@@ -80,13 +81,13 @@ func (b *Blob) Bind(t Target, p Presence) {
 	b.bound = &binding{target: t, presence: p}
 }
 
-// Close ends the blob's fetches; readers that wait get [ErrClosed]. When it returns, target and presence are not used any more.
+// Close ends the blob's fetches; readers that wait get [ErrClosed]. When it returns, target, presence and map are not used any more.
 func (b *Blob) Close() {
 	b.cancel(ErrClosed)
+	b.binding.Lock() // who holds it for reading may still start a fetch
+	b.bound, b.closed = nil, true
+	b.binding.Unlock()
 	b.work.Wait()
-	b.binding.Lock()
-	defer b.binding.Unlock()
-	b.bound = nil
 }
 
 // OnComplete sets a function that is called once, by one of the blob's fetches, when the last missing frame is in place. It is not called for
@@ -122,13 +123,13 @@ func (b *Blob) Present() int64 {
 
 // Has reports whether all frames that overlap [off, off+n) are in the target.
 func (b *Blob) Has(off, n int64) bool {
-	first, last, err := b.frames(off, n)
-	if err != nil {
-		return false
-	}
 	b.binding.RLock()
 	defer b.binding.RUnlock()
-	return b.bound != nil && b.bound.has(first, last)
+	if b.bound == nil {
+		return false
+	}
+	first, last, err := b.frames(off, n)
+	return err == nil && b.bound.has(first, last)
 }
 
 func (bd *binding) has(first, last int) bool {
@@ -144,11 +145,7 @@ func (bd *binding) has(first, last int) bool {
 // blob's end is ignored. When ctx ends, Fill returns its error; the fetch goes on for whoever else waits.
 func (b *Blob) Fill(ctx context.Context, off, n int64) error {
 	start := time.Now()
-	first, last, err := b.frames(off, n)
-	if err != nil {
-		return err
-	}
-	waits, own, err := b.start(first, last)
+	waits, own, err := b.start(off, n)
 	if err != nil {
 		return fmt.Errorf("fill blob %s: %w", b.ID(), err)
 	}
@@ -172,7 +169,7 @@ func (b *Blob) Fill(ctx context.Context, off, n int64) error {
 	return nil
 }
 
-// frames returns the first and last frame of a range that is clipped to the blob.
+// frames returns the first and last frame of a range that is clipped to the blob. The caller holds b.binding, without which the map may be gone.
 func (b *Blob) frames(off, n int64) (first, last int, err error) {
 	if off < 0 || n <= 0 || off >= b.Size() {
 		return 0, 0, fmt.Errorf("blob %s has %d bytes, asked for %d at %d", b.ID(), b.Size(), n, off)
@@ -184,17 +181,22 @@ func (b *Blob) frames(off, n int64) (first, last int, err error) {
 	return b.m.Find(off), b.m.Find(end - 1), nil
 }
 
-// start makes sure that every absent frame in first..last is on its way and returns those to wait for, and whether all of them were
+// start makes sure that every absent frame of the range is on its way and returns those to wait for, and whether all of them were
 // started here.
-func (b *Blob) start(first, last int) (waits []*fetching, own bool, err error) {
+func (b *Blob) start(off, n int64) (waits []*fetching, own bool, err error) {
 	b.binding.RLock()
 	defer b.binding.RUnlock()
 	switch {
-	case b.ctx.Err() != nil:
+	case b.closed || b.ctx.Err() != nil:
 		return nil, false, context.Cause(b.ctx)
 	case b.bound == nil:
 		return nil, false, errors.New("nothing is bound to it")
-	case b.bound.has(first, last):
+	}
+	first, last, err := b.frames(off, n)
+	if err != nil {
+		return nil, false, err
+	}
+	if b.bound.has(first, last) {
 		return nil, false, nil
 	}
 	b.mu.Lock()

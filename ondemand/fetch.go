@@ -74,13 +74,15 @@ func (b *Blob) attempt(bound *binding, run []int, spent *time.Duration) (done in
 	first, last := b.m.Frame(run[0]), b.m.Frame(run[len(run)-1])
 	object := b.objects[first.Source]
 
-	start := time.Now()
+	queued := time.Now()
 	if err := e.slots.Acquire(b.ctx, 1); err != nil {
 		return 0, err
 	}
 	defer e.slots.Release(1)
 	e.stats.active.Add(1)
 	defer e.stats.active.Add(-1)
+	start := time.Now()
+	*spent += start.Sub(queued) // others' requests are in the way
 	body, err := object.Range(b.ctx, first.SrcOff, last.SrcOff+int64(last.SrcLen)-first.SrcOff)
 	waited := time.Since(start)
 	*spent += waited

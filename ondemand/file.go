@@ -39,7 +39,7 @@ func (t *File) Attach(ctx context.Context, img *Image) (kmount.EROFS, error) {
 	for i, b := range img.Blobs {
 		err := t.use(b)
 		if err == nil {
-			if err = b.Fill(ctx, 0, b.Size()); err != nil {
+			if err = complete(ctx, b); err != nil {
 				err = errors.Join(err, t.drop(b))
 			}
 		}
@@ -52,6 +52,17 @@ func (t *File) Attach(ctx context.Context, img *Image) (kmount.EROFS, error) {
 		spec.Devices = append(spec.Devices, t.store.BlobPath(b.ID()))
 	}
 	return spec, nil
+}
+
+// complete fetches all of a blob, in steps that bound the memory that waiting for frames takes.
+func complete(ctx context.Context, b *Blob) error {
+	const step = 64 << 20
+	for off := int64(0); off < b.Size(); off += step {
+		if err := b.Fill(ctx, off, step); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // use opens the blob's file, or counts one more user of it.

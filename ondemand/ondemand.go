@@ -47,8 +47,8 @@ func (o Options) withDefaults() Options {
 	return def
 }
 
-// ErrClosed is what readers get whose bytes were still missing when the engine was closed.
-var ErrClosed = errors.New("engine closed")
+// ErrClosed is what readers get whose bytes were still missing when their blob, or the engine, was closed.
+var ErrClosed = errors.New("closed")
 
 // Engine fetches frames for any number of blobs, within common bounds. Its methods may be called concurrently.
 type Engine struct {

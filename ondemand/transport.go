@@ -2,6 +2,7 @@ package ondemand
 
 import (
 	"context"
+	"errors"
 
 	"github.com/pagein/pagein/internal/kmount"
 )
@@ -23,15 +24,20 @@ type Transport interface {
 	// Name is the word users select the transport with: "cachefiles", "fanotify" or "file".
 	Name() string
 	// Attach makes the image answerable and says how to mount it. After a restart it is called for every image that is still mounted, before
-	// Serve; it then takes up the held descriptors in place of new ones. Attaching an image twice is an error; images may share blobs.
+	// Serve; it then takes up the held descriptors in place of new ones, and the error is [ErrUnguarded] when they are not all there. A failed Attach changes
+	// nothing that a mount may depend on. Attaching an image twice is an error; images may share blobs.
 	Attach(ctx context.Context, img *Image) (kmount.EROFS, error)
-	// Detach forgets an image whose superblock the kernel has dropped.
+	// Detach forgets an image whose superblocks the kernel has dropped. Blobs that no other image uses must be closed before. When it returns, the transport uses
+	// neither them nor their maps.
 	Detach(ctx context.Context, img *Image) error
 	// Serve answers the kernel until ctx is done, then stops without touching kernel state and returns nil when nothing of it runs any more.
 	Serve(ctx context.Context) error
 	// Close lets go of the kernel. What is still mounted is then served by nobody, or by whoever gets the descriptors from the holder.
 	Close() error
 }
+
+// ErrUnguarded says that a mount was without what keeps its readers from unverified bytes, for a time at least, so they may have seen some.
+var ErrUnguarded = errors.New("the mount was not guarded")
 
 // Holder keeps duplicates of file descriptors in another process, under names, for this process's successor.
 type Holder interface {

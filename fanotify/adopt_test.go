@@ -1,0 +1,120 @@
+package fanotify
+
+import (
+	"bytes"
+	"errors"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pagein/pagein/ondemand"
+	"github.com/pagein/pagein/ondemand/backend"
+	"github.com/pagein/pagein/ondemand/store"
+)
+
+// interrupted mounts a tree, has a reader wait for a blob that does not come, and stops the daemon.
+func interrupted(t *testing.T) (tr *tree, root string, h *holder, read chan error) {
+	t.Helper()
+	root, mnt, h := environment(t)
+	tr = newTree(t, t.TempDir(), 3<<20, 300_000)
+	first, spec := start(t, tr, root, h, nil)
+	mount(t, spec, mnt)
+	gate := make(chan struct{})
+	tr.origins[0].gate.Store(&gate)
+	read = make(chan error, 1)
+	go func() {
+		got, err := os.ReadFile(filepath.Join(mnt, "f0"))
+		if err == nil && !bytes.Equal(got, tr.files["f0"]) {
+			err = errors.New("wrong bytes")
+		}
+		read <- err
+	}()
+	waitFor(t, "the event is in the journal", func() bool { return liveSlots(first.Transport) == 1 })
+	first.stop()
+	close(gate)
+	return tr, root, h, read
+}
+
+// successor makes a transport of what is held, and the image for it.
+func successor(t *testing.T, tr *tree, root string, h *holder, held map[string]int) (*Transport, *ondemand.Image, *store.Store) {
+	t.Helper()
+	s, err := store.Open(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := slog.New(slog.NewTextHandler(t.Output(), nil))
+	e, err := ondemand.New(log, ondemand.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	img := &ondemand.Image{ID: tr.image, MetaPath: tr.meta, MetaSize: tr.size}
+	for i, m := range tr.maps {
+		b, err := e.Blob(m, []backend.Object{tr.origins[i]})
+		if err != nil {
+			t.Fatal(err)
+		}
+		img.Blobs = append(img.Blobs, b)
+	}
+	f, err := New(Config{Store: s, Holder: h, Adopted: held, Log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f, img, s
+}
+
+// TestAFailedAdoptionLosesNothing makes the second blob's file unusable for one successor: it must leave the first one's mark, and the waiting reader, to the next.
+func TestAFailedAdoptionLosesNothing(t *testing.T) {
+	tr, root, h, read := interrupted(t)
+	record := filepath.Join(root, "blobs", tr.maps[1].ID()+".present")
+	if err := errors.Join(os.Rename(record, record+".away"), os.Mkdir(record, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	held := maps.Clone(h.held)
+	f, img, s := successor(t, tr, root, h, h.take(t))
+	if _, err := f.Attach(t.Context(), img); err == nil || errors.Is(err, ondemand.ErrUnguarded) {
+		t.Errorf("Attach: %v, want an error about the record", err)
+	}
+	if !maps.Equal(held, h.held) {
+		t.Errorf("held were %v, now %v", held, h.held)
+	}
+	if err := errors.Join(f.Close(), s.Close()); err != nil {
+		t.Error(err)
+	}
+	select {
+	case err := <-read:
+		t.Errorf("the reader did not wait: %v", err)
+	case <-time.After(200 * time.Millisecond):
+	}
+	if err := errors.Join(os.Remove(record), os.Rename(record+".away", record)); err != nil {
+		t.Fatal(err)
+	}
+	second, _ := start(t, tr, root, h, h.take(t))
+	defer second.stop()
+	if err := <-read; err != nil {
+		t.Error(err)
+	}
+}
+
+// TestAMountWhoseGuardIsIncompleteIsReported takes away what a keeper that died in the middle of a handover would not have.
+func TestAMountWhoseGuardIsIncompleteIsReported(t *testing.T) {
+	for _, lost := range []string{groupPrefix, journalPrefix, blobPrefix} {
+		t.Run(lost, func(t *testing.T) {
+			tr, root, h, _ := interrupted(t)
+			held := h.take(t)
+			maps.DeleteFunc(held, func(name string, fd int) bool { return strings.HasPrefix(name, lost) && unix.Close(fd) == nil })
+			f, img, s := successor(t, tr, root, h, held)
+			if _, err := f.Attach(t.Context(), img); !errors.Is(err, ondemand.ErrUnguarded) {
+				t.Errorf("Attach: %v, want %v", err, ondemand.ErrUnguarded)
+			}
+			if err := errors.Join(f.Close(), s.Close()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
