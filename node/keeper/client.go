@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -122,14 +124,24 @@ func (c *Client) Restore(ctx context.Context) error {
 			give[name] = fd
 		}
 	}
-	for name, fd := range give {
-		if err := c.notifier.Hold(name, fd); err != nil {
+	for _, name := range handover(give) {
+		if err := c.notifier.Hold(name, give[name]); err != nil {
 			unix.Close(l)
 			return fmt.Errorf("restore keeper: %w", err)
 		}
 	}
 	c.watch(l)
 	return nil
+}
+
+// handover puts names in the order in which a new keeper is to get them: should this process die in between, the keeper must not have the instance that says
+// what is mounted without the rest.
+func handover(give map[string]int) []string {
+	names := slices.Sorted(maps.Keys(give))
+	if i := slices.Index(names, MountsName); i >= 0 {
+		names = append(slices.Delete(names, i, i+1), MountsName)
+	}
+	return names
 }
 
 // Close detaches. What the keeper holds, it goes on holding for the next daemon. Descriptors that Take was not called for are closed.
