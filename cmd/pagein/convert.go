@@ -12,6 +12,7 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/urfave/cli/v2"
 	"oras.land/oras-go/v2"
+	"oras.land/oras-go/v2/errdef"
 
 	"github.com/pagein/pagein/oci"
 	"github.com/pagein/pagein/oci/artifact"
@@ -52,6 +53,7 @@ func convertCommand() *cli.Command {
 type convertRun struct {
 	c        *cli.Context
 	src, dst oci.Ref
+	tag      string // for the artifact; empty if it gets none
 	options  convert.Options
 	client   *registry.Client
 }
@@ -71,8 +73,10 @@ func newConvertRun(c *cli.Context) (*convertRun, error) {
 			return nil, errors.New("DST is missing; only for an image in a registry it can be left out")
 		}
 		r.dst = oci.Ref{Kind: oci.Registry, Host: r.src.Host, Repository: r.src.Repository}
-	} else if r.dst, err = parseConvertTarget(c.Args().Get(1), r.src); err != nil {
+	} else if r.dst, err = parseConvertTarget(c.Args().Get(1)); err != nil {
 		return nil, err
+	} else {
+		r.tag = r.dst.Reference()
 	}
 	if p := c.String("platform"); p != "" {
 		if r.options.Platform, err = convert.ParsePlatform(p); err != nil {
@@ -83,7 +87,7 @@ func newConvertRun(c *cli.Context) (*convertRun, error) {
 	return r, nil
 }
 
-func parseConvertTarget(s string, src oci.Ref) (oci.Ref, error) {
+func parseConvertTarget(s string) (oci.Ref, error) {
 	dst, err := oci.ParseRef(s)
 	switch {
 	case err != nil:
@@ -92,11 +96,6 @@ func parseConvertTarget(s string, src oci.Ref) (oci.Ref, error) {
 		return dst, fmt.Errorf("DST %s must be oci:DIR[:TAG] or HOST/REPOSITORY[:TAG]", dst)
 	case dst.Digest != "":
 		return dst, fmt.Errorf("DST %s names a digest, which only the artifact itself can have", dst)
-	}
-	dst.Tag = dst.Reference()
-	same := src.Kind == dst.Kind && src.Host == dst.Host && src.Repository == dst.Repository && src.Path == dst.Path
-	if same && src.Digest == "" && src.Reference() == dst.Tag {
-		return dst, fmt.Errorf("DST %s is SRC; choose another tag, or the image would lose its own", dst)
 	}
 	return dst, nil
 }
@@ -136,14 +135,41 @@ func (r *convertRun) convert(ctx context.Context) (convert.Result, error) {
 	if err != nil {
 		return convert.Result{}, err
 	}
-	result, err := source(ctx, dst)
-	if err != nil || r.dst.Tag == "" {
+	if err := r.checkTag(ctx, dst); err != nil { // before the work is done
+		return convert.Result{}, err
+	}
+	result, err := source(ctx, dst.Target())
+	if err != nil || r.tag == "" {
 		return result, err
 	}
-	if err := dst.Tag(ctx, result.Descriptor, r.dst.Tag); err != nil {
-		return result, fmt.Errorf("tag %s: %w", r.dst, registry.Explain(err))
+	if err := r.checkTag(ctx, dst); err != nil { // somebody may have pushed meanwhile
+		return result, err
+	}
+	if err := dst.Target().Tag(ctx, result.Descriptor, r.tag); err != nil {
+		return result, fmt.Errorf("tag %s as %q: %w", r.dst, r.tag, registry.Explain(err))
 	}
 	return result, nil
+}
+
+// checkTag refuses to take a name from anything but an artifact: an image that loses its last tag may be gone for good.
+func (r *convertRun) checkTag(ctx context.Context, place artifact.Place) error {
+	if r.tag == "" {
+		return nil
+	}
+	desc, err := place.Resolve(ctx, r.dst)
+	if errors.Is(err, errdef.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("find out what DST names: %w", err)
+	}
+	switch ours, err := place.IsArtifact(ctx, desc); {
+	case err != nil:
+		return fmt.Errorf("find out what DST %s names: %w", r.dst, err)
+	case !ours:
+		return fmt.Errorf("DST %s names %s, which is no artifact of pagein; choose another tag, or the image would lose its own", r.dst, desc.Digest)
+	}
+	return nil
 }
 
 // openSource finds the source, so that a wrong name is reported before a destination is made.
@@ -183,11 +209,12 @@ func (r *convertRun) openSource(ctx context.Context) (func(context.Context, oras
 	}, nil
 }
 
-func (r *convertRun) openTarget() (oras.Target, error) {
+func (r *convertRun) openTarget() (artifact.Place, error) {
 	if r.dst.Kind == oci.Layout {
-		return layout.Create(r.dst.Path)
+		l, err := layout.Create(r.dst.Path)
+		return artifact.Place{Layout: l}, err
 	}
-	return r.client.Repository(r.dst)
+	return artifact.Open(r.client, r.dst)
 }
 
 func convertProgress(p convert.Progress) string {
@@ -215,7 +242,7 @@ type convertSummary struct {
 func (r *convertRun) print(res convert.Result, took time.Duration) error {
 	out := r.c.App.Writer
 	dst := r.dst
-	dst.Digest = res.Descriptor.Digest
+	dst.Tag, dst.Digest = r.tag, res.Descriptor.Digest
 	if r.c.Bool("json") {
 		enc := json.NewEncoder(out)
 		enc.SetIndent("", "  ")

@@ -78,15 +78,14 @@ func TestConvertPutsAnArtifactBesideItsImageInARegistry(t *testing.T) {
 }
 
 func TestConvertRefusesWhatCannotBeMeant(t *testing.T) {
+	zeros := strings.Repeat("0", 64)
 	for args, says := range map[string]string{
 		"":                                   "want the options, then SRC and DST",
 		"a b c":                              "want the options, then SRC and DST",
 		"dir:/x":                             "DST is missing",
 		"oci:/x":                             "DST is missing",
 		"dir:/x dir:/y":                      "must be oci:DIR",
-		"localhost/a:v1 localhost/a:v1":      "lose its own",
-		"localhost/a localhost/a:latest":     "lose its own",
-		"oci:x:a oci:x:a":                    "lose its own",
+		"oci:x:a oci:x@sha256:" + zeros:      "names a digest",
 		"--platform amd64 localhost/a oci:x": "such as linux/amd64",
 		"http://x/y oci:z":                   "URL",
 	} {

@@ -14,6 +14,7 @@ import (
 	"github.com/pagein/pagein/oci/registry"
 	"oras.land/oras-go/v2"
 	"oras.land/oras-go/v2/content"
+	"oras.land/oras-go/v2/errdef"
 )
 
 // Artifact is a loaded and checked artifact. Its methods may be called concurrently.
@@ -65,17 +66,33 @@ func (p Place) Target() oras.Target {
 	return p.Repository
 }
 
-// Resolve finds what ref names there.
+// Resolve finds what ref names there. Without a tag it is the default tag or, where that is missing in a layout with one manifest, that one.
 func (p Place) Resolve(ctx context.Context, ref oci.Ref) (ocispec.Descriptor, error) {
-	name := ref.Reference()
-	if p.Layout != nil && ref.Tag == "" && ref.Digest == "" {
-		name = "" // in a layout with one manifest that is the one
+	desc, err := p.Target().Resolve(ctx, ref.Reference())
+	if p.Layout != nil && ref.Tag == "" && ref.Digest == "" && errors.Is(err, errdef.ErrNotFound) {
+		desc, err = p.Layout.Only()
 	}
-	desc, err := p.Target().Resolve(ctx, name)
 	if err != nil {
 		return ocispec.Descriptor{}, fmt.Errorf("find %s: %w", ref, registry.Explain(err))
 	}
 	return desc, nil
+}
+
+// IsArtifact reports whether the manifest desc calls itself an artifact. Nothing but the manifest is looked at: an artifact that lost a
+// layer is one.
+func (p Place) IsArtifact(ctx context.Context, desc ocispec.Descriptor) (bool, error) {
+	if desc.MediaType != ocispec.MediaTypeImageManifest || desc.ArtifactType == Type { // layouts list the type
+		return desc.ArtifactType == Type, nil
+	}
+	b, err := fetchAll(ctx, p.Target(), desc)
+	if err != nil {
+		return false, fmt.Errorf("load manifest: %w", err)
+	}
+	var m ocispec.Manifest
+	if err := json.Unmarshal(b, &m); err != nil {
+		return false, fmt.Errorf("load manifest %s: %w", desc.Digest, err)
+	}
+	return m.ArtifactType == Type, nil
 }
 
 // Load reads and checks the manifest and the config of the artifact that ref names. The error is [ErrNotArtifact] if it is something

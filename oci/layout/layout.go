@@ -18,6 +18,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sys/unix"
 	"oras.land/oras-go/v2/errdef"
 )
 
@@ -84,9 +85,31 @@ func (s *Store) index() (*ocispec.Index, error) {
 	return &index, nil
 }
 
+// openFile opens a regular file of the layout. Anything else that has its name is refused without waiting for it, as a pipe would have one
+// wait for a writer.
+func (s *Store) openFile(name string) (*os.File, error) {
+	root, err := os.OpenRoot(s.dir + "/.") // if it is a pipe, this fails at once
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close() // files outlive it
+	f, err := root.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	fi, err := f.Stat()
+	if err == nil && !fi.Mode().IsRegular() {
+		err = fmt.Errorf("open %s: it is no regular file", name)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
 // readFile reads a small file of the layout.
 func (s *Store) readFile(name string) ([]byte, error) {
-	f, err := os.OpenInRoot(s.dir, name)
+	f, err := s.openFile(name)
 	if err != nil {
 		return nil, err
 	}
@@ -101,7 +124,7 @@ func (s *Store) readFile(name string) ([]byte, error) {
 	return b, nil
 }
 
-// Resolve finds a manifest by tag or digest. An empty reference means the tag "latest" or, if there is none, the only manifest of the index.
+// Resolve finds a manifest by tag or digest.
 func (s *Store) Resolve(ctx context.Context, reference string) (ocispec.Descriptor, error) {
 	desc, err := s.resolve(reference)
 	if err != nil {
@@ -115,22 +138,27 @@ func (s *Store) resolve(reference string) (ocispec.Descriptor, error) {
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
-	tag := reference
-	if tag == "" {
-		tag = "latest"
-	}
 	for _, d := range index.Manifests {
-		if d.Annotations[ocispec.AnnotationRefName] == tag || d.Digest.String() == reference {
+		if reference != "" && (d.Annotations[ocispec.AnnotationRefName] == reference || d.Digest.String() == reference) {
 			return d, nil
 		}
-	}
-	if reference == "" && len(index.Manifests) == 1 {
-		return index.Manifests[0], nil
 	}
 	if d, err := digest.Parse(reference); err == nil {
 		return s.sniff(d)
 	}
 	return ocispec.Descriptor{}, fmt.Errorf("%w; the index has %d manifests", errdef.ErrNotFound, len(index.Manifests))
+}
+
+// Only returns the manifest of an index that lists a single one. Otherwise the error is oras' ErrNotFound.
+func (s *Store) Only() (ocispec.Descriptor, error) {
+	index, err := s.index()
+	if err == nil && len(index.Manifests) != 1 {
+		err = fmt.Errorf("%w; the index has %d manifests", errdef.ErrNotFound, len(index.Manifests))
+	}
+	if err != nil {
+		return ocispec.Descriptor{}, fmt.Errorf("find the only manifest in image layout %s: %w", s.dir, err)
+	}
+	return index.Manifests[0], nil
 }
 
 // sniff describes a manifest that the index does not list.
@@ -164,7 +192,7 @@ func (s *Store) open(desc ocispec.Descriptor) (*os.File, error) {
 	if err := desc.Digest.Validate(); err != nil {
 		return nil, err
 	}
-	f, err := os.OpenInRoot(s.dir, blobPath(desc.Digest))
+	f, err := s.openFile(blobPath(desc.Digest))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: the layout is incomplete", errdef.ErrNotFound)
 	}
@@ -172,23 +200,23 @@ func (s *Store) open(desc ocispec.Descriptor) (*os.File, error) {
 		return nil, err
 	}
 	fi, err := f.Stat()
-	if err == nil && !fi.Mode().IsRegular() {
-		err = errors.New("it is no regular file")
-	}
 	if err == nil && fi.Size() != desc.Size {
-		err = fmt.Errorf("it has %d bytes, its descriptor says %d", fi.Size(), desc.Size)
+		err = fmt.Errorf("%w: it has %d bytes, its descriptor says %d", errSize, fi.Size(), desc.Size)
 	}
 	if err != nil {
-		_ = f.Close()
-		return nil, err
+		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
 }
 
-// Exists reports whether there is a blob with the descriptor's digest and size.
+// errSize says that a blob is not as long as it must be to have its digest.
+var errSize = errors.New("wrong size")
+
+// Exists reports whether there is a blob with the descriptor's digest and size. One of another size, as a power failure may leave it in a
+// layout that other tools wrote, does not count, so that [Store.Push] replaces it.
 func (s *Store) Exists(_ context.Context, desc ocispec.Descriptor) (bool, error) {
 	f, err := s.open(desc)
-	if errors.Is(err, errdef.ErrNotFound) {
+	if errors.Is(err, errdef.ErrNotFound) || errors.Is(err, errSize) {
 		return false, nil
 	}
 	if err != nil {

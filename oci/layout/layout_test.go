@@ -12,9 +12,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sys/unix"
 	"oras.land/oras-go/v2"
 	"oras.land/oras-go/v2/content"
 	"oras.land/oras-go/v2/errdef"
@@ -54,7 +56,7 @@ func TestTaggedManifestIsFoundByTagAndDigest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for reference, want := range map[string]ocispec.Descriptor{"v1": one, "v2": two, "": two, one.Digest.String(): one} {
+	for reference, want := range map[string]ocispec.Descriptor{"v1": one, "v2": two, one.Digest.String(): one} {
 		got, err := again.Resolve(ctx, reference)
 		if err != nil || got.Digest != want.Digest || got.Size != want.Size || got.MediaType != want.MediaType {
 			t.Errorf("%q is %v, %v; want %s", reference, got, err, want.Digest)
@@ -83,23 +85,25 @@ func TestTagMovesAndTheOthersStay(t *testing.T) {
 	}
 }
 
-func TestOnlyManifestNeedsNoTag(t *testing.T) {
+func TestOnlyManifestIsFoundWithoutATag(t *testing.T) {
 	ctx, s := context.Background(), newStore(t)
 	one := pushManifest(t, s, 1)
 	if err := s.Tag(ctx, one, "odd"); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := s.Resolve(ctx, ""); err != nil || got.Digest != one.Digest {
+	if got, err := s.Only(); err != nil || got.Digest != one.Digest {
 		t.Errorf("%v, %v", got, err)
 	}
-	if _, err := s.Resolve(ctx, "latest"); err == nil {
-		t.Error("a tag that was asked for is not there and yet found")
+	for _, reference := range []string{"latest", ""} {
+		if _, err := s.Resolve(ctx, reference); !errors.Is(err, errdef.ErrNotFound) {
+			t.Errorf("%q is not there, the error is %v", reference, err)
+		}
 	}
 	if err := s.Tag(ctx, pushManifest(t, s, 2), "other"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Resolve(ctx, ""); err == nil {
-		t.Error("one of two manifests was chosen")
+	if _, err := s.Only(); !errors.Is(err, errdef.ErrNotFound) {
+		t.Errorf("one of two manifests was chosen: %v", err)
 	}
 }
 
@@ -281,6 +285,60 @@ func TestLinksLeadNowhereOutside(t *testing.T) {
 	}
 	if _, err := s.Fetch(context.Background(), ocispec.Descriptor{Digest: "sha256:../../index.json", Size: 1}); err == nil {
 		t.Error("a path is taken for a digest")
+	}
+}
+
+func TestAPipeInPlaceOfAFileIsRefusedAtOnce(t *testing.T) {
+	whole := newStore(t)
+	desc := pushManifest(t, whole, 1)
+	for _, name := range []string{"", ocispec.ImageLayoutFile, ocispec.ImageIndexFile, blobPath(desc.Digest)} {
+		s := &Store{dir: filepath.Join(t.TempDir(), "copy")}
+		if err := os.CopyFS(s.dir, os.DirFS(whole.dir)); err != nil {
+			t.Fatal(err)
+		}
+		pipe := filepath.Join(s.dir, name)
+		if err := os.RemoveAll(pipe); err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Mkfifo(pipe, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan error, 1)
+		go func() {
+			_, err := Open(s.dir)
+			_, fetchErr := s.Fetch(context.Background(), desc)
+			done <- errors.Join(err, fetchErr)
+		}()
+		select {
+		case err := <-done:
+			if err == nil || !strings.Contains(err.Error(), "no regular file") && !strings.Contains(err.Error(), "not a directory") {
+				t.Errorf("pipe %q: error is %v", name, err)
+			}
+		case <-time.After(10 * time.Second):
+			w, err := os.OpenFile(pipe, os.O_RDWR, 0) // a writer, which whoever waits has waited for
+			if err == nil {
+				defer w.Close()
+			}
+			t.Errorf("pipe %q: opening it waits (%v)", name, err)
+		}
+	}
+}
+
+func TestCutOffBlobIsReplaced(t *testing.T) {
+	ctx, s := context.Background(), newStore(t)
+	desc := pushManifest(t, s, 1)
+	if err := os.Truncate(filepath.Join(s.dir, blobPath(desc.Digest)), desc.Size-1); err != nil {
+		t.Fatal(err)
+	}
+	if ok, err := s.Exists(ctx, desc); ok || err != nil {
+		t.Errorf("exists: %v, %v", ok, err)
+	}
+	if err := s.Tag(ctx, desc, "v1"); !errors.Is(err, errdef.ErrNotFound) {
+		t.Errorf("tagged: %v", err)
+	}
+	pushManifest(t, s, 1)
+	if ok, err := s.Exists(ctx, desc); !ok || err != nil {
+		t.Errorf("exists after the second push: %v, %v", ok, err)
 	}
 }
 
