@@ -34,7 +34,7 @@ func sample(t testing.TB) Contents {
 	c := Contents{Meta: bytes.NewReader(plainMeta), Size: int64(len(plainMeta))}
 	for _, s := range []string{"first ", "second "} {
 		var object bytes.Buffer
-		w := blob.NewWriter(context.Background(), &object, blob.WriterOptions{})
+		w := blob.NewWriter(context.Background(), &object, blob.WriterOptions{LargeFrame: 1 << 20})
 		data := strings.Repeat(s, 50_000)
 		if _, err := w.Append(strings.NewReader(data), int64(len(data))); err != nil {
 			t.Fatal(err)
