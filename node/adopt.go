@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"maps"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/pagein/pagein/internal/kmount"
 	"github.com/pagein/pagein/node/keeper"
+	"github.com/pagein/pagein/ondemand"
 	"github.com/pagein/pagein/ondemand/store"
 )
 
@@ -23,7 +26,7 @@ type state struct {
 type imageState struct {
 	record
 	Transport string
-	Watch     int32
+	Watches   []int32
 	Targets   []string
 	Prepared  bool
 }
@@ -34,9 +37,11 @@ func (n *Node) save() error {
 	if err != nil {
 		return err
 	}
-	s := state{Boot: boot}
+	s := state{Boot: boot, Images: slices.Clone(n.lost)}
 	for _, img := range n.images {
-		s.Images = append(s.Images, imageState{record: img.record, Transport: img.transport.Name(), Watch: img.watch, Targets: img.targets, Prepared: img.prepared})
+		s.Images = append(s.Images, imageState{
+			record: img.record, Transport: img.transport.Name(), Watches: slices.Sorted(maps.Keys(img.watches)), Targets: img.targets, Prepared: img.prepared,
+		})
 	}
 	return n.store.SaveState(stateName, s)
 }
@@ -57,22 +62,29 @@ func (n *Node) adopt(ctx context.Context) error {
 		n.log.Info("the machine has been restarted: earlier mounts are forgotten", "images", len(s.Images))
 		return nil
 	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	if _, held := n.cfg.Adopted[keeper.MountsName]; !held {
-		return n.abandon(ctx, s)
+		for _, i := range s.Images {
+			n.abandon(ctx, i)
+		}
+		return n.save()
 	}
 	alive, err := n.watch.alive()
 	if err != nil {
 		return err
 	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
 	for _, i := range s.Images {
-		if !alive[i.Watch] && !i.Prepared {
+		i.Watches = slices.DeleteFunc(i.Watches, func(wd int32) bool { return !alive[wd] })
+		if len(i.Watches) == 0 && !i.Prepared {
 			continue
 		}
 		if err := n.adoptImage(ctx, i); err != nil {
-			// Its readers get errors as long as the held descriptors exist; nothing they could read instead would be right.
-			n.log.Error("mounted image cannot be served: unmount it and mount it again", "ref", i.Origin.Ref, "targets", i.Targets, "err", err)
+			n.lost = append(n.lost, i)
+			n.log.Error("mounted image cannot be served: its readers wait or get errors; unmount it and mount it again", "ref", i.Origin.Ref, "targets", i.Targets, "err", err)
+			if errors.Is(err, ondemand.ErrUnguarded) {
+				n.takeAway(i)
+			}
 		}
 	}
 	return n.save()
@@ -87,41 +99,55 @@ func (n *Node) adoptImage(ctx context.Context, i imageState) error {
 	if err != nil {
 		return err
 	}
-	img.watch, img.targets, img.prepared = i.Watch, i.Targets, i.Prepared
+	for _, wd := range i.Watches {
+		img.watches[wd] = true
+	}
+	img.targets, img.prepared = i.Targets, i.Prepared
 	n.log.Info("adopted", "ref", i.Origin.Ref, "targets", i.Targets, "transport", i.Transport)
 	return nil
 }
 
-// abandon takes away mounts whose keeper has died with their daemon. From then on they have been able to read zeros where bytes were missing, or errors for
-// good, so they must not be used any more. Only complete files never needed a keeper.
-func (n *Node) abandon(ctx context.Context, s state) error {
-	all, err := kmount.List()
+// abandon deals with an image of a daemon whose keeper died with it. From then on its mounts have been able to read zeros where bytes were missing, or errors for
+// good, so they are taken away; what of them cannot be, because it is in use, is served again. Only complete files never needed a keeper.
+func (n *Node) abandon(ctx context.Context, i imageState) {
+	mounts, err := kmount.List()
 	if err != nil {
-		return err
+		n.log.Error("mounts cannot be listed", "err", err)
 	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	var errs error
-	for _, i := range s.Images {
-		i.Targets, i.Watch, i.Prepared = nil, 0, false
-		for _, m := range all {
-			if m.Source == n.store.MetaPath(i.ID) {
-				i.Targets = append(i.Targets, m.Target)
-			}
+	i.Targets, i.Watches, i.Prepared = nil, nil, false
+	for _, m := range mounts {
+		if m.Source != n.store.MetaPath(i.ID) {
+			continue
 		}
-		switch {
-		case len(i.Targets) == 0:
-		case i.Transport == fileTransport:
-			if i.Watch, err = n.watch.add(i.Targets[0]); err == nil {
-				err = n.adoptImage(ctx, i)
-			}
-			errs = errors.Join(errs, err)
-		default:
-			for _, target := range i.Targets {
-				n.log.Error("mount is taken away: its keeper died with its daemon, so its bytes cannot be trusted", "ref", i.Origin.Ref, "target", target)
-				errs = errors.Join(errs, kmount.Unmount(target, unix.MNT_DETACH))
+		i.Targets = append(i.Targets, m.Target)
+		if top, ok, err := kmount.Lookup(m.Target); err == nil && ok && top.ID == m.ID {
+			if wd, err := n.watch.add(m.Target); err == nil {
+				i.Watches = append(i.Watches, wd)
 			}
 		}
 	}
-	return errors.Join(errs, n.save())
+	if len(i.Targets) == 0 {
+		return
+	}
+	if err := n.adoptImage(ctx, i); err != nil {
+		n.log.Error("mounted image cannot be served", "ref", i.Origin.Ref, "err", err)
+		n.lost = append(n.lost, i)
+	}
+	if i.Transport != fileTransport {
+		n.takeAway(i)
+	}
+}
+
+// takeAway unmounts what cannot be trusted, where this mount namespace shows it.
+func (n *Node) takeAway(i imageState) {
+	for _, target := range i.Targets {
+		n.log.Error("mount is taken away: its keeper died with its daemon, so its bytes cannot be trusted; restart what still uses it", "ref", i.Origin.Ref, "target", target)
+		if top, ok, err := kmount.Lookup(target); err != nil || !ok || top.Source != n.store.MetaPath(i.ID) {
+			n.log.Error("mount stays: another one is on top of it", "target", target, "err", err)
+			continue
+		}
+		if err := kmount.Unmount(target, unix.MNT_DETACH); err != nil {
+			n.log.Error("mount stays", "target", target, "err", err)
+		}
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 
 	"github.com/pagein/pagein/blob"
 	"github.com/pagein/pagein/internal/kmount"
@@ -39,10 +40,10 @@ type image struct {
 	transport ondemand.Transport
 	attached  *ondemand.Image
 	spec      kmount.EROFS
-	prepared  bool          // attached because somebody asked for its mount command
-	watch     int32         // of its superblock, 0 when it was never mounted here
-	targets   []string      // where it was mounted by us and has not been unmounted by us
-	dropped   chan struct{} // closed when the image is not attached any more
+	prepared  bool           // attached because somebody asked for its mount command
+	watches   map[int32]bool // of its superblocks that are alive: more than one where the kernel does not share them
+	targets   []string       // where it was mounted by us and has not been unmounted by us
+	dropped   chan struct{}  // closed when the image is not attached any more
 }
 
 // sharedBlob is a blob that some attached images use.
@@ -55,7 +56,7 @@ type sharedBlob struct {
 // attach makes an image answerable whose metadata and maps are in the store. The caller holds n.mu.
 func (n *Node) attach(ctx context.Context, r record, tr ondemand.Transport) (*image, error) {
 	img := &image{
-		record: r, transport: tr, dropped: make(chan struct{}),
+		record: r, transport: tr, watches: make(map[int32]bool), dropped: make(chan struct{}),
 		attached: &ondemand.Image{ID: r.ID, MetaPath: n.store.MetaPath(r.ID), MetaSize: r.MetaSize},
 	}
 	for _, b := range r.Blobs {
@@ -156,29 +157,61 @@ func (n *Node) detach(ctx context.Context, img *image) {
 func (n *Node) gone(wd int32) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	for i := range n.lost {
+		n.lost[i].Watches = slices.DeleteFunc(n.lost[i].Watches, func(w int32) bool { return w == wd })
+	}
+	n.lost = slices.DeleteFunc(n.lost, func(i imageState) bool { return len(i.Watches) == 0 })
 	for _, img := range n.images {
-		if img.watch == wd {
-			img.watch, img.targets = 0, nil
-			if !img.prepared {
-				n.detach(context.Background(), img)
-			}
+		if !img.watches[wd] {
+			continue
+		}
+		delete(img.watches, wd)
+		if len(img.watches) > 0 {
 			return
+		}
+		img.targets = nil
+		if !img.prepared {
+			n.detach(context.Background(), img)
+		}
+		return
+	}
+}
+
+// mountsChanged is called when mounts came or went. A prepared image is mounted by others: its superblock is to be watched as if it were by us, so that the
+// keeper knows that it is needed.
+func (n *Node) mountsChanged() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, img := range n.images {
+		if !img.prepared || len(img.watches) > 0 {
+			continue
+		}
+		mounts, err := img.mounts()
+		if err == nil && len(mounts) > 0 {
+			var wd int32
+			if wd, err = n.watch.add(mounts[0].Target); err == nil {
+				img.watches[wd] = true
+				err = n.save()
+			}
+		}
+		if err != nil {
+			n.log.Warn("mount of a prepared image is not watched", "image", img.ID, "err", err)
 		}
 	}
 }
 
-// mounts returns where the image is mounted, by whomever, in this mount namespace.
-func (img *image) mounts() ([]string, error) {
+// mounts returns the mounts of the image, by whomever, in this mount namespace.
+func (img *image) mounts() ([]kmount.Info, error) {
 	all, err := kmount.List()
 	if err != nil {
 		return nil, err
 	}
-	var targets []string
-	for _, m := range all {
-		if m.Source == img.spec.Source || img.spec.Fsid != "" && m.Option("fsid") == img.spec.Fsid {
-			targets = append(targets, m.Target)
-		}
-	}
-	slices.Sort(targets)
-	return targets, nil
+	all = slices.DeleteFunc(all, func(m kmount.Info) bool { return !img.is(m) })
+	slices.SortFunc(all, func(a, b kmount.Info) int { return strings.Compare(a.Target, b.Target) })
+	return all, nil
+}
+
+// is reports whether a mount is of this image.
+func (img *image) is(m kmount.Info) bool {
+	return m.Type == "erofs" && (m.Source == img.attached.MetaPath || img.spec.Fsid != "" && m.Option("fsid") == img.spec.Fsid)
 }

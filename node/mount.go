@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -35,27 +36,28 @@ func (n *Node) Mount(ctx context.Context, req control.MountRequest) (control.Mou
 	if err != nil {
 		return control.MountResponse{}, err
 	}
-	n.mu.Lock()
+	if err := n.enter(); err != nil {
+		return control.MountResponse{}, err
+	}
 	defer n.mu.Unlock()
 	for _, other := range n.images {
-		if slices.Contains(other.targets, target) {
-			if info, mounted, err := kmount.Lookup(target); err == nil && mounted && info.Type == "erofs" {
-				return control.MountResponse{}, control.Errorf(control.AlreadyExists, "mount %s: %s is already mounted on %s", req.Ref, other.Origin.Ref, target)
-			}
-			other.targets = without(other.targets, target) // unmounted behind our back
+		mounts, err := other.mounts()
+		if err != nil {
+			return control.MountResponse{}, err
 		}
+		if slices.ContainsFunc(mounts, func(m kmount.Info) bool { return m.Target == target }) {
+			return control.MountResponse{}, control.Errorf(control.AlreadyExists, "mount %s: %s is already mounted on %s", req.Ref, other.Origin.Ref, target)
+		}
+		other.targets = without(other.targets, target) // unmounted behind our back
 	}
 	img, err := n.attached(ctx, r, req.Transport)
 	if err != nil {
 		return control.MountResponse{}, err
 	}
 	if err := n.mountOn(ctx, img, target); err != nil {
-		if img.watch == 0 && !img.prepared {
+		if len(img.watches) == 0 && !img.prepared { // else the end of the superblock detaches it
 			n.detach(context.WithoutCancel(ctx), img)
 		}
-		return control.MountResponse{}, err
-	}
-	if err := n.save(); err != nil {
 		return control.MountResponse{}, err
 	}
 	n.log.Info("mounted", "ref", req.Ref, "target", target, "transport", img.transport.Name(), "image", img.ID)
@@ -79,6 +81,18 @@ func (n *Node) attached(ctx context.Context, r record, transport string) (*image
 		}
 		return img, nil
 	}
+	tr, err := n.transportFor(r, transport)
+	if err != nil {
+		return nil, err
+	}
+	if err := n.compatible(r, tr); err != nil {
+		return nil, err
+	}
+	return n.attach(ctx, r, tr)
+}
+
+// transportFor returns the transport that a request asks for, "" standing for the node's choice.
+func (n *Node) transportFor(r record, transport string) (ondemand.Transport, error) {
 	if transport == "" {
 		transport = n.cfg.Transport
 	}
@@ -86,10 +100,7 @@ func (n *Node) attached(ctx context.Context, r record, transport string) (*image
 	if err != nil {
 		return nil, control.Errorf(control.Unavailable, "mount %s: %w", r.Origin.Ref, err)
 	}
-	if err := n.compatible(r, tr); err != nil {
-		return nil, err
-	}
-	return n.attach(ctx, r, tr)
+	return tr, nil
 }
 
 // compatible refuses to serve one blob through two transports at a time: each believes that it alone fills the blob.
@@ -108,32 +119,50 @@ func (n *Node) compatible(r record, tr ondemand.Transport) error {
 	return nil
 }
 
-// mountOn makes the image appear at target. The caller holds n.mu.
+// mountOn makes the image appear at target. Before anybody can see the mount, its superblock is watched and the mount recorded: whoever kills us in between
+// leaves nothing that is mounted and not kept. The caller holds n.mu.
 func (n *Node) mountOn(ctx context.Context, img *image, target string) error {
 	ctx, cancel := context.WithTimeout(ctx, mountTimeout)
 	defer cancel()
-	elsewhere, err := img.mounts()
+	m, err := n.detached(ctx, img)
 	if err != nil {
 		return err
 	}
-	if len(elsewhere) > 0 {
-		err = kmount.Bind(ctx, elsewhere[0], target)
-	} else {
-		err = kmount.Mount(ctx, img.spec, target)
-	}
-	if errors.Is(err, unix.EEXIST) {
-		err = fmt.Errorf("%w: the image is mounted in another mount namespace, where it cannot be bound from", err)
-	}
+	defer m.Close() // an unattached mount ends here, and so does its watch
+	wd, err := n.watch.add(m.Path())
 	if err != nil {
 		return err
 	}
-	wd, err := n.watch.add(target)
-	if err != nil {
-		return errors.Join(err, kmount.Unmount(target, unix.MNT_DETACH))
-	}
-	img.watch = wd
+	img.watches[wd] = true
 	img.targets = append(img.targets, target)
-	return nil
+	if err = n.save(); err == nil {
+		err = m.Attach(target)
+	}
+	if err != nil {
+		img.targets = without(img.targets, target)
+	}
+	return err
+}
+
+// detached returns another mount of a superblock that the image has, or of a new one.
+func (n *Node) detached(ctx context.Context, img *image) (*kmount.Detached, error) {
+	mounts, err := img.mounts()
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range mounts {
+		if top, ok, err := kmount.Lookup(m.Target); m.Root != "/" || err != nil || !ok || top.ID != m.ID {
+			continue // a part of the image, or under another mount
+		}
+		if d, err := kmount.Clone(m); err == nil {
+			return d, nil
+		}
+	}
+	d, err := kmount.Open(ctx, img.spec)
+	if errors.Is(err, unix.EEXIST) {
+		err = fmt.Errorf("%w: the image is mounted where it cannot be bound from, such as in another mount namespace", err)
+	}
+	return d, err
 }
 
 // Unmount takes the mount off target. The image is forgotten when nothing else uses it.
@@ -141,8 +170,8 @@ func (n *Node) Unmount(ctx context.Context, target string) error {
 	if resolved, err := filepath.EvalSymlinks(target); err == nil {
 		target = resolved
 	}
-	img, err := n.unmount(target)
-	if err != nil {
+	img, last, err := n.unmount(target)
+	if err != nil || !last {
 		return err
 	}
 	// Who unmounts wants to find it unmounted; who keeps it busy elsewhere must not block him.
@@ -154,30 +183,34 @@ func (n *Node) Unmount(ctx context.Context, target string) error {
 	return nil
 }
 
-func (n *Node) unmount(target string) (*image, error) {
-	n.mu.Lock()
+// unmount takes the mount off target and reports whether it was the image's last.
+func (n *Node) unmount(target string) (img *image, last bool, err error) {
+	if err := n.enter(); err != nil {
+		return nil, false, err
+	}
 	defer n.mu.Unlock()
 	for _, img := range n.images {
 		if !slices.Contains(img.targets, target) {
 			continue
 		}
-		err := kmount.Unmount(target, 0)
-		if err != nil && !errors.Is(err, unix.EINVAL) { // EINVAL: nothing is mounted there any more
+		if top, mounted, err := kmount.Lookup(target); err != nil {
+			return nil, false, err
+		} else if mounted && !img.is(top) {
+			return nil, false, control.Errorf(control.Invalid, "unmount %s: another file system (%s) is mounted on top: unmount that first", target, top.Type)
+		} else if mounted {
+			err = kmount.Unmount(target, 0)
 			if errors.Is(err, unix.EBUSY) {
 				err = fmt.Errorf("%w: close what is open below it, or leave it (fuser -vm %s tells who)", err, target)
 			}
-			return nil, err
+			if err != nil {
+				return nil, false, err
+			}
 		}
 		img.targets = without(img.targets, target)
 		n.log.Info("unmounted", "ref", img.Origin.Ref, "target", target)
-		if len(img.targets) > 0 {
-			released := make(chan struct{})
-			close(released)
-			return &image{dropped: released}, n.save()
-		}
-		return img, n.save()
+		return img, len(img.targets) == 0, n.save()
 	}
-	return nil, control.Errorf(control.NotFound, "unmount %s: pageind has mounted nothing there: see pagein status", target)
+	return nil, false, control.Errorf(control.NotFound, "unmount %s: pageind has mounted nothing there: see pagein status", target)
 }
 
 // unmountAll unmounts what is not in use. What is stays, for the holder to keep.
@@ -202,29 +235,60 @@ func (n *Node) Prepare(ctx context.Context, req control.PrepareRequest) (control
 	if err != nil {
 		return control.PrepareResponse{}, err
 	}
-	n.mu.Lock()
+	if err := n.enter(); err != nil {
+		return control.PrepareResponse{}, err
+	}
 	defer n.mu.Unlock()
+	tr, err := n.transportFor(r, req.Transport)
+	if err != nil {
+		return control.PrepareResponse{}, err
+	}
+	resp := control.PrepareResponse{ID: r.ID, Transport: tr.Name()}
+	if tr.Name() != cachefilesTransport {
+		resp.Command = n.helperCommand(req)
+		return resp, nil
+	}
 	img, err := n.attached(ctx, r, req.Transport)
 	if err != nil {
 		return control.PrepareResponse{}, err
 	}
-	resp := control.PrepareResponse{ID: img.ID, Transport: img.transport.Name()}
-	if img.spec.Fsid != "" {
-		// The kernel finds everything by name, so anybody may mount it, at any time.
-		img.prepared = true
-		resp.Command = fmt.Sprintf("mount -t erofs -o fsid=%s,domain_id=%s none DIR", img.spec.Fsid, img.spec.Domain)
-		return resp, n.save()
-	}
-	if img.watch == 0 {
-		n.detach(ctx, img) // the mount will attach it again
-	}
-	options := ""
-	if n.cfg.Address != control.DefaultAddress {
-		options = "-o address=" + n.cfg.Address + " "
-	}
-	resp.Command = fmt.Sprintf("mount -t pagein %s%s DIR", options, req.Ref)
-	return resp, nil
+	// The kernel finds everything by name, so anybody may mount it, at any time.
+	img.prepared = true
+	resp.Command = fmt.Sprintf("mount -t erofs -o fsid=%s,domain_id=%s none DIR", img.spec.Fsid, img.spec.Domain)
+	return resp, n.save()
 }
+
+// helperCommand is the command that has mount.pagein ask this daemon.
+func (n *Node) helperCommand(req control.PrepareRequest) string {
+	var options []string
+	if n.cfg.Address != control.DefaultAddress {
+		options = append(options, "address="+n.cfg.Address)
+	}
+	if req.Transport != "" {
+		options = append(options, "transport="+req.Transport)
+	}
+	if req.PlainHTTP {
+		options = append(options, "plain-http")
+	}
+	if req.Insecure {
+		options = append(options, "insecure")
+	}
+	command := "mount -t pagein "
+	if len(options) > 0 {
+		command += "-o " + shellQuote(strings.Join(options, ",")) + " "
+	}
+	return command + shellQuote(req.Ref) + " DIR"
+}
+
+// shellQuote makes s one word for a shell.
+func shellQuote(s string) string {
+	if !strings.ContainsFunc(s, func(r rune) bool { return !strings.ContainsRune(plainCharacters, r) }) {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+const plainCharacters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./:@,=+"
 
 func without(list []string, s string) []string {
 	return slices.DeleteFunc(list, func(o string) bool { return o == s })

@@ -16,13 +16,14 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pagein/pagein/node/control"
 	"github.com/pagein/pagein/ondemand"
 	"github.com/pagein/pagein/ondemand/store"
 )
 
-// Config is what a node is made of. Holder, Root and Log are required.
+// Config is what a node is made of. Store, Holder and Log are required.
 type Config struct {
-	Root      string           // the store's directory
+	Store     *store.Store     // it now belongs to the node
 	Transport string           // Auto, or the name of the one to use
 	Version   string           // for the status
 	Keeper    string           // for the status: who the holder is
@@ -49,12 +50,14 @@ type Node struct {
 	mu     sync.Mutex // guards the tables, and is held while they are being made true
 	images map[string]*image
 	blobs  map[string]*sharedBlob
+	lost   []imageState // mounted by a predecessor, alive, and not to be served
+	closed bool
 }
 
-// New opens the store and takes up what a predecessor left. It must be called before the process opens descriptors that it will close again:
+// New takes up what a predecessor left. It must be called before the process opens descriptors that it will close again:
 // see fanotify.New.
 func New(ctx context.Context, cfg Config) (*Node, error) {
-	n := &Node{cfg: cfg, log: cfg.Log, started: time.Now(), images: make(map[string]*image), blobs: make(map[string]*sharedBlob)}
+	n := &Node{cfg: cfg, log: cfg.Log, store: cfg.Store, started: time.Now(), images: make(map[string]*image), blobs: make(map[string]*sharedBlob)}
 	if err := n.open(ctx); err != nil {
 		return nil, errors.Join(err, n.close())
 	}
@@ -62,9 +65,6 @@ func New(ctx context.Context, cfg Config) (*Node, error) {
 }
 
 func (n *Node) open(ctx context.Context) (err error) {
-	if n.store, err = store.Open(n.cfg.Root); err != nil {
-		return err
-	}
 	if n.transports, err = newTransports(n, n.cfg.Adopted); err != nil {
 		return fmt.Errorf("take up transports: %w", err)
 	}
@@ -89,7 +89,7 @@ func (n *Node) Run(ctx context.Context) error {
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	n.transports.serve(serving)
 	watching := make(chan error, 1)
-	go func() { watching <- n.watch.run(n.gone) }()
+	go func() { watching <- n.watch.run(n.gone, n.mountsChanged) }()
 
 	var err error
 	watched := false
@@ -110,10 +110,21 @@ func (n *Node) Run(ctx context.Context) error {
 	return errors.Join(err, n.close())
 }
 
+// enter locks the tables for an operation, which is refused once the node is being closed.
+func (n *Node) enter() error {
+	n.mu.Lock()
+	if n.closed {
+		n.mu.Unlock()
+		return control.Errorf(control.Unavailable, "pageind is stopping")
+	}
+	return nil
+}
+
 // close releases what open opened, in an order in which nothing that is still used is gone.
 func (n *Node) close() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.closed = true
 	var errs error
 	if n.engine != nil {
 		n.engine.Close()
@@ -129,8 +140,5 @@ func (n *Node) close() error {
 		errs = errors.Join(errs, n.watch.close())
 	}
 	n.remotes.close()
-	if n.store != nil {
-		errs = errors.Join(errs, n.store.Close())
-	}
-	return errs
+	return errors.Join(errs, n.store.Close())
 }

@@ -12,6 +12,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/pagein/pagein/blob"
 	"github.com/pagein/pagein/erofs"
 	"github.com/pagein/pagein/node/control"
 	"github.com/pagein/pagein/oci"
@@ -136,18 +137,15 @@ func (n *Node) fetch(ctx context.Context, a *artifact.Artifact) error {
 	})
 	for i, b := range a.Blobs {
 		g.Go(func() error {
-			raw, err := n.store.Map(ctx, b.ID, func(ctx context.Context, w io.Writer) error {
-				m, err := a.FetchMap(ctx, i)
-				if err != nil {
-					return err
-				}
-				_, err = w.Write(m.Bytes())
-				return err
-			})
+			raw, err := n.store.Map(ctx, b.ID, func(ctx context.Context, w io.Writer) error { return a.WriteMap(ctx, i, w) })
 			if err != nil {
 				return err
 			}
-			return store.Unmap(raw)
+			m, err := blob.Parse(raw)
+			if err == nil {
+				err = a.CheckMap(i, m)
+			}
+			return errors.Join(err, store.Unmap(raw))
 		})
 	}
 	return g.Wait()

@@ -12,9 +12,13 @@ import (
 
 // Status describes the node at this moment.
 func (n *Node) Status(context.Context) (control.Status, error) {
+	if err := n.enter(); err != nil {
+		return control.Status{}, err
+	}
+	defer n.mu.Unlock()
 	e := n.engine.Stats()
 	s := control.Status{
-		Version: n.cfg.Version, PID: os.Getpid(), Started: n.started, Root: n.cfg.Root, Transport: n.cfg.Transport, Keeper: n.cfg.Keeper,
+		Version: n.cfg.Version, PID: os.Getpid(), Started: n.started, Root: n.store.Root(), Transport: n.cfg.Transport, Keeper: n.cfg.Keeper,
 		Transports: n.transports.status(),
 		Images:     []control.Image{},
 		Totals: control.Totals{
@@ -22,8 +26,6 @@ func (n *Node) Status(context.Context) (control.Status, error) {
 			OwnTime: quantiles(e.Own), MissTime: quantiles(e.Total),
 		},
 	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
 	for _, img := range n.images {
 		i, err := img.status()
 		if err != nil {
@@ -36,9 +38,13 @@ func (n *Node) Status(context.Context) (control.Status, error) {
 }
 
 func (img *image) status() (control.Image, error) {
-	targets, err := img.mounts()
+	mounts, err := img.mounts()
 	if err != nil {
 		return control.Image{}, err
+	}
+	targets := []string{}
+	for _, m := range mounts {
+		targets = append(targets, m.Target)
 	}
 	s := control.Image{
 		ID: img.ID, Ref: img.Origin.Ref, Transport: img.transport.Name(), Targets: targets, Blobs: len(img.attached.Blobs), MetaBytes: img.MetaSize,

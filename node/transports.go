@@ -19,6 +19,9 @@ const Auto = "auto"
 // fileTransport is the name of the transport that needs neither a daemon nor a keeper once an image is mounted.
 const fileTransport = "file"
 
+// cachefilesTransport is the name of the transport whose images anybody can mount by name.
+const cachefilesTransport = "cachefiles"
+
 // kind is a transport that can be had on some kernels.
 type kind struct {
 	name  string
@@ -45,7 +48,7 @@ func newTransports(n *Node, adopted map[string]int) (*transports, error) {
 		{"fanotify", func() error { return fanotify.Probe(n.store.BlobDir()) }, func() (ondemand.Transport, error) {
 			return fanotify.New(fanotify.Config{Store: n.store, Holder: n.cfg.Holder, Adopted: adopted, Log: n.log})
 		}, fanotify.Owns},
-		{"cachefiles", cachefiles.Probe, func() (ondemand.Transport, error) {
+		{cachefilesTransport, cachefiles.Probe, func() (ondemand.Transport, error) {
 			return cachefiles.New(cachefiles.Config{Dir: n.store.CachefilesDir(), Holder: n.cfg.Holder, Adopted: adopted, Log: n.log})
 		}, func(name string) bool { return name == cachefiles.HeldName }},
 		{fileTransport, func() error { return kmount.ProbeFileBacked(n.store.BlobDir()) }, func() (ondemand.Transport, error) {
@@ -141,6 +144,8 @@ func (t *transports) start(tr ondemand.Transport) {
 // close lets go of the kernel, after serve's ctx is done and the blobs are closed.
 func (t *transports) close() error {
 	t.running.Wait()
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	var errs error
 	for _, tr := range t.opened {
 		errs = errors.Join(errs, tr.Close())

@@ -44,12 +44,12 @@ func newWatch(holder ondemand.Holder, adopted map[string]int) (*watch, error) {
 
 func (w *watch) close() error { return errors.Join(unix.Close(w.fd), unix.Close(w.wake)) }
 
-// add watches the superblock that is mounted on target.
-func (w *watch) add(target string) (int32, error) {
+// add watches the superblock whose root is at path.
+func (w *watch) add(path string) (int32, error) {
 	// The event asked for cannot happen to a read-only root; those that matter are always sent.
-	wd, err := unix.InotifyAddWatch(w.fd, target, unix.IN_DELETE_SELF|unix.IN_ONLYDIR)
+	wd, err := unix.InotifyAddWatch(w.fd, path, unix.IN_DELETE_SELF|unix.IN_ONLYDIR)
 	if err != nil {
-		return 0, fmt.Errorf("watch the mount on %s: %w", target, err)
+		return 0, fmt.Errorf("watch the mount at %s: %w", path, err)
 	}
 	return int32(wd), nil
 }
@@ -74,33 +74,51 @@ func (w *watch) alive() (map[int32]bool, error) {
 	return alive, nil
 }
 
-// run calls gone for each watch whose superblock has been dropped, until stop is called.
-func (w *watch) run(gone func(wd int32)) error {
-	buf := make([]byte, 4096)
+// run calls gone for each watch whose superblock has been dropped, and changed after mounts came or went in this mount namespace, until stop is called.
+func (w *watch) run(gone func(wd int32), changed func()) error {
+	table, err := os.Open("/proc/self/mountinfo")
+	if err != nil {
+		return fmt.Errorf("watch mounts: %w", err)
+	}
+	defer table.Close()
 	for {
-		p := []unix.PollFd{{Fd: int32(w.fd), Events: unix.POLLIN}, {Fd: int32(w.wake), Events: unix.POLLIN}}
+		p := []unix.PollFd{
+			{Fd: int32(w.fd), Events: unix.POLLIN}, {Fd: int32(w.wake), Events: unix.POLLIN}, {Fd: int32(table.Fd()), Events: unix.POLLPRI},
+		}
 		if _, err := unix.Poll(p, -1); err != nil && err != unix.EINTR {
 			return fmt.Errorf("wait for unmounts: %w", err)
 		}
 		if p[1].Revents != 0 {
 			return nil
 		}
-		n, err := unix.Read(w.fd, buf)
-		if err != nil {
-			if err == unix.EAGAIN || err == unix.EINTR {
-				continue
-			}
-			return fmt.Errorf("read unmounts: %w", err)
+		if p[2].Revents != 0 {
+			changed()
 		}
-		// struct inotify_event: s32 wd, u32 mask, u32 cookie, u32 len, name
-		for b := buf[:n]; len(b) >= unix.SizeofInotifyEvent; {
-			wd, mask := int32(binary.NativeEndian.Uint32(b)), binary.NativeEndian.Uint32(b[4:])
-			if mask&unix.IN_IGNORED != 0 { // the last event of a watch
-				gone(wd)
-			}
-			b = b[min(unix.SizeofInotifyEvent+int(binary.NativeEndian.Uint32(b[12:])), len(b)):]
+		if err := w.read(gone); err != nil {
+			return err
 		}
 	}
+}
+
+// read calls gone for what the inotify instance has to say.
+func (w *watch) read(gone func(wd int32)) error {
+	buf := make([]byte, 4096)
+	n, err := unix.Read(w.fd, buf)
+	if err == unix.EAGAIN || err == unix.EINTR {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read unmounts: %w", err)
+	}
+	// struct inotify_event: s32 wd, u32 mask, u32 cookie, u32 len, name
+	for b := buf[:n]; len(b) >= unix.SizeofInotifyEvent; {
+		wd, mask := int32(binary.NativeEndian.Uint32(b)), binary.NativeEndian.Uint32(b[4:])
+		if mask&unix.IN_IGNORED != 0 { // the last event of a watch
+			gone(wd)
+		}
+		b = b[min(unix.SizeofInotifyEvent+int(binary.NativeEndian.Uint32(b[12:])), len(b)):]
+	}
+	return nil
 }
 
 // stop ends run.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"os/exec"
 	"time"
 
@@ -17,9 +16,6 @@ import (
 type keeperClient struct{ *keeper.Client }
 
 func startKeeper(ctx context.Context, cfg config, log *slog.Logger) (*keeperClient, error) {
-	if err := os.MkdirAll(cfg.Run, 0o755); err != nil {
-		return nil, fmt.Errorf("make the run directory: %w", err)
-	}
 	c, err := keeper.Start(ctx, keeper.Options{Socket: cfg.keeperSocket(), Floor: fanotify.FirstDescriptor, Binary: keeperBinary(), Log: cfg.keeperLog()})
 	if errors.Is(err, exec.ErrNotFound) {
 		return nil, fmt.Errorf("have mounts kept across a crash: %w: install pagein-keeper beside pageind or in PATH", err)
@@ -40,7 +36,12 @@ func (k *keeperClient) watch(ctx context.Context, log *slog.Logger) {
 		case <-k.Lost():
 		}
 		log.Error("the keeper has died: mounts depend on this process alone until there is another")
-		for k.Restore(ctx) != nil {
+		for {
+			err := k.Restore(ctx)
+			if err == nil {
+				break
+			}
+			log.Error("there is no keeper yet", "err", err)
 			select {
 			case <-ctx.Done():
 				return

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -218,6 +219,24 @@ func (l *lab) tree(seed int64) string {
 		l.Fatal(err)
 	}
 	treetest.Random(l, dir, seed)
+	return dir
+}
+
+// bigFiles makes a tree of files of 3 MiB that do not compress.
+func (l *lab) bigFiles(names ...string) string {
+	l.Helper()
+	dir := filepath.Join(l.dir, "source")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		l.Fatal(err)
+	}
+	rnd := rand.NewChaCha8([32]byte{})
+	for _, name := range names {
+		b := make([]byte, 3<<20)
+		_, _ = rnd.Read(b)
+		if err := os.WriteFile(filepath.Join(dir, name), b, 0o644); err != nil {
+			l.Fatal(err)
+		}
+	}
 	return dir
 }
 

@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
@@ -18,6 +20,7 @@ import (
 	"github.com/pagein/pagein/internal/kmount"
 	"github.com/pagein/pagein/node"
 	"github.com/pagein/pagein/node/control"
+	"github.com/pagein/pagein/ondemand/store"
 )
 
 // version is set by the linker.
@@ -90,23 +93,40 @@ func run(ctx context.Context, cfg config) error {
 	if err := raiseFileLimit(); err != nil {
 		return err
 	}
-	k, err := startKeeper(ctx, cfg, log)
+	// Each daemon has its own run directory and its own store; the locks come before anything of either is touched.
+	lock, err := lockRun(cfg.Run)
 	if err != nil {
 		return err
+	}
+	defer lock.Close()
+	s, err := store.Open(cfg.Root)
+	if err != nil {
+		return err
+	}
+	listener, err := control.Listen(ctx, cfg.Address)
+	if err != nil {
+		return errors.Join(err, s.Close())
+	}
+	defer listener.Close()
+	k, err := startKeeper(ctx, cfg, log)
+	if err != nil {
+		return errors.Join(err, s.Close())
 	}
 	defer k.Close()
 	// From here to the end of node.New nothing may open a descriptor that it closes again: see fanotify.New.
 	n, err := node.New(ctx, node.Config{
-		Root: cfg.Root, Transport: cfg.Transport, Version: version, Keeper: cfg.keeperSocket(), Address: cfg.Address, Holder: k, Adopted: k.Take(), Log: log, UnmountOnExit: cfg.UnmountOnExit,
+		Store: s, Transport: cfg.Transport, Version: version, Keeper: cfg.keeperSocket(), Address: cfg.Address, Holder: k, Adopted: k.Take(), Log: log,
+		UnmountOnExit: cfg.UnmountOnExit,
 	})
 	if err != nil {
 		return err
 	}
-	return serve(ctx, cfg, n, k, log)
+	return serve(ctx, listener, n, k, log)
 }
 
-// serve runs the node and its API until ctx is done or one of them fails. The API ends first, so that nobody asks a node that is being closed.
-func serve(ctx context.Context, cfg config, n *node.Node, k *keeperClient, log *slog.Logger) error {
+// serve runs the node and its API until ctx is done or one of them fails. The API ends first, so that nobody asks a node that is being closed, and the keeper is
+// watched to the very end: what it does not have when this process ends, the mounts lose.
+func serve(ctx context.Context, listener net.Listener, n *node.Node, k *keeperClient, log *slog.Logger) error {
 	api, stopAPI := context.WithCancel(ctx)
 	defer stopAPI()
 	running, stopNode := context.WithCancel(context.WithoutCancel(ctx))
@@ -115,17 +135,38 @@ func serve(ctx context.Context, cfg config, n *node.Node, k *keeperClient, log *
 		ended <- n.Run(running)
 		stopAPI()
 	}()
-	go k.watch(api, log)
+	watching, stopWatching := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopWatching()
+	go k.watch(watching, log)
 
-	listener, err := control.Listen(ctx, cfg.Address)
-	if err == nil {
-		log.Info("ready", "version", version, "address", cfg.Address, "root", cfg.Root)
-		err = control.Serve(api, listener, n, log)
-		log.Info("stopping")
-	}
+	log.Info("ready", "version", version, "address", listener.Addr())
+	err := control.Serve(api, listener, n, log)
+	log.Info("stopping")
 	stopNode()
 	return errors.Join(err, <-ended)
 }
+
+// lockRun makes this process the only one that uses the run directory.
+func lockRun(dir string) (*os.File, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("make the run directory: %w", err)
+	}
+	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock the run directory: %w", err)
+	}
+	for end := time.Now().Add(lockPatience); ; time.Sleep(10 * time.Millisecond) {
+		if err = unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err == nil {
+			return lock, nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(end) {
+			return nil, errors.Join(fmt.Errorf("run directory %s is in use by another pageind: stop it, or choose another directory with --run: %w", dir, err), lock.Close())
+		}
+	}
+}
+
+// lockPatience is how long to wait for another daemon to go: a killed process keeps its locks until it is gone for good.
+const lockPatience = time.Second
 
 // manyFiles is as many descriptors as pageind asks for: each reader that waits in the kernel costs one.
 const manyFiles = 1 << 20

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -236,21 +237,179 @@ func TestAMountThatNobodyGuardedIsTakenAway(t *testing.T) {
 	}
 }
 
+// TestAnOpenFileKeepsItsImageServed unmounts an image lazily while a file is open, and mounts and unmounts it again elsewhere: the open file stays right.
+func TestAnOpenFileKeepsItsImageServed(t *testing.T) {
+	l := newLab(t)
+	tree := l.bigFiles("f")
+	l.start()
+	ref := l.layout(tree)
+	first := l.mount(ref, "a")
+	f, err := os.Open(filepath.Join(first, "f"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := unix.Unmount(first, unix.MNT_DETACH); err != nil {
+		t.Fatal(err)
+	}
+	_, err = l.try("mount", ref, l.target("b"))
+	if err == nil {
+		l.pagein("umount", filepath.Join(l.dir, "mnt-b"))
+	} else if !strings.Contains(err.Error(), "cannot be bound from") { // over fscache there is one superblock for an image
+		t.Error(err)
+	}
+	l.stop(unix.SIGKILL)
+	l.start()
+	want, err := os.ReadFile(filepath.Join(tree, "f"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, len(want))
+	if _, err := f.ReadAt(got, 0); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("wrong bytes, or %v", err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	l.waitFor("the image to be forgotten", func() bool { return len(l.status().Images) == 0 })
+}
+
+// TestKillingTheDaemonWhileItMounts leaves no mount that nobody serves.
+func TestKillingTheDaemonWhileItMounts(t *testing.T) {
+	l := newLab(t)
+	tree := l.bigFiles("f")
+	l.start()
+	ref := l.layout(tree)
+	target := l.target("a")
+	mounted := 0
+	for i := range 12 {
+		done := make(chan error, 1)
+		go func() {
+			_, err := l.try("mount", ref, target)
+			done <- err
+		}()
+		time.Sleep(time.Duration(rand.IntN(25)) * time.Millisecond)
+		l.stop(unix.SIGKILL)
+		<-done
+		l.start()
+		entries, err := os.ReadDir(target)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(entries) == 0 {
+			continue
+		}
+		mounted++
+		if diffs, err := treetest.Diff(tree, target, treetest.Options{}); err != nil || len(diffs) > 0 {
+			t.Fatalf("round %d: %v, %v", i, diffs, err)
+		}
+		l.pagein("umount", target)
+	}
+	t.Logf("%d times it was mounted by then", mounted)
+	l.pagein("mount", ref, target)
+	l.readAll(tree, target)
+}
+
+// TestASecondMountShowsTheWholeImage has only a part of the image bound at the path that comes first.
+func TestASecondMountShowsTheWholeImage(t *testing.T) {
+	l := newLab(t)
+	tree := l.bigFiles("f")
+	if err := os.Mkdir(filepath.Join(tree, "sub"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	l.start()
+	ref := l.layout(tree)
+	first := l.mount(ref, "z")
+	if err := unix.Mount(filepath.Join(first, "sub"), l.target("a"), "", unix.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
+	l.readAll(tree, l.mount(ref, "y"))
+}
+
+// TestTransportsByName mounts through each transport that this kernel offers, and is told why it does not offer the others.
+func TestTransportsByName(t *testing.T) {
+	l := newLab(t)
+	tree := l.bigFiles("f")
+	l.start()
+	ref := l.layout(tree)
+	offered := 0
+	for _, tr := range l.status().Transports {
+		if !tr.Available {
+			if _, err := l.try("mount", "--transport", tr.Name, ref, l.target(tr.Name)); err == nil || !strings.Contains(err.Error(), tr.Reason) {
+				t.Errorf("%s: got %v, want %s", tr.Name, err, tr.Reason)
+			}
+			continue
+		}
+		offered++
+		target := l.target(tr.Name)
+		l.pagein("mount", "--transport", tr.Name, ref, target)
+		if got := l.status().Images[0].Transport; got != tr.Name {
+			t.Errorf("mounted through %s, wanted %s", got, tr.Name)
+		}
+		l.readAll(tree, target)
+		l.pagein("umount", target)
+		l.waitFor("the image to be forgotten", func() bool { return len(l.status().Images) == 0 })
+	}
+	if offered == 0 {
+		t.Error("no transport is offered")
+	}
+}
+
+// TestThePreparedCommandMounts runs what prepare prints.
+func TestThePreparedCommandMounts(t *testing.T) {
+	l := newLab(t)
+	tree := l.bigFiles("f")
+	l.start()
+	ref := l.layout(tree)
+	target := l.target("a")
+	command := strings.TrimSpace(l.pagein("prepare", ref))
+	words := strings.Fields(strings.ReplaceAll(command, "DIR", target))
+	if words[2] == "pagein" { // what mount(8) does with that type
+		helper := filepath.Join(l.dir, "mount.pagein")
+		if err := os.Symlink(filepath.Join(programs, "pagein"), helper); err != nil {
+			t.Fatal(err)
+		}
+		rest := words[3:]
+		words = append([]string{helper}, rest[len(rest)-2:]...)
+		words = append(words, rest[:len(rest)-2]...)
+	}
+	if out, err := exec.Command(words[0], words[1:]...).CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", command, err, out)
+	}
+	l.readAll(tree, target)
+	l.stop(unix.SIGKILL)
+	time.Sleep(1500 * time.Millisecond) // were it not needed, the keeper would end
+	l.start()
+	l.readAll(tree, target)
+}
+
+// TestAnOrdinaryUserIsToldWhatIsMissing runs the programs without privileges.
+func TestAnOrdinaryUserIsToldWhatIsMissing(t *testing.T) {
+	l := newLab(t)
+	l.start()
+	if err := errors.Join(os.Chmod(programs, 0o755), os.Chmod(l.dir, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"pageind", "--root", "/nowhere"}, "needs root"},
+		{[]string{"pagein", "--address", l.socket(), "status"}, "permission denied"},
+	} {
+		cmd := exec.Command(filepath.Join(programs, c.args[0]), c.args[1:]...)
+		cmd.Dir = "/"
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+		if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), c.want) {
+			t.Errorf("%v: got %v, %s; want an error that says %q", c.args, err, out, c.want)
+		}
+	}
+}
+
 // TestCorruptBytesAreNeverServed damages the layout: readers of what is damaged get EIO, others do not notice, and it heals.
 func TestCorruptBytesAreNeverServed(t *testing.T) {
 	l := newLab(t)
-	tree := filepath.Join(l.dir, "source")
-	if err := os.Mkdir(tree, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	rnd := rand.NewChaCha8([32]byte{})
-	for _, name := range []string{"bad", "good"} {
-		b := make([]byte, 3<<20)
-		_, _ = rnd.Read(b)
-		if err := os.WriteFile(filepath.Join(tree, name), b, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
+	tree := l.bigFiles("bad", "good")
 	l.start()
 	ref := l.layout(tree)
 	object := l.object()
@@ -405,11 +564,17 @@ func TestMistakesAreExplained(t *testing.T) {
 		})
 	}
 	t.Run("second daemon", func(t *testing.T) {
-		cmd := exec.Command(filepath.Join(programs, "pageind"), "--root", l.root, "--run", l.dir+"/run", "--address", "unix://"+l.dir+"/sock2")
-		out, err := cmd.CombinedOutput()
-		if err == nil || !strings.Contains(string(out), "in use by another pageind") {
-			t.Errorf("got %v, %s", err, out)
+		for _, args := range [][]string{
+			{"--root", l.root, "--run", l.dir + "/run2", "--address", "unix://" + l.dir + "/sock2"},
+			{"--root", l.dir + "/root2", "--run", l.dir + "/run", "--address", "unix://" + l.dir + "/sock2"},
+			{"--root", l.dir + "/root2", "--run", l.dir + "/run2", "--address", l.socket()},
+		} {
+			out, err := exec.Command(filepath.Join(programs, "pageind"), args...).CombinedOutput()
+			if err == nil || !strings.Contains(string(out), "another") {
+				t.Errorf("%v: got %v, %s", args, err, out)
+			}
 		}
+		l.readAll(tree, target)
 	})
 	t.Run("no daemon", func(t *testing.T) {
 		l.stop(unix.SIGTERM)

@@ -30,31 +30,39 @@ func (a *Artifact) FetchMeta(ctx context.Context, w io.Writer) error {
 
 // FetchMap returns the verified map of blob i, 0 ≤ i < len(Blobs).
 func (a *Artifact) FetchMap(ctx context.Context, i int) (*blob.Map, error) {
-	m, err := a.fetchMap(ctx, a.Blobs[i])
-	if err != nil {
-		return nil, fmt.Errorf("fetch map of blob %s of %s: %w", a.Blobs[i].ID, a.Name, err)
-	}
-	return m, nil
-}
-
-func (a *Artifact) fetchMap(ctx context.Context, b Blob) (*blob.Map, error) {
 	var buf bytes.Buffer // grows with what arrives, not with what is announced
-	if err := a.fetch(ctx, &buf, b.Map, b.MapSize, b.ID); err != nil {
+	if err := a.WriteMap(ctx, i, &buf); err != nil {
 		return nil, err
 	}
 	m, err := blob.Parse(buf.Bytes())
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("fetch map of blob %s of %s: %w", a.Blobs[i].ID, a.Name, err)
 	}
+	return m, a.CheckMap(i, m)
+}
+
+// WriteMap writes the bytes of the map of blob i, 0 ≤ i < len(Blobs), to w. When it returns nil, they have the SHA-256 that the blob's ID says; whether they are a map
+// that fits the artifact is for [blob.Parse] and [Artifact.CheckMap] to say.
+func (a *Artifact) WriteMap(ctx context.Context, i int, w io.Writer) error {
+	b := a.Blobs[i]
+	if err := a.fetch(ctx, w, b.Map, b.MapSize, b.ID); err != nil {
+		return fmt.Errorf("fetch map of blob %s of %s: %w", b.ID, a.Name, err)
+	}
+	return nil
+}
+
+// CheckMap compares the map of blob i with what the artifact says of the blob.
+func (a *Artifact) CheckMap(i int, m *blob.Map) error {
+	b := a.Blobs[i]
 	if m.Size() != b.Size || m.Sources() != len(b.Sources) {
-		return nil, fmt.Errorf("it has %d bytes and %d source objects, the config says %d and %d", m.Size(), m.Sources(), b.Size, len(b.Sources))
+		return fmt.Errorf("map of blob %s of %s: it has %d bytes and %d source objects, the config says %d and %d", b.ID, a.Name, m.Size(), m.Sources(), b.Size, len(b.Sources))
 	}
-	for i, src := range b.Sources {
-		if m.SourceSize(i) != src.Size {
-			return nil, fmt.Errorf("its source object %d has %d bytes, the manifest says %d", i, m.SourceSize(i), src.Size)
+	for j, src := range b.Sources {
+		if m.SourceSize(j) != src.Size {
+			return fmt.Errorf("map of blob %s of %s: its source object %d has %d bytes, the manifest says %d", b.ID, a.Name, j, m.SourceSize(j), src.Size)
 		}
 	}
-	return m, nil
+	return nil
 }
 
 // fetch decompresses a layer to w and checks both its own digest and that of the plain bytes, of which there must be size.

@@ -139,6 +139,9 @@ func (s *Store) sweep() error {
 // Close gives the directory up for the next owner.
 func (s *Store) Close() error { return s.lock.Close() }
 
+// Root is the store's directory, an absolute path.
+func (s *Store) Root() string { return s.root }
+
 // CachefilesDir is the directory for the kernel's own cache.
 func (s *Store) CachefilesDir() string { return s.path("cachefiles") }
 
