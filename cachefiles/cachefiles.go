@@ -39,32 +39,45 @@ type Config struct {
 // Transport implements [ondemand.Transport].
 type Transport struct {
 	cfg     Config
-	dev     *device
-	adopted bool
 	volume  string        // volume key of everything we serve
-	slots   chan struct{} // one for each message being worked on
+	slots   chan struct{} // one for each message being worked on, except
+	waiting chan struct{} // READs that wait for the engine, which have one of these
+	revived chan struct{} // tells Serve that there is a device again
 
 	reads atomic.Int64 // READ messages received
 
 	mu      sync.Mutex
-	metas   map[string]*ondemand.Image // attached images, by ID
-	blobs   map[string]*attached       // blobs of attached images, by ID
-	objects map[uint32]*object         // what the kernel has open, by its object ID
-	refused map[string]int             // how often a cookie key was refused in a row
-	served  bool                       // Serve was called, so whatever is mounted was attached before
+	dev     *device                   // nil once that of a dead cache was let go
+	adopted bool                      // dev comes from a predecessor
+	dead    error                     // how the kernel showed that the cache is dead
+	session *session                  // what Serve does with dev, nil while it does nothing
+	metas   map[string]*attachedImage // attached images, by ID
+	blobs   map[string]*attachedBlob  // blobs of attached images, by ID
+	objects map[uint32]*object        // what the kernel has open, by its object ID
+	refused map[string]int            // how often a cookie was refused in a row, by volume and key
+	served  bool                      // Serve was called, so whatever is mounted was attached before
 }
 
-// attached is a blob with the number of attached images that have it.
-type attached struct {
+type attachedImage struct {
+	*ondemand.Image
+	lease *lease
+}
+
+// attachedBlob is a blob with the number of attached images that have it.
+type attachedBlob struct {
 	blob  *ondemand.Blob
+	lease *lease
 	users int
 }
 
 var _ ondemand.Transport = (*Transport)(nil)
 
-// maxMessages bounds the messages that are worked on at a time. Each is a goroutine that mostly waits for the engine; further ones wait in the kernel, whose
-// readers wait anyway.
+// maxMessages bounds the messages that are worked on at a time, each by a goroutine. What they wait for is local, so that the kernel's opens and closes, and reads
+// of what is there, get their turn even if no backend answers. Further messages wait in the kernel.
 const maxMessages = 1024
+
+// maxWaiting bounds the READs that wait for the engine, each in a goroutine. For each the kernel has a thread waiting, which takes more memory than ours.
+const maxWaiting = 16384
 
 // New takes up the device that a predecessor left with the holder, or else opens it and makes Dir an on-demand cache. Errors that say what
 // the machine lacks are a [*kmount.UnsupportedError] or a [*BusyError].
@@ -76,8 +89,9 @@ func New(cfg Config) (*Transport, error) {
 		cfg.Domain = "pagein"
 	}
 	t := &Transport{
-		cfg: cfg, volume: "erofs," + cfg.Domain, slots: make(chan struct{}, maxMessages),
-		metas: make(map[string]*ondemand.Image), blobs: make(map[string]*attached), objects: make(map[uint32]*object), refused: make(map[string]int),
+		cfg: cfg, volume: "erofs," + cfg.Domain,
+		slots: make(chan struct{}, maxMessages), waiting: make(chan struct{}, maxWaiting), revived: make(chan struct{}, 1),
+		metas: make(map[string]*attachedImage), blobs: make(map[string]*attachedBlob), objects: make(map[uint32]*object), refused: make(map[string]int),
 	}
 	if err := cfg.validate(); err != nil {
 		return nil, fmt.Errorf("start cachefiles transport: %w", err)
@@ -135,7 +149,8 @@ func Probe() error {
 // Name returns "cachefiles".
 func (t *Transport) Name() string { return "cachefiles" }
 
-// Attach makes the image and its blobs known to the kernel's opens.
+// Attach makes the image and its blobs known to the kernel's opens. The error is [ErrDead] while images of a dead cache are attached; when there are none any
+// more, it makes a new cache.
 func (t *Transport) Attach(_ context.Context, img *ondemand.Image) (kmount.EROFS, error) {
 	if err := t.attach(img); err != nil {
 		return kmount.EROFS{}, fmt.Errorf("attach image %s: %w", img.ID, err)
@@ -155,6 +170,9 @@ func (t *Transport) attach(img *ondemand.Image) error {
 	if t.metas[img.ID] != nil {
 		return errors.New("it is attached already")
 	}
+	if err := t.revive(); err != nil {
+		return err
+	}
 	for i, b := range img.Blobs {
 		if err := t.checkBlob(img, b); err != nil {
 			return fmt.Errorf("device %d: %w", i+1, err)
@@ -162,12 +180,13 @@ func (t *Transport) attach(img *ondemand.Image) error {
 	}
 	for _, b := range img.Blobs {
 		if t.blobs[b.ID()] == nil {
-			t.blobs[b.ID()] = &attached{blob: b}
+			t.blobs[b.ID()] = &attachedBlob{blob: b, lease: newLease()}
 		}
 		t.blobs[b.ID()].users++
+		delete(t.refused, refusedKey(t.volume, b.ID()))
 	}
-	t.metas[img.ID] = img
-	delete(t.refused, img.ID)
+	t.metas[img.ID] = &attachedImage{Image: img, lease: newLease()}
+	delete(t.refused, refusedKey(t.volume, img.ID))
 	return nil
 }
 
@@ -185,20 +204,37 @@ func (t *Transport) checkBlob(img *ondemand.Image, b *ondemand.Blob) error {
 	return nil
 }
 
-// Detach forgets an image. Descriptors of what the kernel still has open stay until the kernel closes them.
+// Detach forgets an image. When it returns, no handler uses the image any more, nor those of its blobs that no other image has: it cuts off who waits for
+// them. Descriptors of what the kernel still has open stay until the kernel closes them.
 func (t *Transport) Detach(_ context.Context, img *ondemand.Image) error {
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.metas[img.ID] == nil {
+	m := t.metas[img.ID]
+	if m == nil {
+		t.mu.Unlock()
 		return nil
 	}
 	delete(t.metas, img.ID)
+	ended := []*lease{m.lease}
 	for _, b := range img.Blobs {
 		a := t.blobs[b.ID()]
 		if a.users--; a.users == 0 {
 			delete(t.blobs, b.ID())
+			ended = append(ended, a.lease)
 		}
 	}
+	var over *session
+	if t.dead != nil && len(t.metas) == 0 && t.session != nil {
+		over = t.session
+		over.cancel()
+	}
+	t.mu.Unlock() // handlers need it to come to their end
+	for _, l := range ended {
+		l.end()
+	}
+	if over != nil {
+		<-over.done
+	}
+	t.letGo()
 	return nil
 }
 
@@ -207,10 +243,10 @@ func (t *Transport) Detach(_ context.Context, img *ondemand.Image) error {
 func (t *Transport) Close() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for o := range maps.Values(t.objects) {
-		o.close()
+	t.closeObjects()
+	if t.dev == nil {
+		return nil
 	}
-	clear(t.objects)
 	err := t.dev.close()
 	if t.cfg.Holder != nil && t.served && len(t.metas) == 0 {
 		err = errors.Join(err, t.cfg.Holder.Release(HeldName))
@@ -219,6 +255,14 @@ func (t *Transport) Close() error {
 		return fmt.Errorf("close cachefiles transport: %w", err)
 	}
 	return nil
+}
+
+// closeObjects closes what the kernel has open. The caller holds t.mu.
+func (t *Transport) closeObjects() {
+	for o := range maps.Values(t.objects) {
+		o.close()
+	}
+	clear(t.objects)
 }
 
 // Reads is the number of ranges that the kernel has asked for.

@@ -66,12 +66,12 @@ type engineBlob struct {
 }
 
 // prepare learns from the kernel which frames are there, and directs the engine to this object.
-func (c *engineBlob) prepare(_ context.Context, o *object) error {
+func (c *engineBlob) prepare(ctx context.Context, o *object) error {
 	m := c.blob.Map()
 	p := newPresence(m.Frames())
 	if err := o.extents(func(off, n int64) error {
 		p.setWithin(m, off, n)
-		return nil
+		return context.Cause(ctx)
 	}); err != nil {
 		return err
 	}

@@ -182,28 +182,29 @@ func (o *object) prepare(ctx context.Context) error {
 // the same key, while this one was opened.
 const maxFills = 3
 
-// provide makes sure that the kernel has all of a range that it asked for.
-func (o *object) provide(ctx context.Context, off, n int64) error {
+// present reports whether the kernel has all of a range that it asked for, which has a byte in the object. It waits for nothing but the kernel and the disk.
+func (o *object) present(ctx context.Context, off, n int64) (bool, error) {
 	if off >= o.size {
-		return fmt.Errorf("the kernel asks for %d bytes at %d of %s, which has %d", n, off, o.key, o.size)
+		return false, fmt.Errorf("the kernel asks for %d bytes at %d of %s, which has %d", n, off, o.key, o.size)
 	}
-	n = min(n, o.size-off)
 	if err := o.prepare(ctx); err != nil {
-		return err
+		return false, err
 	}
+	return o.has(off, min(n, o.size-off))
+}
+
+// provide puts a range in place that was not present.
+func (o *object) provide(ctx context.Context, off, n int64) error {
+	n = min(n, o.size-off)
 	var last error
 	for range maxFills {
-		ok, err := o.has(off, n)
-		if ok || err != nil {
-			return err
-		}
 		last = o.content.fill(ctx, o, off, n)
 		if last != nil && !errors.Is(last, errGone) {
 			return last
 		}
-	}
-	if ok, err := o.has(off, n); ok || err != nil {
-		return err
+		if ok, err := o.has(off, n); ok || err != nil {
+			return err
+		}
 	}
 	return errors.Join(fmt.Errorf("cache file %s has a hole at %d+%d that cannot be filled", o.key, off, n), last)
 }
