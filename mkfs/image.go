@@ -41,8 +41,8 @@ type ImageStats struct {
 }
 
 // WriteImage writes a plain EROFS image to a file. The same source and options give the same bytes: a UUID that is not given is derived
-// from the tree, and the build time is the newest time in it. Nothing appears at path, or at BlobDev, before all is written; what was there
-// is replaced. Data is left in the page cache, as by cp.
+// from the tree, and the build time is the newest time in it. Nothing appears at path, or at BlobDev, which must be another file, before all is
+// written; what was there is replaced. Data is left in the page cache, as by cp.
 func WriteImage(ctx context.Context, path string, source Source, o ImageOptions) (ImageStats, error) {
 	image, err := create(path)
 	if err != nil {
@@ -55,6 +55,9 @@ func WriteImage(ctx context.Context, path string, source Source, o ImageOptions)
 			return ImageStats{}, err
 		}
 		defer data.discard()
+		if data.is(image) {
+			return ImageStats{}, fmt.Errorf("write image %s: the data device %s is the same file", path, o.BlobDev)
+		}
 		exclude = append(exclude, data.infos()...)
 	}
 	stats, err := writeImage(ctx, image.f, data.f, source, exclude, o)

@@ -143,6 +143,27 @@ func TestFailureLeavesWhatWasThere(t *testing.T) {
 	}
 }
 
+func TestTheDataDeviceIsAnotherFile(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Symlink(dir, filepath.Join(dir, "link")); err != nil {
+		t.Fatal(err)
+	}
+	old := filepath.Join(dir, "old")
+	if err := errors.Join(os.WriteFile(old, []byte("old"), 0o600), os.Symlink("old", filepath.Join(dir, "alias"))); err != nil {
+		t.Fatal(err)
+	}
+	for image, device := range map[string]string{"new": "link/new", "link/new": "new", "old": "old", "alias": "link/old"} {
+		image, device = filepath.Join(dir, image), filepath.Join(dir, device)
+		_, err := WriteImage(context.Background(), image, dirOf(t.TempDir()), ImageOptions{BlobDev: device})
+		if err == nil || !strings.Contains(err.Error(), "is the same file") {
+			t.Errorf("%s with %s: %v", image, device, err)
+		}
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 3 || string(readAll(t, old)) != "old" {
+		t.Errorf("left behind: %v, %v", entries, err)
+	}
+}
+
 func TestFullDiskIsAClearErrorAndLeavesNothing(t *testing.T) {
 	require.Root(t)
 	dir := t.TempDir()
@@ -197,15 +218,19 @@ func TestOutputInsideTheSourceIsLeftOut(t *testing.T) {
 
 func TestChangesWhileReadingAreNoticed(t *testing.T) {
 	for name, tc := range map[string]struct {
-		size   int
+		size   int64
+		sparse bool // its first byte is data, the rest is a hole
 		change func(path string) error
 		want   error
 	}{
-		"small file shrinks":   {5000, func(p string) error { return os.Truncate(p, 100) }, errShrank},
-		"large file shrinks":   {2 << 20, func(p string) error { return os.Truncate(p, 100) }, errShrank},
-		"file becomes pipe":    {5000, func(p string) error { return errors.Join(os.Remove(p), unix.Mkfifo(p, 0o600)) }, errReplaced},
-		"file becomes symlink": {5000, func(p string) error { return errors.Join(os.Remove(p), os.Symlink("/etc/passwd", p)) }, unix.ELOOP},
-		"parent becomes a link": {5000, func(p string) error {
+		"small sparse file shrinks to nothing":  {100_000, true, func(p string) error { return os.Truncate(p, 0) }, errShrank},
+		"small sparse file shrinks to its data": {100_000, true, func(p string) error { return os.Truncate(p, 1) }, errShrank},
+		"large sparse file shrinks in its hole": {2 << 20, true, func(p string) error { return os.Truncate(p, 1<<20) }, errShrank},
+		"small file shrinks":                    {5000, false, func(p string) error { return os.Truncate(p, 100) }, errShrank},
+		"large file shrinks":                    {2 << 20, false, func(p string) error { return os.Truncate(p, 100) }, errShrank},
+		"file becomes pipe":                     {5000, false, func(p string) error { return errors.Join(os.Remove(p), unix.Mkfifo(p, 0o600)) }, errReplaced},
+		"file becomes symlink":                  {5000, false, func(p string) error { return errors.Join(os.Remove(p), os.Symlink("/etc/passwd", p)) }, unix.ELOOP},
+		"parent becomes a link": {5000, false, func(p string) error {
 			return errors.Join(os.RemoveAll(filepath.Dir(p)), os.Symlink("/etc", filepath.Dir(p)))
 		}, unix.ELOOP},
 	} {
@@ -215,7 +240,11 @@ func TestChangesWhileReadingAreNoticed(t *testing.T) {
 			if err := os.Mkdir(filepath.Dir(path), 0o755); err != nil {
 				t.Fatal(err)
 			}
-			if err := os.WriteFile(path, make([]byte, tc.size), 0o600); err != nil {
+			data := make([]byte, tc.size)
+			if tc.sparse {
+				data = data[:1]
+			}
+			if err := errors.Join(os.WriteFile(path, data, 0o600), os.Truncate(path, tc.size)); err != nil {
 				t.Fatal(err)
 			}
 			tree, err := New(Options{})
@@ -354,9 +383,9 @@ func TestTreeTakesOneSourceOrLayers(t *testing.T) {
 	}
 }
 
-func TestForeignAttributesAreLeftOutWithOneNote(t *testing.T) {
+func TestForeignAttributesAreLeftOutWithOneNoteEach(t *testing.T) {
 	foreign := member{tar.Header{Typeflag: tar.TypeReg, Format: tar.FormatPAX, PAXRecords: map[string]string{
-		"SCHILY.xattr.com.apple.provenance": "x", "SCHILY.xattr.user.kept": "y"}}, ""}
+		"SCHILY.xattr.com.apple.provenance": "x", "SCHILY.xattr.user.kept": "y", "SCHILY.acl.access": "user::rw-,user:lisa:rw-"}}, ""}
 	a, b := foreign, foreign
 	a.Name, b.Name = "a", "b"
 	var notes []string
@@ -376,7 +405,7 @@ func TestForeignAttributesAreLeftOutWithOneNote(t *testing.T) {
 			t.Errorf("%s has %v", e.Name, x)
 		}
 	}
-	if len(notes) != 1 || !strings.Contains(notes[0], "com.apple.provenance") {
+	if len(notes) != 2 || !strings.Contains(notes[0], "com.apple.provenance") || !strings.Contains(notes[1], "SCHILY.acl.access") {
 		t.Errorf("notes %q", notes)
 	}
 }

@@ -64,6 +64,8 @@ type Tree struct {
 	store store
 	used  bool
 	noted map[string]bool // extended attributes that a note was made of
+
+	implied int // directories that were made because a name needs them
 }
 
 // New returns an empty tree. It must be closed.
@@ -91,14 +93,29 @@ func (t *Tree) AddTar(ctx context.Context, r io.Reader, sink Sink) error {
 	if err := t.begin(); err != nil {
 		return err
 	}
-	if err := t.apply(ctx, r, sink, false); err != nil {
+	if err := t.addTar(ctx, contextReader{ctx, r}, sink); err != nil {
 		return fmt.Errorf("read tar: %w", err)
 	}
 	return nil
 }
 
-// ApplyLayer puts the next OCI layer, bottom first, on top of the tree. r is the layer's tar stream, plain or compressed with gzip or
-// zstd, and is read to its end. Beyond the rules of [Tree.AddTar], whiteouts (".wh.NAME") and opaque markers (".wh..wh..opq") hide what
+func (t *Tree) addTar(ctx context.Context, r io.Reader, sink Sink) error {
+	plain, err := Decompress(r)
+	if err != nil {
+		return err
+	}
+	defer plain.Close() // only read
+	if err := t.apply(ctx, plain, sink, false); err != nil {
+		return err
+	}
+	if _, err := io.Copy(io.Discard, r); err != nil { // whoever writes to a pipe must not find it closed
+		return fmt.Errorf("read what follows the stream: %w", err)
+	}
+	return nil
+}
+
+// ApplyLayer puts the next OCI layer, bottom first, on top of the tree. r is the layer's tar stream, not compressed (see [Decompress]), and is
+// read to its end. Beyond the rules of [Tree.AddTar], whiteouts (".wh.NAME") and opaque markers (".wh..wh..opq") hide what
 // lower layers have there, wherever in the stream they stand; a directory over a directory takes new attributes and keeps its entries.
 func (t *Tree) ApplyLayer(ctx context.Context, r io.Reader, sink Sink) error {
 	if t.top == nil {
@@ -112,11 +129,16 @@ func (t *Tree) ApplyLayer(ctx context.Context, r io.Reader, sink Sink) error {
 	return nil
 }
 
+// noteXattr says, once for each name, that an attribute is left out.
+func (t *Tree) noteXattr(path, name string) {
+	t.noteOnce(name, fmt.Sprintf("extended attribute %q of %q, and of other files that have it, is left out: EROFS has no place for it", name, path))
+}
+
 // maxNoted bounds the notes about extended attributes: untrusted tars may have any number of names.
 const maxNoted = 100
 
-// noteXattr says, once for each name, that an attribute is left out.
-func (t *Tree) noteXattr(path, name string) {
+// noteOnce makes one note about all attributes of a name.
+func (t *Tree) noteOnce(name, message string) {
 	if t.noted[name] || len(t.noted) >= maxNoted {
 		return
 	}
@@ -124,7 +146,7 @@ func (t *Tree) noteXattr(path, name string) {
 		t.noted = map[string]bool{}
 	}
 	t.noted[name] = true
-	t.opts.Note(fmt.Sprintf("extended attribute %q of %q, and of other files that have it, is left out: EROFS has no place for it", name, path))
+	t.opts.Note(message)
 }
 
 // begin makes sure that a tree has one source, or layers only.

@@ -14,6 +14,8 @@ import (
 const (
 	maxNameLen   = 255  // NAME_MAX
 	maxTargetLen = 4095 // PATH_MAX without the NUL
+	maxPathLen   = 4096 // a bit more than programs can name, as members may begin with "./"
+	maxDepth     = 2048 // directories in each other: a path of maxPathLen has no more
 	maxLinkHops  = 40   // symbolic links that Linux follows in one path
 )
 
@@ -30,8 +32,15 @@ func newNode(ino *erofs.Inode, layer int32) *node {
 	return &node{ino: ino, layer: layer, touched: layer}
 }
 
+// maxImplied bounds the directories that no member describes: a name of a few kilobytes can ask for maxDepth of them. Real tars have
+// hardly any.
+const maxImplied = 1 << 20
+
 // splitPath cuts a name of a tar into components. A leading "/" and "." count for nothing.
 func splitPath(name string) ([]string, error) {
+	if len(name) > maxPathLen {
+		return nil, fmt.Errorf("the name has %d bytes: at most %d are accepted", len(name), maxPathLen)
+	}
 	if strings.IndexByte(name, 0) >= 0 {
 		return nil, errors.New("the name contains a NUL byte")
 	}
@@ -65,6 +74,9 @@ func (t *Tree) walk(parts []string, create bool) ([]*node, error) {
 			path = path[:max(len(path)-1, 1)]
 			continue
 		}
+		if len(path) > maxDepth { // symbolic links can lead deeper than a name is long
+			return nil, fmt.Errorf("more than %d directories lie in each other: %w", maxDepth, unix.ENAMETOOLONG)
+		}
 		dir := path[len(path)-1]
 		next := dir.kids[part]
 		switch {
@@ -73,6 +85,9 @@ func (t *Tree) walk(parts []string, create bool) ([]*node, error) {
 		case next == nil:
 			if len(part) > maxNameLen {
 				return nil, fmt.Errorf("%.20q…: %w", part, unix.ENAMETOOLONG)
+			}
+			if t.implied++; t.implied > maxImplied {
+				return nil, fmt.Errorf("more than %d directories are not described: no real tar is like that", maxImplied)
 			}
 			next = newNode(impliedDir(dir.ino), t.layer)
 			next.implied = true

@@ -35,6 +35,13 @@ func create(path string) (*output, error) {
 	return &output{f: f, path: path}, nil
 }
 
+// is reports whether both files are to have the same name.
+func (o *output) is(p *output) bool {
+	a, err := os.Stat(filepath.Dir(o.path))
+	b, err2 := os.Stat(filepath.Dir(p.path))
+	return err == nil && err2 == nil && os.SameFile(a, b) && filepath.Base(o.path) == filepath.Base(p.path)
+}
+
 // shorten leaves room in a name for what is added to it.
 func shorten(name string) string {
 	const room = 200

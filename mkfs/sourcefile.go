@@ -72,6 +72,9 @@ func layoutOf(fd int, f *sourceFile) (layout, error) {
 	for off := int64(0); off < size; {
 		from, err := unix.Seek(fd, off, unix.SEEK_DATA)
 		if errors.Is(err, unix.ENXIO) || (err == nil && from >= size) {
+			if err := atLeast(fd, size); err != nil { // behind the end of a file there is no data either
+				return layout{}, err
+			}
 			break // a hole up to the end
 		}
 		if errors.Is(err, unix.EINVAL) {
@@ -89,6 +92,18 @@ func layoutOf(fd int, f *sourceFile) (layout, error) {
 		data = append(data, span{from, min(off, size) - from})
 	}
 	return sparse(size, data), nil
+}
+
+// atLeast fails if an open file is shorter than size.
+func atLeast(fd int, size int64) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return err
+	}
+	if st.Size < size {
+		return errShrank
+	}
+	return nil
 }
 
 // readAt fills p from an open file.

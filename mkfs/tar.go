@@ -14,18 +14,13 @@ import (
 	"github.com/pagein/pagein/mkfs/internal/tarstream"
 )
 
-// apply puts the members of a tar stream into the tree as its next layer.
+// apply puts the members of a plain tar stream into the tree as its next layer and reads r to its end.
 func (t *Tree) apply(ctx context.Context, r io.Reader, sink Sink, whiteouts bool) error {
 	if t.top == nil {
 		t.top = newNode(impliedDir(nil), 0)
 	}
 	t.layer++
-	plain, err := decompress(contextReader{ctx, r})
-	if err != nil {
-		return err
-	}
-	defer plain.Close()
-	buffered := bufio.NewReaderSize(plain, 128<<10)
+	buffered := bufio.NewReaderSize(contextReader{ctx, r}, 128<<10)
 	tr := tarstream.NewReader(buffered)
 	for {
 		if err := ctx.Err(); err != nil {
@@ -48,9 +43,6 @@ func (t *Tree) apply(ctx context.Context, r io.Reader, sink Sink, whiteouts bool
 	// Checksums of compressed streams stand at their end, and the caller may compute a digest of all of r.
 	if _, err := io.Copy(io.Discard, buffered); err != nil {
 		return fmt.Errorf("read what follows the last member: %w", err)
-	}
-	if _, err := io.Copy(io.Discard, contextReader{ctx, r}); err != nil {
-		return fmt.Errorf("read what follows the stream: %w", err)
 	}
 	return nil
 }
@@ -101,6 +93,9 @@ func (t *Tree) inode(h *tarstream.Header, data io.Reader, sink Sink) (*erofs.Ino
 			continue
 		}
 		ino.Xattrs = append(ino.Xattrs, erofs.Xattr{Name: x.Name, Value: x.Value})
+	}
+	for _, key := range h.LeftOut {
+		t.noteOnce(key, fmt.Sprintf("%s of %q, and of other files that have it, is left out: only ACLs of POSIX with numbers for users and groups can be kept", key, h.Name))
 	}
 	switch h.Type {
 	case tarstream.TypeDir:

@@ -6,6 +6,7 @@ import (
 	"compress/gzip"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -85,6 +86,29 @@ func TestTarGivesWhatGNUTarExtracts(t *testing.T) {
 			stream := run(t, nil, "tar", append(args, ".")...)
 			treetest.Compare(t, extract(t, stream), mountTar(t, stream))
 		})
+	}
+}
+
+func TestACLsOfGNUTarSurvive(t *testing.T) {
+	require.Root(t)
+	source := t.TempDir()
+	path := filepath.Join(source, "f")
+	if err := os.WriteFile(path, nil, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	const name = "system.posix_acl_access"
+	want := []byte("\x02\x00\x00\x00\x01\x00\x06\x00\xff\xff\xff\xff\x02\x00\x04\x00\x39\x30\x00\x00" +
+		"\x04\x00\x04\x00\xff\xff\xff\xff\x10\x00\x04\x00\xff\xff\xff\xff\x20\x00\x00\x00\xff\xff\xff\xff")
+	err := unix.Setxattr(path, name, want, 0)
+	require.Feature(t, err == nil, "POSIX ACLs in the file system of temporary files")
+	stream := run(t, nil, "tar", "-c", "-C", source, "--format=pax", "--acls", "--numeric-owner", "-f", "-", "f")
+	tree, err := applied(stream, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tree.Close()
+	if x := tree.Root().Entries[0].Inode.Xattrs; len(x) != 1 || x[0].Name != name || !bytes.Equal(x[0].Value, want) {
+		t.Errorf("got %q, want %q", x, want)
 	}
 }
 
@@ -222,6 +246,18 @@ func TestCompressedTarsAreRecognized(t *testing.T) {
 	}
 }
 
+func TestATarIsNotTakenForWhatItsFirstNameBeginsWith(t *testing.T) {
+	for _, name := range []string{"BZh", "BZhistory/1", "\x04\x22\x4d\x18"} {
+		want := name + ` -rw-r--r-- "x"`
+		if name == "BZhistory/1" {
+			want = `BZhistory drwxr-xr-x, BZhistory/1 -rw-r--r-- "x"`
+		}
+		if got := strings.Join(listing(t, archive(t, file(name, "x"))), ", "); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
 func gzipped(t testing.TB, data []byte) []byte {
 	t.Helper()
 	var b bytes.Buffer
@@ -292,14 +328,18 @@ func TestRefusedTarsNameTheMemberAndTheReason(t *testing.T) {
 		stream []byte
 		want   string
 	}{
-		"dotdot":               {archive(t, file("a/../../etc/passwd", "x")), `member "a/../../etc/passwd": ".." in a name is refused`},
-		"dotdot at the end":    {archive(t, directory("a/..", 0o755)), `".." in a name`},
-		"link to dotdot":       {archive(t, hardLink("h", "../../etc/passwd")), `hard link to "../../etc/passwd": ".."`},
-		"link to nothing":      {archive(t, hardLink("h", "gone")), `hard link to "gone": "gone": no such file`},
-		"link to directory":    {archive(t, directory("d", 0o755), hardLink("h", "d")), "it is a directory"},
-		"below a file":         {archive(t, file("f", "x"), file("f/g", "y")), `member "f/g": "f": not a directory`},
-		"symlink loop":         {archive(t, symlink("a", "b"), symlink("b", "a"), file("a/f", "x")), "too many levels of symbolic links"},
-		"name too long":        {archive(t, file(strings.Repeat("n", 256), "x")), "too long"},
+		"dotdot":              {archive(t, file("a/../../etc/passwd", "x")), `member "a/../../etc/passwd": ".." in a name is refused`},
+		"dotdot at the end":   {archive(t, directory("a/..", 0o755)), `".." in a name`},
+		"link to dotdot":      {archive(t, hardLink("h", "../../etc/passwd")), `hard link to "../../etc/passwd": ".."`},
+		"link to nothing":     {archive(t, hardLink("h", "gone")), `hard link to "gone": "gone": no such file`},
+		"link to directory":   {archive(t, directory("d", 0o755), hardLink("h", "d")), "it is a directory"},
+		"below a file":        {archive(t, file("f", "x"), file("f/g", "y")), `member "f/g": "f": not a directory`},
+		"symlink loop":        {archive(t, symlink("a", "b"), symlink("b", "a"), file("a/f", "x")), "too many levels of symbolic links"},
+		"name too long":       {archive(t, file(strings.Repeat("n", 256), "x")), "too long"},
+		"path too long":       {archive(t, file(strings.Repeat("d/", 2048)+"f", "x")), "the name has 4097 bytes"},
+		"link to a long path": {archive(t, hardLink("h", strings.Repeat("d/", 2048)+"f")), "the name has 4097 bytes"},
+		"too deep": {archive(t, directory(strings.Repeat("d/", 2000), 0o755), symlink("l", strings.Repeat("d/", 2000)),
+			file("l/"+strings.Repeat("e/", 100)+"f", "x")), "more than 2048 directories lie in each other"},
 		"truncated data":       {archive(t, file("a", strings.Repeat("x", 2000)))[:1500], "unexpected EOF"},
 		"truncated header":     {archive(t, file("a", "x"), file("b", "x"))[:1300], "truncated"},
 		"wrong checksum":       {badSum, "checksum is wrong"},
@@ -318,6 +358,16 @@ func TestRefusedTarsNameTheMemberAndTheReason(t *testing.T) {
 				t.Errorf("error %q does not say %q", err, tc.want)
 			}
 		})
+	}
+}
+
+func TestDirectoriesThatNoMemberDescribesAreBounded(t *testing.T) {
+	var members []member
+	for i := range maxImplied/2000 + 2 {
+		members = append(members, file(fmt.Sprint(i, strings.Repeat("/d", 2000), "/f"), ""))
+	}
+	if _, err := applied(archive(t, members...), false); err == nil || !strings.Contains(err.Error(), "directories are not described") {
+		t.Errorf("error %v", err)
 	}
 }
 

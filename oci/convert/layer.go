@@ -1,23 +1,17 @@
 package convert
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 
-	"github.com/klauspost/compress/gzip"
-	"github.com/klauspost/compress/zstd"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pagein/pagein/mkfs"
 	"github.com/pagein/pagein/oci/registry"
 	"oras.land/oras-go/v2/content"
 )
-
-// maxWindow bounds the memory of the zstd decoder. It is what zstd -d accepts without further options.
-const maxWindow = 128 << 20
 
 // applyLayer puts a layer on the tree and checks that both its bytes and the tar in them are what the image promises.
 func applyLayer(ctx context.Context, b *build, src content.Fetcher, desc ocispec.Descriptor, diffID digest.Digest, sink mkfs.Sink) (err error) {
@@ -27,7 +21,7 @@ func applyLayer(ctx context.Context, b *build, src content.Fetcher, desc ocispec
 	}
 	defer func() { err = errors.Join(err, body.Close()) }()
 	packed := content.NewVerifyReader(body, desc)
-	plain, err := decompress(b.counted(packed))
+	plain, err := mkfs.Decompress(b.counted(packed))
 	if err != nil {
 		return notAsPromised(packed, err)
 	}
@@ -71,28 +65,4 @@ func verify(packed *content.VerifyReader) error {
 		return fmt.Errorf("the bytes are not those of the digest: %w", err)
 	}
 	return nil
-}
-
-// decompress finds out how r is compressed. Its first bytes are believed, not its media type, as by container runtimes.
-func decompress(r io.Reader) (io.ReadCloser, error) {
-	buffered := bufio.NewReaderSize(r, 128<<10)
-	magic, err := buffered.Peek(4)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return nil, err
-	}
-	switch {
-	case len(magic) >= 2 && magic[0] == 0x1f && magic[1] == 0x8b:
-		z, err := gzip.NewReader(buffered)
-		if err != nil {
-			return nil, fmt.Errorf("read gzip header: %w", err)
-		}
-		return z, nil
-	case len(magic) == 4 && (string(magic) == "\x28\xb5\x2f\xfd" || magic[0]&0xf0 == 0x50 && string(magic[1:]) == "\x2a\x4d\x18"):
-		z, err := zstd.NewReader(buffered, zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderLowmem(true))
-		if err != nil {
-			return nil, fmt.Errorf("start zstd decoder: %w", err)
-		}
-		return z.IOReadCloser(), nil
-	}
-	return io.NopCloser(buffered), nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -41,7 +42,7 @@ func (e *extensions) add(flag byte, data []byte, globals *records) error {
 		if err != nil {
 			return err
 		}
-		*globals = globals.merge(recs)
+		*globals = globals.merge(recs.global())
 		return globals.bound()
 	}
 	return nil
@@ -67,6 +68,22 @@ func parsePAX(data []byte) (records, error) {
 		s = s[n:]
 	}
 	return recs, nil
+}
+
+// global returns what a global header may say about all members: one record for each key that every one of them can have. Extended
+// attributes and sparse maps are left out, as container runtimes do: nobody writes them there, and a few bytes of stream would cost each
+// member that follows a megabyte.
+func (r records) global() records {
+	var kept records
+	for i, rec := range r {
+		switch rec.key {
+		case "path", "linkpath", "size", "uid", "gid", "mtime":
+			if later := r[i+1:]; !slices.ContainsFunc(later, func(o record) bool { return o.key == rec.key }) {
+				kept = append(kept, record{rec.key, strings.Clone(rec.value)}) // not all of the header
+			}
+		}
+	}
+	return kept
 }
 
 // merge returns the records of g that r does not override, then those of r. A value that is empty takes a global one back.
@@ -102,14 +119,19 @@ func (g records) bound() error {
 const (
 	schilyXattr     = "SCHILY.xattr."
 	libarchiveXattr = "LIBARCHIVE.xattr."
+
+	// What GNU tar, star and libarchive write instead of the attributes in which Linux keeps these.
+	selinux    = "RHT.security.selinux"
+	aclAccess  = "SCHILY.acl.access"
+	aclDefault = "SCHILY.acl.default"
+	aclNFS     = "SCHILY.acl.ace" // NFSv4: no file system of Linux has it
 )
 
 // apply lets one PAX record override the header. Keys that do not matter here are passed over.
 func (h *Header) apply(key, value string, sparse *sparseRecords) (err error) {
 	if name, ok := strings.CutPrefix(key, schilyXattr); ok {
 		// GNU tar escapes "=" and "%" in names, as "=" ends the key.
-		h.setXattr(strings.NewReplacer("%3D", "=", "%25", "%").Replace(name), []byte(value))
-		return nil
+		return h.setXattr(strings.NewReplacer("%3D", "=", "%25", "%").Replace(name), []byte(value))
 	}
 	if name, ok := strings.CutPrefix(key, libarchiveXattr); ok {
 		return h.setLibarchiveXattr(name, value)
@@ -133,18 +155,57 @@ func (h *Header) apply(key, value string, sparse *sparseRecords) (err error) {
 		h.GID, err = decimalID(value)
 	case "mtime":
 		h.Mtime, h.MtimeNsec, err = paxTime(value)
+	case selinux:
+		return h.setXattr("security.selinux", append([]byte(value), 0)) // as setfilecon(3) stores it
+	case aclAccess:
+		return h.setACL(key, "system.posix_acl_access", value)
+	case aclDefault:
+		return h.setACL(key, "system.posix_acl_default", value)
+	case aclNFS:
+		h.leaveOut(key)
 	}
 	return err
 }
 
-func (h *Header) setXattr(name string, value []byte) {
-	for i := range h.Xattrs {
-		if h.Xattrs[i].Name == name {
-			h.Xattrs[i].Value = value
-			return
+// setXattr adds or replaces an extended attribute.
+func (h *Header) setXattr(name string, value []byte) error {
+	total := len(name) + len(value)
+	at := len(h.Xattrs)
+	for i, x := range h.Xattrs {
+		if x.Name == name {
+			at = i
+			continue
 		}
+		total += len(x.Name) + len(x.Value)
 	}
-	h.Xattrs = append(h.Xattrs, Xattr{name, value})
+	if total > maxXattrBytes || at >= maxXattrs {
+		return fmt.Errorf("%d extended attributes of %d bytes: at most %d of %d bytes are accepted", at+1, total, maxXattrs, maxXattrBytes)
+	}
+	if at < len(h.Xattrs) {
+		h.Xattrs[at].Value = value
+	} else {
+		h.Xattrs = append(h.Xattrs, Xattr{name, value})
+	}
+	return nil
+}
+
+// setACL takes an ACL in text form. One that nobody else could read is left out.
+func (h *Header) setACL(key, name, text string) error {
+	entries, ok := parseACL(text)
+	if !ok {
+		h.leaveOut(key)
+		return nil
+	}
+	if name == "system.posix_acl_access" && len(entries) == 3 {
+		return nil // the mode says the same, and Linux stores no more then
+	}
+	return h.setXattr(name, encodeACL(entries))
+}
+
+func (h *Header) leaveOut(key string) {
+	if !slices.Contains(h.LeftOut, key) {
+		h.LeftOut = append(h.LeftOut, key)
+	}
 }
 
 // setLibarchiveXattr takes libarchive's own form, which bsdtar writes beside or instead of SCHILY's.
@@ -157,8 +218,7 @@ func (h *Header) setLibarchiveXattr(name, value string) error {
 	if err != nil {
 		return err
 	}
-	h.setXattr(name, decoded)
-	return nil
+	return h.setXattr(name, decoded)
 }
 
 // decimal reads a number from 0 to 2^63-1.

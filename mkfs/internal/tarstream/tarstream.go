@@ -34,6 +34,11 @@ const (
 	// attribute; archive/tar has the same limit of 1 MiB.
 	maxMeta = 1 << 20
 
+	// maxXattrs and maxXattrBytes bound the extended attributes of one member, the bytes of names and values together: more than any file
+	// system has, and EROFS has no room for more.
+	maxXattrs     = 1024
+	maxXattrBytes = 256 << 10
+
 	// maxSpans bounds the runs of data of a sparse member.
 	maxSpans = 1 << 20
 )
@@ -51,6 +56,7 @@ type Header struct {
 	Major     uint32 // devices
 	Minor     uint32
 	Xattrs    []Xattr
+	LeftOut   []string // PAX keys that say something about the file which cannot be expressed as an extended attribute
 
 	// Sparse says that only Spans hold data and the rest of Size is a hole. They are in ascending order and do not overlap.
 	Sparse bool

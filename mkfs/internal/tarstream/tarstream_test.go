@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -160,6 +161,40 @@ func TestExtensionsOverrideTheHeader(t *testing.T) {
 	}
 }
 
+func TestGlobalHeadersCostEachMemberNothing(t *testing.T) {
+	repeated := slices.Repeat([]string{"uid=1"}, 100_000)
+	repeated[len(repeated)-1] = "uid=7"
+	stream := slices.Concat(
+		pax("g", "SCHILY.xattr.user.big="+strings.Repeat("v", 1_000_000)),
+		pax("g", "LIBARCHIVE.xattr.user.big="+strings.Repeat("A", 1_000_000)),
+		pax("g", "GNU.sparse.map="+strings.Repeat("0,0,", 200_000)+"0,0"),
+		pax("g", repeated...))
+	r := NewReader(bytes.NewReader(append(stream, slices.Repeat(sized("f", ""), 1000)...)))
+	first, err := r.Next()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(first.Xattrs) != 0 || first.Sparse || first.UID != 7 {
+		t.Errorf("%d attributes, sparse %v, owner %d", len(first.Xattrs), first.Sparse, first.UID)
+	}
+	if len(r.globals) != 1 {
+		t.Errorf("%d global records are applied to each member", len(r.globals))
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	n := 0
+	for ; err == nil; n++ {
+		_, err = r.Next()
+	}
+	runtime.ReadMemStats(&after)
+	if err != io.EOF || n != 1000 {
+		t.Fatalf("after %d members: %v", n, err)
+	}
+	if each := (after.TotalAlloc - before.TotalAlloc) / 1000; each > 8<<10 {
+		t.Errorf("each member allocates %d bytes", each)
+	}
+}
+
 func TestOldWritersAreUnderstood(t *testing.T) {
 	ustar := map[int]string{0: "name", 257: "ustar\x0000", 345: "prefix"}
 	star := map[int]string{0: "name", 257: "ustar\x0000", 345: "prefix", 476: "times", 508: "tar\x00"}
@@ -186,6 +221,8 @@ func TestStreamsThatAreWrongAreRefused(t *testing.T) {
 		"huge extended header":     {block(map[int]string{124: "00010000001", 156: "x"}), "at most"},
 		"bad record length":        {append(block(map[int]string{124: "00000000005", 156: "x"}), padded("9 a=\n")...), "PAX header"},
 		"record without key":       {append(block(map[int]string{124: "00000000005", 156: "x"}), padded("5 =b\n")...), "no key"},
+		"too many attributes":      {slices.Concat(pax("x", attributes(maxXattrs+1, 1)...), sized("a", ""), end), "at most 1024 of"},
+		"attributes too large":     {slices.Concat(pax("x", attributes(5, 60<<10)...), sized("a", ""), end), "extended attributes of"},
 		"header at the end":        {append(pax("x", "path=y"), end...), "extended header stands at the end"},
 		"lone zero block":          {slices.Concat(make([]byte, blockSize), good), "zero block"},
 		"type":                     {block(map[int]string{156: "M"}), "multi-volume"},
@@ -210,6 +247,15 @@ func TestStreamsThatAreWrongAreRefused(t *testing.T) {
 			}
 		})
 	}
+}
+
+// attributes are PAX records of n extended attributes.
+func attributes(n, size int) []string {
+	var all []string
+	for i := range n {
+		all = append(all, fmt.Sprintf("SCHILY.xattr.user.%d=%s", i, strings.Repeat("v", size)))
+	}
+	return all
 }
 
 func TestEveryCutInsideAMemberIsNoticed(t *testing.T) {
