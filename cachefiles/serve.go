@@ -62,7 +62,10 @@ func (s *session) end() {
 func (s *session) run() {
 	var work sync.WaitGroup
 	defer work.Wait()
-	defer context.AfterFunc(s.ctx, s.dev.interrupt)()
+	work.Go(func() { // waited for, as the device may be closed right after
+		<-s.ctx.Done()
+		s.dev.interrupt()
+	})
 	if s.adopted {
 		// Requests that a predecessor had read but not answered become new again. Its objects are closed, so the kernel opens them anew first.
 		if err := s.dev.command("restore"); err != nil {
