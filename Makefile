@@ -20,7 +20,7 @@ demo: ## the main job, end to end, on this machine: convert an image, mount it l
 	@hack/deps.sh demo
 	@$(MAKE) --no-print-directory build
 	@$(BUILD) -o bin/ ./demo
-	@bin/demo -probe 2>/dev/null || hack/deps.sh vm
+	@case ' $(DEMOFLAGS) ' in *' -vm'*|*' --vm'*) hack/deps.sh vm;; *) bin/demo -probe 2>/dev/null || hack/deps.sh vm;; esac
 	@bin/demo $(DEMOFLAGS)
 
 test: ## every test: unit, this machine's kernel, and the test kernels in virtual machines
@@ -44,7 +44,7 @@ bench: ## the ratios that pagein promises, each measured against something else 
 	@bin/bench $(BENCHFLAGS)
 
 clean: ## remove what was built here (caches of test kernels stay: see docs/operations.md)
-	rm -rf bin .tools .cache
+	rm -rf bin .tools
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

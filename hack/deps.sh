@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what the named groups need and the machine lacks, and nothing else.
 #
-#   hack/deps.sh [group…]        groups: build demo vm test bench lint (default: test)
+#   hack/deps.sh [group…]        groups: demo vm test bench lint (default: test)
 #
 # Debian and Ubuntu packages come through apt-get, as root or through sudo, with at most one "apt-get update". On other systems the script
 # says what is missing and fails. Go tools are built at pinned versions into .tools/bin of this checkout.
@@ -85,7 +85,6 @@ command -v go >/dev/null 2>&1 || die "please install Go ($(sed -n 's/^go //p' "$
 tools=
 for group; do
 	case $group in
-	build) ;;
 	demo)
 		need tar tar
 		tools="$tools $DISTRIBUTION $CRANE"
@@ -107,7 +106,7 @@ for group; do
 	lint)
 		tools="$tools $GOLANGCI"
 		;;
-	*) die "unknown group: $group (known: build demo vm test bench lint)" ;;
+	*) die "unknown group: $group (known: demo vm test bench lint)" ;;
 	esac
 done
 install_missing

@@ -4,6 +4,8 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
+	"slices"
+	"strings"
 
 	"github.com/pagein/pagein/erofs"
 )
@@ -54,14 +56,14 @@ func (t *Tree) each(f func(name string, n *erofs.Inode)) {
 
 // Summary describes a finished tree.
 type Summary struct {
-	// UUID is derived from names, attributes, times and sizes, so that the same source gives the same image. It does not depend on file
-	// contents.
+	// UUID is derived from names, attributes (extended ones with their values), times and sizes, so that the same source gives the same
+	// image. It does not depend on file contents.
 	UUID [16]byte
 	// Mtime is the newest modification time in the tree, in seconds, and not before 1970.
 	Mtime int64
 }
 
-// Summarize computes the summary of a finished tree.
+// Summarize computes the summary of a finished tree, of which it sorts the extended attributes.
 func (t *Tree) Summarize() Summary {
 	var s Summary
 	h := sha256.New()
@@ -76,6 +78,12 @@ func (t *Tree) Summarize() Summary {
 		b = binary.LittleEndian.AppendUint64(b, uint64(n.Mtime))
 		b = binary.LittleEndian.AppendUint64(b, uint64(n.Size))
 		b = append(b, n.Target...)
+		// File systems list attributes in any order.
+		slices.SortFunc(n.Xattrs, func(a, b erofs.Xattr) int { return strings.Compare(a.Name, b.Name) })
+		for _, x := range n.Xattrs {
+			b = binary.AppendUvarint(append(binary.AppendUvarint(b, uint64(len(x.Name))), x.Name...), uint64(len(x.Value)))
+			b = append(b, x.Value...)
+		}
 		h.Write(b)
 	})
 	copy(s.UUID[:], h.Sum(nil))

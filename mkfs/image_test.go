@@ -383,6 +383,20 @@ func TestTreeTakesOneSourceOrLayers(t *testing.T) {
 	}
 }
 
+func TestTheUUIDTellsAttributesApart(t *testing.T) {
+	a, b, other := erofs.Xattr{Name: "user.a", Value: []byte("1")}, erofs.Xattr{Name: "user.b", Value: []byte("2")}, erofs.Xattr{Name: "user.a", Value: []byte("3")}
+	uuid := func(x ...erofs.Xattr) [16]byte {
+		return (&Tree{root: &erofs.Inode{Mode: unix.S_IFDIR, Xattrs: x}}).Summarize().UUID
+	}
+	if uuid(a, b) != uuid(b, a) {
+		t.Error("the order in which a file system lists attributes matters")
+	}
+	seen := map[[16]byte]bool{uuid(): true, uuid(a): true, uuid(b): true, uuid(other): true, uuid(a, b): true}
+	if len(seen) != 5 {
+		t.Errorf("5 different trees have %d UUIDs", len(seen))
+	}
+}
+
 func TestForeignAttributesAreLeftOutWithOneNoteEach(t *testing.T) {
 	foreign := member{tar.Header{Typeflag: tar.TypeReg, Format: tar.FormatPAX, PAXRecords: map[string]string{
 		"SCHILY.xattr.com.apple.provenance": "x", "SCHILY.xattr.user.kept": "y", "SCHILY.acl.access": "user::rw-,user:lisa:rw-"}}, ""}

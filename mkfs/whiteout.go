@@ -15,7 +15,8 @@ const (
 )
 
 // whiteout handles a member that is a marker and reports whether it was one. A marker hides what lower layers have, never what its own
-// layer has, so the result is the same wherever in the stream it stands.
+// layer has, so the result is the same wherever in the stream it stands; but what a hard link or a path through a symbolic link needs must not
+// be hidden before it is used.
 func (t *Tree) whiteout(parts []string) (bool, error) {
 	if len(parts) == 0 {
 		return false, nil

@@ -18,7 +18,7 @@ import (
 // Config describes a link.
 type Config struct {
 	Target string        // host:port that every connection is forwarded to
-	Rate   int64         // bits per second in each direction, shared by all connections; > 0
+	Rate   int64         // bits per second in each direction, shared by all connections; at least 8
 	RTT    time.Duration // round-trip time; half of it each way, and the whole of it once for every new connection; ≥ 0
 }
 
@@ -36,8 +36,8 @@ type Link struct {
 
 // Start listens on a free port of loopback. Close must be called.
 func Start(cfg Config) (*Link, error) {
-	if cfg.Rate <= 0 || cfg.RTT < 0 {
-		return nil, fmt.Errorf("link to %s: rate %d bit/s and round-trip time %v: want a positive rate and no negative time", cfg.Target, cfg.Rate, cfg.RTT)
+	if cfg.Rate < 8 || cfg.RTT < 0 {
+		return nil, fmt.Errorf("link to %s: rate %d bit/s and round-trip time %v: want a byte per second at least and no negative time", cfg.Target, cfg.Rate, cfg.RTT)
 	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -118,7 +118,7 @@ func TestCloseEndsIdleConnections(t *testing.T) {
 }
 
 func TestNonsenseLinksAreRefused(t *testing.T) {
-	for _, cfg := range []Config{{}, {Rate: -1}, {Rate: 1, RTT: -time.Second}} {
+	for _, cfg := range []Config{{}, {Rate: -1}, {Rate: 7}, {Rate: 8, RTT: -time.Second}} {
 		if l, err := Start(cfg); err == nil {
 			l.Close()
 			t.Errorf("Start(%+v) succeeded", cfg)

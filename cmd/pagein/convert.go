@@ -24,7 +24,8 @@ import (
 const convertDescription = `Turns SRC, an image (oci:DIR[:TAG] or HOST/REPOSITORY[:TAG]), a directory (dir:PATH) or a tar (tar:PATH, tar:- for standard
 input), into an artifact that can be mounted lazily, and stores it as DST (oci:DIR[:TAG] or HOST/REPOSITORY[:TAG]). Without DST the artifact
 is pushed to the repository of SRC without a tag, as a referrer of the image. Layers are verified against the image's digests, and nothing is
-pushed before all are. The same source gives the same artifact on every machine.`
+pushed before all are. The same image or tar gives the same artifact on every machine; so does a directory, if the file systems report the
+holes of sparse files alike. A tag that names anything but an artifact stays where it is.`
 
 // convertCommand is "pagein convert".
 func convertCommand() *cli.Command {

@@ -20,7 +20,8 @@ import (
 
 const mkfsDescription = `Writes an uncompressed EROFS image to FILE. SOURCE is a directory (PATH or dir:PATH) or a tar archive (tar:PATH, or tar:- for
 standard input; gzip and zstd are recognized). Without -T, -U and --all-root, everything is taken from the source. The same source gives the
-same bytes: the UUID is derived from names, attributes and sizes in the tree unless -U gives one. FILE appears when it is complete.
+same bytes: the UUID is derived from names, attributes, times and sizes in the tree, not from contents, unless -U gives one. FILE appears
+when it is complete.
 
 Options are those of mkfs.erofs and may be written like there, as -T0 or -T 0, and may follow the operands.`
 

@@ -227,6 +227,86 @@ func TestDirectoryWithOtherThingsIsNoLayout(t *testing.T) {
 	}
 }
 
+func TestInterruptedLayoutIsCompleted(t *testing.T) {
+	for name, left := range map[string][]string{
+		"before the first file": {tempPrefix + "1"},
+		"before the index":      {ocispec.ImageLayoutFile, tempPrefix + "2"},
+	} {
+		whole := newStore(t)
+		dir := t.TempDir()
+		for _, file := range left {
+			b, err := os.ReadFile(filepath.Join(whole.dir, file))
+			if err != nil && strings.HasPrefix(file, tempPrefix) {
+				err = nil
+			}
+			if err = errors.Join(err, os.WriteFile(filepath.Join(dir, file), b, 0o600)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s, err := Create(dir)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if err := s.Tag(context.Background(), pushManifest(t, s, 1), "v1"); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestLeftoversOfInterruptedWritersGoAfterADay(t *testing.T) {
+	s := newStore(t)
+	desc := pushManifest(t, s, 1)
+	old := time.Now().Add(-staleAfter - time.Minute)
+	blobs := filepath.Dir(filepath.Join(s.dir, blobPath(desc.Digest)))
+	for _, dir := range []string{s.dir, blobs} {
+		for name, when := range map[string]time.Time{tempPrefix + "old": old, tempPrefix + "new": time.Now(), "other": old} {
+			file := filepath.Join(dir, name)
+			if err := errors.Join(os.WriteFile(file, nil, 0o600), os.Chtimes(file, when, when)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if _, err := Create(s.dir); err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{s.dir, blobs} {
+		for name, want := range map[string]bool{tempPrefix + "old": false, tempPrefix + "new": true, "other": true} {
+			if _, err := os.Lstat(filepath.Join(dir, name)); (err == nil) != want {
+				t.Errorf("%s in %s: %v", name, dir, err)
+			}
+		}
+	}
+}
+
+func TestConcurrentCreatorsMakeOneLayout(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "layout")
+	errs := make(chan error, 8)
+	for i := range cap(errs) {
+		go func() {
+			s, err := Create(dir)
+			if err == nil {
+				b := fmt.Appendf(nil, `{"n":%d}`, i)
+				desc := content.NewDescriptorFromBytes(ocispec.MediaTypeImageManifest, b)
+				err = errors.Join(s.Push(context.Background(), desc, bytes.NewReader(b)), s.Tag(context.Background(), desc, fmt.Sprint("v", i)))
+			}
+			errs <- err
+		}()
+	}
+	for range cap(errs) {
+		if err := <-errs; err != nil {
+			t.Error(err)
+		}
+	}
+	s, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if index, err := s.index(); err != nil || len(index.Manifests) != cap(errs) {
+		t.Errorf("%v, %v", index, err)
+	}
+}
+
 func TestCorruptLayoutIsRefusedWithTheReason(t *testing.T) {
 	good := `{"schemaVersion":2,"manifests":[]}`
 	entry := func(s string) string { return `{"schemaVersion":2,"manifests":[` + s + `]}` }

@@ -9,6 +9,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
+	"time"
 
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -17,34 +19,97 @@ import (
 	"oras.land/oras-go/v2/errdef"
 )
 
-// Create opens the layout in dir for writing, or makes one there. A directory that holds something else is refused.
+// tempPrefix begins the names of files that are being written.
+const tempPrefix = ".pagein-"
+
+// staleAfter is the age from which on a file that is being written belongs to nobody any more.
+const staleAfter = 24 * time.Hour
+
+// Create opens the layout in dir for writing, or makes one there. One that was interrupted while it was made is completed, and what
+// interrupted writers left behind long ago is removed. A directory that holds something else is refused.
 func Create(dir string) (*Store, error) {
-	if err := create(dir); err != nil {
+	s := &Store{dir: dir}
+	if err := s.create(); err != nil {
 		return nil, fmt.Errorf("create image layout %s: %w", dir, err)
 	}
 	return Open(dir)
 }
 
-func create(dir string) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+func (s *Store) create() error {
+	if err := os.MkdirAll(s.dir, 0o755); err != nil {
 		return err
 	}
-	switch _, err := os.Stat(filepath.Join(dir, ocispec.ImageLayoutFile)); {
-	case err == nil:
-		return nil
-	case !errors.Is(err, fs.ErrNotExist):
+	unlock, err := s.lock()
+	if err != nil {
 		return err
 	}
-	if entries, err := os.ReadDir(dir); err != nil {
+	defer unlock()
+	ours, err := s.has(ocispec.ImageLayoutFile)
+	if err != nil {
 		return err
-	} else if len(entries) > 0 {
-		return errors.New("the directory is neither an image layout nor empty")
+	}
+	if !ours {
+		if err := s.checkEmpty(); err != nil {
+			return err
+		}
+		// It comes first: from then on the directory can be told from others.
+		if err := writeJSON(s.dir, ocispec.ImageLayoutFile, ocispec.ImageLayout{Version: ocispec.ImageLayoutVersion}); err != nil {
+			return err
+		}
+	}
+	if err := s.sweep(time.Now().Add(-staleAfter)); err != nil {
+		return err
+	}
+	if indexed, err := s.has(ocispec.ImageIndexFile); err != nil || indexed {
+		return err
 	}
 	index := ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex, Manifests: []ocispec.Descriptor{}}
-	if err := writeJSON(dir, ocispec.ImageIndexFile, index); err != nil {
+	return writeJSON(s.dir, ocispec.ImageIndexFile, index)
+}
+
+func (s *Store) has(name string) (bool, error) {
+	_, err := os.Lstat(filepath.Join(s.dir, name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// checkEmpty refuses a directory in which somebody else keeps something.
+func (s *Store) checkEmpty() error {
+	entries, err := os.ReadDir(s.dir)
+	if err != nil {
 		return err
 	}
-	return writeJSON(dir, ocispec.ImageLayoutFile, ocispec.ImageLayout{Version: ocispec.ImageLayoutVersion})
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), tempPrefix) {
+			return errors.New("the directory is neither an image layout nor empty")
+		}
+	}
+	return nil
+}
+
+// sweep removes files of writers that stopped before a point in time.
+func (s *Store) sweep(before time.Time) error {
+	var stale []string
+	for _, dir := range []string{"", ocispec.ImageBlobsDir + "/*/"} {
+		names, err := fs.Glob(os.DirFS(s.dir), dir+tempPrefix+"*")
+		if err != nil {
+			return err
+		}
+		stale = append(stale, names...)
+	}
+	for _, name := range stale {
+		file := filepath.Join(s.dir, filepath.FromSlash(name))
+		info, err := os.Lstat(file)
+		if err == nil && info.Mode().IsRegular() && info.ModTime().Before(before) {
+			err = os.Remove(file)
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) { // its writer may have finished
+			return fmt.Errorf("remove what an interrupted writer left: %w", err)
+		}
+	}
+	return nil
 }
 
 // Push stores a blob. Bytes that do not have the descriptor's size and digest are refused, and nothing is stored. If the blob is there
@@ -135,7 +200,7 @@ func writeJSON(dir, name string, v any) error {
 
 // writeFile lets write fill a new file that takes the place of name when it is complete and on disk.
 func writeFile(name string, write func(f *os.File) error) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(name), ".pagein-*")
+	f, err := os.CreateTemp(filepath.Dir(name), tempPrefix+"*")
 	if err != nil {
 		return err
 	}

@@ -30,6 +30,8 @@ const (
 	maxIdle = 16
 	// maxMetadata bounds tag and referrer lists, in bytes.
 	maxMetadata = 4 << 20
+	// name is what registries see of this program.
+	name = "pagein"
 )
 
 // Options say how to reach registries. The zero value is right for public ones.
@@ -37,7 +39,6 @@ type Options struct {
 	PlainHTTP bool          // HTTP instead of HTTPS for every registry; loopback registries get it anyway, unless on port 443
 	Insecure  bool          // do not verify TLS certificates
 	Anonymous bool          // do not look for credentials in Docker's configuration
-	UserAgent string        // default "pagein"
 	Stall     time.Duration // how long a download may go without a byte, default 30 s
 }
 
@@ -52,9 +53,6 @@ type Client struct {
 // NewClient returns a client. Credentials come from Docker's configuration ($DOCKER_CONFIG or ~/.docker/config.json and the helpers
 // named there), which is only read.
 func NewClient(o Options) (*Client, error) {
-	if o.UserAgent == "" {
-		o.UserAgent = "pagein"
-	}
 	if o.Stall == 0 {
 		o.Stall = stallTimeout
 	}
@@ -78,10 +76,10 @@ func NewClient(o Options) (*Client, error) {
 	client := func(rt http.RoundTripper, cache auth.Cache) *auth.Client {
 		return &auth.Client{
 			Client:     &http.Client{Transport: rt, CheckRedirect: checkRedirect},
-			Header:     http.Header{"User-Agent": {o.UserAgent}},
+			Header:     http.Header{"User-Agent": {name}},
 			Credential: credential,
 			Cache:      cache,
-			ClientID:   "pagein",
+			ClientID:   name,
 		}
 	}
 	cache := auth.NewCache()

@@ -38,14 +38,15 @@ func padded(s string) []byte {
 
 // pax makes an extended header of one type flag.
 func pax(flag string, records ...string) []byte {
-	data := ""
+	var b strings.Builder
 	for _, r := range records {
 		n := len(r) + 3
 		for n != len(r)+2+len(fmt.Sprint(n)) {
 			n = len(r) + 2 + len(fmt.Sprint(n))
 		}
-		data += fmt.Sprintf("%d %s\n", n, r)
+		fmt.Fprintf(&b, "%d %s\n", n, r)
 	}
+	data := b.String()
 	return append(block(map[int]string{0: "pax", 124: fmt.Sprintf("%011o", len(data)), 156: flag}), padded(data)...)
 }
 
