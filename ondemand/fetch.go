@@ -36,7 +36,7 @@ func (b *Blob) fetch(bound *binding, run []int) {
 			e.log.Error("frame could not be stored", "blob", b.ID(), "frame", run[0], "err", err)
 			b.fail(run, err, spent)
 			return
-		case attempt >= e.opts.Attempts, backend.IsPermanent(err):
+		case attempt >= e.opts.Attempts, backend.IsPermanent(err), attempt >= corruptAttempts && errors.Is(err, blob.ErrCorrupt):
 			e.log.Error("frame could not be had", "blob", b.ID(), "frame", run[0], "attempts", attempt, "err", err)
 			if !errors.Is(err, blob.ErrCorrupt) {
 				b.fail(run, err, spent)
@@ -52,7 +52,7 @@ func (b *Blob) fetch(bound *binding, run []int) {
 		select {
 		case <-time.After(wait):
 			spent += wait
-			wait *= 2
+			wait = min(2*wait, maxBackoff)
 		case <-b.ctx.Done():
 		}
 	}

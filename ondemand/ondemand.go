@@ -23,12 +23,19 @@ type Options struct {
 	Requests     int64         // concurrent backend requests, default 32
 	RequestBytes int           // most source bytes asked for in one request, default 4 MiB
 	ReadAhead    int64         // most blob bytes fetched beyond a miss, default 8 MiB; negative for none
-	Attempts     int           // tries for each frame before its readers get an error, default 4
-	Backoff      time.Duration // wait before the second try, doubled for each further one, default 200 ms
+	Attempts     int           // tries for each frame before its readers get an error, default 8; fewer for corrupt bytes
+	Backoff      time.Duration // wait before the second try, doubled for each further one up to 5 s, default 200 ms
 }
 
+const (
+	// maxBackoff bounds the wait between tries. With the defaults a backend may be away for a quarter of a minute before readers notice.
+	maxBackoff = 5 * time.Second
+	// corruptAttempts is how often a frame whose bytes were wrong is tried: it may have been the line, but hardly thrice.
+	corruptAttempts = 3
+)
+
 func (o Options) withDefaults() Options {
-	def := Options{Requests: 32, RequestBytes: 4 << 20, ReadAhead: 8 << 20, Attempts: 4, Backoff: 200 * time.Millisecond}
+	def := Options{Requests: 32, RequestBytes: 4 << 20, ReadAhead: 8 << 20, Attempts: 8, Backoff: 200 * time.Millisecond}
 	if o.Requests > 0 {
 		def.Requests = o.Requests
 	}
