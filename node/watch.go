@@ -74,6 +74,9 @@ func (w *watch) alive() (map[int32]bool, error) {
 	return alive, nil
 }
 
+// lookAgain is how long to rely on being told of new mounts, in milliseconds: what is missed would be a mount that the keeper does not know of.
+const lookAgain = 500
+
 // run calls gone for each watch whose superblock has been dropped, and changed after mounts came or went in this mount namespace, until stop is called.
 func (w *watch) run(gone func(wd int32), changed func()) error {
 	table, err := os.Open("/proc/self/mountinfo")
@@ -85,13 +88,14 @@ func (w *watch) run(gone func(wd int32), changed func()) error {
 		p := []unix.PollFd{
 			{Fd: int32(w.fd), Events: unix.POLLIN}, {Fd: int32(w.wake), Events: unix.POLLIN}, {Fd: int32(table.Fd()), Events: unix.POLLPRI},
 		}
-		if _, err := unix.Poll(p, -1); err != nil && err != unix.EINTR {
+		n, err := unix.Poll(p, lookAgain)
+		if err != nil && err != unix.EINTR {
 			return fmt.Errorf("wait for unmounts: %w", err)
 		}
 		if p[1].Revents != 0 {
 			return nil
 		}
-		if p[2].Revents != 0 {
+		if n == 0 || p[2].Revents != 0 {
 			changed()
 		}
 		if err := w.read(gone); err != nil {
