@@ -106,7 +106,7 @@ func TestRandomLayerStacksEqualReferenceOnDisk(t *testing.T) {
 			for range 10 {
 				layers = append(layers, reference.addLayer())
 			}
-			image, _ := makeImage(t, func(ctx context.Context, tree *Tree, sink Sink) error {
+			image, stats := makeImage(t, func(ctx context.Context, tree *Tree, sink Sink) error {
 				for _, l := range layers {
 					if err := tree.ApplyLayer(ctx, bytes.NewReader(l), sink); err != nil {
 						return err
@@ -114,7 +114,7 @@ func TestRandomLayerStacksEqualReferenceOnDisk(t *testing.T) {
 				}
 				return nil
 			}, ImageOptions{})
-			accepted(t, image, "")
+			accepted(t, image, "", stats)
 			treetest.Compare(t, reference.dir, mountImage(t, image, ""))
 		})
 	}

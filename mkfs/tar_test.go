@@ -50,8 +50,8 @@ func mountTar(t testing.TB, stream []byte) string {
 	if err := os.WriteFile(file, stream, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	image, _ := makeImage(t, tarOf(file), ImageOptions{})
-	accepted(t, image, "")
+	image, stats := makeImage(t, tarOf(file), ImageOptions{})
+	accepted(t, image, "", stats)
 	return mountImage(t, image, "")
 }
 
