@@ -58,7 +58,7 @@ func newest(ctx context.Context, series string) (packages, error) {
 		names = append(names, name)
 	}
 	if len(names) == 0 {
-		return packages{}, &MissingError{What: "Debian's packages of Linux " + series + " for amd64: apt knows none (apt-get update?)"}
+		return packages{}, noKernel(series, "/etc/os-release")
 	}
 	infos, err := show(ctx, names...)
 	if err != nil {
@@ -80,6 +80,26 @@ func newest(ctx context.Context, series string) (packages, error) {
 		}
 	}
 	return best.withHeaders(ctx)
+}
+
+// noKernel says why apt knows no kernel of a series: other distributions, and other releases of Debian, do not have it. osRelease is a file as
+// in os-release(5); without it nothing is known of the system.
+func noKernel(series, osRelease string) error {
+	system := map[string]string{}
+	if b, err := os.ReadFile(osRelease); err == nil {
+		for line := range strings.Lines(string(b)) {
+			key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+			system[key] = strings.Trim(value, `"'`)
+		}
+	}
+	what := "Debian's packages of Linux " + series + " for amd64: "
+	switch {
+	case system["ID"] == "debian" && system["VERSION_ID"] == "12":
+		return &MissingError{What: what + "apt knows none; its sources must have bookworm and bookworm-security, and its lists be new (apt-get update)"}
+	case system["PRETTY_NAME"] != "":
+		return &MissingError{What: what + system["PRETTY_NAME"] + " does not have them; run this on Debian 12, a container of it will do"}
+	}
+	return &MissingError{What: what + "apt knows none; run this on Debian 12, a container of it will do"}
 }
 
 // withHeaders adds the packages that the kernel's modules are built with: the flavour's headers and what these depend on.
