@@ -73,12 +73,12 @@ func parsePAX(data []byte) (records, error) {
 // global returns what a global header may say about all members: one record for each key that every one of them can have. Extended
 // attributes and sparse maps are left out, as container runtimes do: nobody writes them there, and a few bytes of stream would cost each
 // member that follows a megabyte.
-func (r records) global() records {
+func (g records) global() records {
 	var kept records
-	for i, rec := range r {
+	for i, rec := range g {
 		switch rec.key {
 		case "path", "linkpath", "size", "uid", "gid", "mtime":
-			if later := r[i+1:]; !slices.ContainsFunc(later, func(o record) bool { return o.key == rec.key }) {
+			if later := g[i+1:]; !slices.ContainsFunc(later, func(o record) bool { return o.key == rec.key }) {
 				kept = append(kept, record{rec.key, strings.Clone(rec.value)}) // not all of the header
 			}
 		}
