@@ -2,6 +2,7 @@ package fanotify
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"log/slog"
 	"maps"
@@ -117,4 +118,56 @@ func TestAMountWhoseGuardIsIncompleteIsReported(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestMarksOfALostImageStay has an image that could not be taken up, and another that shares a blob with it come and go: the lost one's readers get errors, not
+// zeros.
+func TestMarksOfALostImageStay(t *testing.T) {
+	root, mnt, h := environment(t)
+	tr := newTree(t, t.TempDir(), 3<<20, 300_000)
+	first, spec := start(t, tr, root, h, nil)
+	mount(t, spec, mnt)
+	first.stop()
+	record := filepath.Join(root, "blobs", tr.maps[1].ID()+".present")
+	if err := errors.Join(os.Remove(record), os.Mkdir(record, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	f, img, s := successor(t, tr, root, h, h.take(t))
+	if _, err := f.Attach(t.Context(), img); err == nil {
+		t.Fatal("attached although a record cannot be read")
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	go func() { served <- f.Serve(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := errors.Join(<-served, f.Close(), s.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	fails := func(when string) {
+		t.Helper()
+		if _, err := os.ReadFile(filepath.Join(mnt, "f0")); !errors.Is(err, unix.EIO) {
+			t.Errorf("%s: got %v, want %v", when, err, unix.EIO)
+		}
+	}
+	fails("lost")
+	other := &ondemand.Image{ID: strings.Repeat("ab", 32), MetaPath: tr.meta, MetaSize: tr.size}
+	e, err := ondemand.New(slog.New(slog.DiscardHandler), ondemand.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := e.Blob(tr.maps[0], []backend.Object{tr.origins[0]})
+	if err != nil {
+		t.Fatal(err)
+	}
+	other.Blobs = []*ondemand.Blob{b}
+	if _, err := f.Attach(t.Context(), other); err != nil {
+		t.Fatal(err)
+	}
+	b.Close()
+	if err := f.Detach(t.Context(), other); err != nil {
+		t.Fatal(err)
+	}
+	fails("after another image with its blob")
 }

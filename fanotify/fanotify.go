@@ -50,6 +50,7 @@ type Transport struct {
 	taking  bool               // until Serve: a predecessor's marks are being taken up, and nothing of them may get lost
 	groups  map[int]*group     // by number, 0..groups-1
 	blobs   map[string]*marked // by blob ID
+	lost    bool               // a predecessor's marks may guard an image that could not be attached: they and the groups stay
 	images  map[string]bool    // by image ID
 	serving context.Context    // set by Serve
 	running sync.WaitGroup     // the groups' loops and what they started
@@ -105,6 +106,7 @@ func (t *Transport) Attach(_ context.Context, img *ondemand.Image) (kmount.EROFS
 	spec := kmount.EROFS{Source: img.MetaPath}
 	for i, b := range img.Blobs {
 		if err := t.attachBlob(b); err != nil {
+			t.lost = t.lost || t.taking
 			for _, b := range img.Blobs[:i] {
 				if t.blobs[b.ID()].users == 1 {
 					b.Close()
@@ -181,7 +183,7 @@ func (t *Transport) guard(m *marked) (err error) {
 	if complete { // a predecessor may have died between the last frame and this
 		return t.unmark(m)
 	}
-	m.blob.OnComplete(func() { t.completed(m) })
+	m.blob.OnComplete(func() { go t.completed(m) }) // t.mu may be held by who waits in b.Close for this very fetch
 	if m.held < 0 {
 		if err := t.cfg.Holder.Hold(blobName(id), m.file.Fd()); err != nil {
 			return fmt.Errorf("have blob %s held: %w", id, err)
@@ -200,19 +202,20 @@ func (t *Transport) guard(m *marked) (err error) {
 func (t *Transport) letGo(m *marked) error {
 	id := m.blob.ID()
 	var err error
+	keep := t.taking || t.lost && m.held >= 0
 	if m.group != nil {
 		t.inodes.Delete(m.inode)
 		m.group.members--
-		if !t.taking {
+		if !keep {
 			err = errors.Join(t.unmark(m), t.cfg.Holder.Release(blobName(id)))
-			if m.group.members == 0 {
-				err = errors.Join(err, t.dropGroup(m.group))
-			}
+		}
+		if m.group.members == 0 && !t.taking && !t.lost {
+			err = errors.Join(err, t.dropGroup(m.group))
 		}
 	}
 	switch {
 	case m.held < 0:
-	case t.taking:
+	case keep:
 		t.adopted[blobName(id)] = m.held
 	default:
 		if m.group == nil {
@@ -277,6 +280,7 @@ func (t *Transport) Serve(ctx context.Context) error {
 	for name := range t.adopted {
 		// Something may still be mounted that we cannot serve. Its reads fail as long as the descriptors are held; without them they would return zeros.
 		t.cfg.Log.Warn("a held descriptor belongs to no known image; it stays held", "name", name)
+		t.lost = true
 	}
 	for g := range maps.Values(t.groups) {
 		t.start(g)
@@ -305,6 +309,7 @@ func (t *Transport) Close() error {
 			errs = errors.Join(errs, unix.Close(m.held))
 		}
 	}
+	clear(t.blobs)
 	for g := range maps.Values(t.groups) {
 		errs = errors.Join(errs, g.close())
 	}

@@ -102,7 +102,8 @@ func (n *Node) adoptImage(ctx context.Context, i imageState) error {
 	for _, wd := range i.Watches {
 		img.watches[wd] = true
 	}
-	img.targets, img.prepared = i.Targets, i.Prepared
+	img.targets = append(img.targets, i.Targets...)
+	img.prepared = img.prepared || i.Prepared
 	n.log.Info("adopted", "ref", i.Origin.Ref, "targets", i.Targets, "transport", i.Transport)
 	return nil
 }
@@ -116,7 +117,7 @@ func (n *Node) abandon(ctx context.Context, i imageState) {
 	}
 	i.Targets, i.Watches, i.Prepared = nil, nil, false
 	for _, m := range mounts {
-		if m.Source != n.store.MetaPath(i.ID) {
+		if !n.shows(m, i) {
 			continue
 		}
 		i.Targets = append(i.Targets, m.Target)
@@ -142,7 +143,7 @@ func (n *Node) abandon(ctx context.Context, i imageState) {
 func (n *Node) takeAway(i imageState) {
 	for _, target := range i.Targets {
 		n.log.Error("mount is taken away: its keeper died with its daemon, so its bytes cannot be trusted; restart what still uses it", "ref", i.Origin.Ref, "target", target)
-		if top, ok, err := kmount.Lookup(target); err != nil || !ok || top.Source != n.store.MetaPath(i.ID) {
+		if top, ok, err := kmount.Lookup(target); err != nil || !ok || !n.shows(top, i) {
 			n.log.Error("mount stays: another one is on top of it", "target", target, "err", err)
 			continue
 		}
@@ -150,4 +151,9 @@ func (n *Node) takeAway(i imageState) {
 			n.log.Error("mount stays", "target", target, "err", err)
 		}
 	}
+}
+
+// shows reports whether a mount is of that image; what was mounted by hand after a Prepare has any source.
+func (n *Node) shows(m kmount.Info, i imageState) bool {
+	return m.Type == "erofs" && (m.Source == n.store.MetaPath(i.ID) || i.Transport == cachefilesTransport && m.Option("fsid") == i.ID)
 }

@@ -72,6 +72,18 @@ func (n *Node) attach(ctx context.Context, r record, tr ondemand.Transport) (*im
 		n.unmap(n.unshare(img))
 		return nil, err
 	}
+	// An earlier superblock of it that could not be served is served now, and needs its blobs as long as any other.
+	n.lost = slices.DeleteFunc(n.lost, func(i imageState) bool {
+		if i.ID != r.ID {
+			return false
+		}
+		for _, wd := range i.Watches {
+			img.watches[wd] = true
+		}
+		img.targets = append(img.targets, i.Targets...)
+		img.prepared = img.prepared || i.Prepared
+		return true
+	})
 	n.images[r.ID] = img
 	return img, nil
 }
@@ -187,11 +199,15 @@ func (n *Node) mountsChanged() {
 			continue
 		}
 		mounts, err := img.mounts()
-		if err == nil && len(mounts) > 0 {
+		for _, m := range mounts {
+			if top, ok, lookErr := kmount.Lookup(m.Target); lookErr != nil || !ok || top.ID != m.ID {
+				continue // under another mount: that one would be watched
+			}
 			var wd int32
-			if wd, err = n.watch.add(mounts[0].Target); err == nil {
+			if wd, err = n.watch.add(m.Target); err == nil {
 				img.watches[wd] = true
 				err = n.save()
+				break
 			}
 		}
 		if err != nil {

@@ -116,6 +116,17 @@ func (n *Node) compatible(r record, tr ondemand.Transport) error {
 			}
 		}
 	}
+	for _, i := range n.lost { // its marks may be there, and nobody to answer for them
+		if i.Transport == tr.Name() {
+			continue
+		}
+		for _, b := range r.Blobs {
+			if slices.ContainsFunc(i.Blobs, func(o blobRecord) bool { return o.ID == b.ID }) {
+				return control.Errorf(control.AlreadyExists, "mount %s through %s: it shares blob %s with %s, which an earlier pageind has mounted through %s", r.Origin.Ref, tr.Name(),
+					b.ID, i.Origin.Ref, i.Transport)
+			}
+		}
+	}
 	return nil
 }
 

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/pagein/pagein/node/control"
+	"github.com/pagein/pagein/node/keeper"
 	"github.com/pagein/pagein/ondemand"
 	"github.com/pagein/pagein/ondemand/store"
 )
@@ -74,13 +75,19 @@ func (n *Node) open(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	if n.watch, err = newWatch(n.cfg.Holder, n.cfg.Adopted); err != nil {
+	if n.watch, err = newWatch(n.cfg.Adopted); err != nil {
 		return err
 	}
 	if n.engine, err = ondemand.New(n.log, n.cfg.Engine); err != nil {
 		return err
 	}
-	return n.adopt(ctx)
+	if err := n.adopt(ctx); err != nil {
+		return err
+	}
+	if _, held := n.cfg.Adopted[keeper.MountsName]; held {
+		return nil
+	}
+	return n.watch.hold(n.cfg.Holder)
 }
 
 // Run answers the kernel until ctx is done, then stops. What is mounted stays mounted and waits for a successor, unless Config.UnmountOnExit says

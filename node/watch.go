@@ -22,8 +22,8 @@ type watch struct {
 
 }
 
-// newWatch takes up the predecessor's inotify instance, or makes one and has it held.
-func newWatch(holder ondemand.Holder, adopted map[string]int) (*watch, error) {
+// newWatch takes up the predecessor's inotify instance, or makes one, which hold has held.
+func newWatch(adopted map[string]int) (*watch, error) {
 	wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("watch mounts: %w", err)
@@ -36,10 +36,15 @@ func newWatch(holder ondemand.Holder, adopted map[string]int) (*watch, error) {
 	if w.fd, err = unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK); err != nil {
 		return nil, errors.Join(fmt.Errorf("watch mounts: %w", err), unix.Close(wake))
 	}
-	if err := holder.Hold(keeper.MountsName, w.fd); err != nil {
-		return nil, errors.Join(fmt.Errorf("have the watch on mounts held: %w", err), w.close())
-	}
 	return w, nil
+}
+
+// hold has a new instance held. That it is held says that what an earlier keeper lost has been dealt with and recorded, so it comes after that.
+func (w *watch) hold(holder ondemand.Holder) error {
+	if err := holder.Hold(keeper.MountsName, w.fd); err != nil {
+		return fmt.Errorf("have the watch on mounts held: %w", err)
+	}
+	return nil
 }
 
 func (w *watch) close() error { return errors.Join(unix.Close(w.fd), unix.Close(w.wake)) }
@@ -62,7 +67,8 @@ func (w *watch) alive() (map[int32]bool, error) {
 	}
 	defer f.Close()
 	alive := make(map[int32]bool)
-	for s := bufio.NewScanner(f); s.Scan(); {
+	s := bufio.NewScanner(f)
+	for s.Scan() {
 		var wd int32
 		if rest, ok := strings.CutPrefix(s.Text(), "inotify wd:"); ok {
 			if _, err := fmt.Sscanf(rest, "%x", &wd); err != nil { // the kernel prints it in hex
@@ -70,6 +76,9 @@ func (w *watch) alive() (map[int32]bool, error) {
 			}
 			alive[wd] = true
 		}
+	}
+	if err := s.Err(); err != nil {
+		return nil, fmt.Errorf("list watched mounts: %w", err)
 	}
 	return alive, nil
 }

@@ -283,10 +283,12 @@ func TestKillingTheDaemonWhileItMounts(t *testing.T) {
 	target := l.target("a")
 	mounted := 0
 	for i := range 12 {
-		done := make(chan error, 1)
+		done := make(chan bool)
 		go func() {
-			_, err := l.try("mount", ref, target)
-			done <- err
+			defer close(done)
+			if _, err := l.try("mount", ref, target); err != nil {
+				t.Logf("round %d: %v", i, err) // the daemon was gone before it could answer
+			}
 		}()
 		time.Sleep(time.Duration(rand.IntN(25)) * time.Millisecond)
 		l.stop(unix.SIGKILL)

@@ -178,13 +178,16 @@ func receive(socket int) (int, error) {
 	if a.Failed != nil {
 		return -1, a.Failed
 	}
-	messages, parseErr := unix.ParseSocketControlMessage(oob[:oobn])
-	if parseErr != nil || len(messages) != 1 {
-		return -1, fmt.Errorf("read its answer: %d control messages, %w", len(messages), parseErr)
+	messages, err := unix.ParseSocketControlMessage(oob[:oobn])
+	if err != nil {
+		return -1, fmt.Errorf("read its answer: %w", err)
 	}
-	fds, parseErr := unix.ParseUnixRights(&messages[0])
-	if parseErr != nil || len(fds) != 1 {
-		return -1, fmt.Errorf("read its answer: %d descriptors, %w", len(fds), parseErr)
+	if len(messages) != 1 {
+		return -1, errors.New("read its answer: the mount's descriptor did not come with it; are too many files open?")
+	}
+	fds, err := unix.ParseUnixRights(&messages[0])
+	if err != nil || len(fds) != 1 {
+		return -1, errors.Join(fmt.Errorf("read its answer: %d descriptors came with it", len(fds)), err)
 	}
 	return fds[0], nil
 }
