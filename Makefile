@@ -10,11 +10,19 @@ BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
 export PATH := $(CURDIR)/.tools/bin:$(PATH):/usr/sbin:/sbin
 
 .DEFAULT_GOAL := build
-.PHONY: build demo test lint vmtest bench clean help
+.PHONY: build install demo test lint vmtest bench clean help
+
+PREFIX ?= /usr/local
 
 build: ## static bin/pagein, bin/pageind and bin/pagein-keeper
 	@mkdir -p bin
 	$(BUILD) -o bin/ ./cmd/...
+
+install: build ## the programs in $(PREFIX)/bin, and the helper that mount(8) looks for in /sbin (DESTDIR is obeyed)
+	install -D -t $(DESTDIR)$(PREFIX)/bin bin/pagein bin/pageind bin/pagein-keeper
+	ln -sf pagein $(DESTDIR)$(PREFIX)/bin/mkfs.pagein
+	install -d $(DESTDIR)/sbin
+	ln -sf $(PREFIX)/bin/pagein $(DESTDIR)/sbin/mount.pagein
 
 demo: ## the main job, end to end, on this machine: convert an image, mount it lazily, use it, compare with a full pull
 	@hack/deps.sh demo

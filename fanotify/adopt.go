@@ -3,6 +3,7 @@ package fanotify
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -88,6 +89,24 @@ func (g *group) reserve(fd int) (bool, error) {
 		return false, fmt.Errorf("reserve descriptor %d for an unanswered event: %w", fd, err)
 	}
 	return true, nil
+}
+
+// ReleaseUnclaimed gives up what a predecessor left for images that are mounted no more. It is called before Serve, and only by who knows that every image
+// that is mounted has been attached.
+func (t *Transport) ReleaseUnclaimed() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var errs error
+	for name, fd := range t.adopted {
+		delete(t.adopted, name)
+		errs = errors.Join(errs, t.cfg.Holder.Release(name), unix.Close(fd))
+	}
+	for _, g := range t.groups {
+		if g.members == 0 {
+			errs = errors.Join(errs, t.dropGroup(g))
+		}
+	}
+	return errs
 }
 
 // settle brings what an orphan asked for and answers it.

@@ -87,6 +87,9 @@ func (n *Node) adopt(ctx context.Context) error {
 			}
 		}
 	}
+	if len(n.lost) == 0 {
+		n.transports.releaseUnclaimed(n.log)
+	}
 	return n.save()
 }
 
@@ -133,10 +136,15 @@ func (n *Node) abandon(ctx context.Context, i imageState) {
 	if err := n.adoptImage(ctx, i); err != nil {
 		n.log.Error("mounted image cannot be served", "ref", i.Origin.Ref, "err", err)
 		n.lost = append(n.lost, i)
+	} else if i.Transport != cachefilesTransport && n.images[i.ID].complete() {
+		return
 	}
-	if i.Transport != fileTransport {
-		n.takeAway(i)
-	}
+	n.takeAway(i)
+}
+
+// complete reports whether all of the image's bytes are on this node, in files that are read without a daemon.
+func (img *image) complete() bool {
+	return !slices.ContainsFunc(img.attached.Blobs, func(b *ondemand.Blob) bool { return !b.Complete() })
 }
 
 // takeAway unmounts what cannot be trusted, where this mount namespace shows it.

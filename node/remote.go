@@ -108,7 +108,7 @@ func (n *Node) load(ctx context.Context, o origin) (record, error) {
 		for _, s := range b.Sources {
 			if place.Layout != nil { // asking a registry would cost a round trip for what the first miss will tell
 				if ok, err := place.Layout.Exists(ctx, s); err != nil || !ok {
-					return record{}, control.Errorf(control.Unavailable, "mount %s: its layout lacks blob %s: copy or convert the image again", ref, s.Digest)
+					return record{}, control.Errorf(control.Unavailable, "mount %s: its layout lacks blob %s, or has it in another size: copy or convert the image again", ref, s.Digest)
 				}
 			}
 			br.Sources = append(br.Sources, sourceRecord{Digest: s.Digest.String(), Size: s.Size})

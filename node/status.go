@@ -37,6 +37,9 @@ func (n *Node) Status(context.Context) (control.Status, error) {
 	return s, nil
 }
 
+// Transports says which transports this kernel offers.
+func (n *Node) Transports() []control.Transport { return n.transports.status() }
+
 func (img *image) status() (control.Image, error) {
 	mounts, err := img.mounts()
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 
 	"github.com/pagein/pagein/cachefiles"
@@ -15,9 +16,6 @@ import (
 
 // Auto is the transport name that means: the best one that this kernel offers.
 const Auto = "auto"
-
-// fileTransport is the name of the transport that needs neither a daemon nor a keeper once an image is mounted.
-const fileTransport = "file"
 
 // cachefilesTransport is the name of the transport whose images anybody can mount by name.
 const cachefilesTransport = "cachefiles"
@@ -51,7 +49,7 @@ func newTransports(n *Node, adopted map[string]int) (*transports, error) {
 		{cachefilesTransport, cachefiles.Probe, func() (ondemand.Transport, error) {
 			return cachefiles.New(cachefiles.Config{Dir: n.store.CachefilesDir(), Holder: n.cfg.Holder, Adopted: adopted, Log: n.log})
 		}, func(name string) bool { return name == cachefiles.HeldName }},
-		{fileTransport, func() error { return kmount.ProbeFileBacked(n.store.BlobDir()) }, func() (ondemand.Transport, error) {
+		{"file", func() error { return kmount.ProbeFileBacked(n.store.BlobDir()) }, func() (ondemand.Transport, error) {
 			return ondemand.NewFile(n.store), nil
 		}, func(string) bool { return false }},
 	}
@@ -120,6 +118,19 @@ func (t *transports) get(name string) (ondemand.Transport, error) {
 		return tr, nil
 	}
 	return nil, fmt.Errorf("there is no transport %q", name)
+}
+
+// releaseUnclaimed has transports give up what a predecessor left for images that are mounted no more.
+func (t *transports) releaseUnclaimed(log *slog.Logger) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for name, tr := range t.opened {
+		if r, ok := tr.(interface{ ReleaseUnclaimed() error }); ok {
+			if err := r.ReleaseUnclaimed(); err != nil {
+				log.Warn("held descriptors stay", "transport", name, "err", err)
+			}
+		}
+	}
 }
 
 // serve starts to answer the kernel, until ctx is done.

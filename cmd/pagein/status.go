@@ -71,7 +71,7 @@ func printStatus(w io.Writer, s control.Status, now time.Time) error {
 	fmt.Fprintln(out, "\nID\tTRANSPORT\tPRESENT\tOF\tFETCHED\tREF\tMOUNTED ON")
 	for _, i := range s.Images {
 		fmt.Fprintf(out, "%.12s\t%s\t%s\t%s\t%s\t%s\t%s\n", i.ID, i.Transport, size(i.PresentBytes), size(i.TotalBytes), size(i.FetchedBytes), i.Ref,
-			strings.Join(i.Targets, " "))
+			places(i.Targets))
 	}
 	if err := out.Flush(); err != nil {
 		return err
@@ -110,4 +110,12 @@ func count(n int64, word string) string {
 		word += "s"
 	}
 	return humanize.Comma(n) + " " + word
+}
+
+// places says where an image is mounted. One that is mounted nowhere here is still in use: by an open file, or in another mount namespace.
+func places(targets []string) string {
+	if len(targets) == 0 {
+		return "(in use)"
+	}
+	return strings.Join(targets, " ")
 }

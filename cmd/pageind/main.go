@@ -139,11 +139,24 @@ func serve(ctx context.Context, listener net.Listener, n *node.Node, k *keeperCl
 	defer stopWatching()
 	go k.watch(watching, log)
 
+	logTransports(n.Transports(), log)
 	log.Info("ready", "version", version, "address", listener.Addr())
 	err := control.Serve(api, listener, n, log)
 	log.Info("stopping")
 	stopNode()
 	return errors.Join(err, <-ended)
+}
+
+// logTransports says what this kernel offers, in order of preference, and warns if that is nothing.
+func logTransports(all []control.Transport, log *slog.Logger) {
+	offered := false
+	for _, t := range all {
+		offered = offered || t.Available
+		log.Info("transport", "name", t.Name, "available", t.Available, "reason", t.Reason)
+	}
+	if !offered {
+		log.Warn("this kernel offers no transport for this store: nothing can be mounted")
+	}
 }
 
 // lockRun makes this process the only one that uses the run directory.
@@ -159,8 +172,11 @@ func lockRun(dir string) (*os.File, error) {
 		if err = unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err == nil {
 			return lock, nil
 		}
-		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(end) {
-			return nil, errors.Join(fmt.Errorf("run directory %s is in use by another pageind: stop it, or choose another directory with --run: %w", dir, err), lock.Close())
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, errors.Join(fmt.Errorf("lock the run directory %s: %w", dir, err), lock.Close())
+		}
+		if time.Now().After(end) {
+			return nil, errors.Join(fmt.Errorf("run directory %s is in use by another pageind: stop it, or choose another directory with --run", dir), lock.Close())
 		}
 	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -198,6 +199,36 @@ func TestTheKeeperEndsWithTheLastMount(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.waitFor("the keeper to end", func() bool { return len(l.keepers()) == 0 })
+}
+
+// TestWhatIsUnmountedWithoutADaemonIsLetGo takes one of two mounts off while no daemon runs: its descriptors are given up, the other mount lives on.
+func TestWhatIsUnmountedWithoutADaemonIsLetGo(t *testing.T) {
+	l := newLab(t)
+	one, two := l.bigFiles("f"), l.tree(1)
+	l.start()
+	gone, stays := l.mount(l.layout(one), "a"), l.mount(l.layout(two), "b")
+	l.stop(unix.SIGTERM)
+	if err := unix.Unmount(gone, 0); err != nil {
+		t.Fatal(err)
+	}
+	l.start()
+	if s := l.status(); len(s.Images) != 1 {
+		t.Errorf("status shows %+v", s.Images)
+	}
+	fds, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", l.keepers()[0]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	blobs := 0
+	for _, fd := range fds {
+		if name, err := os.Readlink(fd); err == nil && strings.Contains(name, "/blobs/") {
+			blobs++
+		}
+	}
+	if blobs > 1 {
+		t.Errorf("the keeper still holds %d blobs", blobs)
+	}
+	l.readAll(two, stays)
 }
 
 // TestADeadKeeperIsReplaced kills the keeper, and then the daemon: the mount lives on.
