@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -539,4 +540,26 @@ func waitFor(t *testing.T, what string, ok func() bool) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	t.Fatalf("timed out: %s", what)
+}
+
+// refusing is a holder that has gone away.
+type refusing struct{ *holder }
+
+func (refusing) Hold(string, int) error { return errors.New("nobody holds anything") }
+
+// TestWithoutAHolderNothingIsMarked has no process that would keep the descriptors: then there is no mount to make, and the file can be read as ever.
+func TestWithoutAHolderNothingIsMarked(t *testing.T) {
+	root, _, h := environment(t)
+	tr := newTree(t, t.TempDir(), 300_000, 100)
+	f, img, s := successor(t, tr, root, h, nil)
+	f.cfg.Holder = refusing{h}
+	if _, err := f.Attach(t.Context(), img); err == nil || !strings.Contains(err.Error(), "nobody holds anything") {
+		t.Errorf("Attach: %v", err)
+	}
+	if _, err := os.ReadFile(s.BlobPath(tr.maps[0].ID())); err != nil {
+		t.Errorf("the blob file cannot be read, as if it were marked: %v", err)
+	}
+	if err := errors.Join(f.Close(), s.Close()); err != nil {
+		t.Error(err)
+	}
 }

@@ -46,6 +46,23 @@ func TestLazyMountEqualsSource(t *testing.T) {
 	}
 }
 
+// TestTheGoToolchainReadsBack is TestLazyMountEqualsSource with a real tree.
+func TestTheGoToolchainReadsBack(t *testing.T) {
+	if os.Getenv(require.GuestEnv) != "" {
+		t.Skip("the guests have no Go toolchain, and reading one would take them minutes")
+	}
+	goroot, err := exec.Command(require.Tool(t, "go"), "env", "GOROOT").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree := strings.TrimSpace(string(goroot))
+	l := newLab(t)
+	l.start()
+	ref := "oci:" + filepath.Join(l.dir, "layout") + ":go"
+	l.pagein("convert", "dir:"+tree, ref)
+	l.readAll(tree, l.mount(ref, "a"))
+}
+
 // TestPresenceSurvivesARestart stops the daemon cleanly with all unmounted: what it had fetched it does not fetch again.
 func TestPresenceSurvivesARestart(t *testing.T) {
 	l := newLab(t)
