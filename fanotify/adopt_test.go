@@ -16,7 +16,6 @@ import (
 
 	"github.com/pagein/pagein/ondemand"
 	"github.com/pagein/pagein/ondemand/backend"
-	"github.com/pagein/pagein/ondemand/store"
 )
 
 // interrupted mounts a tree, has a reader wait for a blob that does not come, and stops the daemon.
@@ -40,33 +39,6 @@ func interrupted(t *testing.T) (tr *tree, root string, h *holder, read chan erro
 	first.stop()
 	close(gate)
 	return tr, root, h, read
-}
-
-// successor makes a transport of what is held, and the image for it.
-func successor(t *testing.T, tr *tree, root string, h *holder, held map[string]int) (*Transport, *ondemand.Image, *store.Store) {
-	t.Helper()
-	s, err := store.Open(root)
-	if err != nil {
-		t.Fatal(err)
-	}
-	log := slog.New(slog.NewTextHandler(t.Output(), nil))
-	e, err := ondemand.New(log, ondemand.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	img := &ondemand.Image{ID: tr.image, MetaPath: tr.meta, MetaSize: tr.size}
-	for i, m := range tr.maps {
-		b, err := e.Blob(m, []backend.Object{tr.origins[i]})
-		if err != nil {
-			t.Fatal(err)
-		}
-		img.Blobs = append(img.Blobs, b)
-	}
-	f, err := New(Config{Store: s, Holder: h, Adopted: held, Log: log})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return f, img, s
 }
 
 // TestAFailedAdoptionLosesNothing makes the second blob's file unusable for one successor: it must leave the first one's mark, and the waiting reader, to the next.

@@ -177,14 +177,12 @@ func newTree(t testing.TB, dir string, sizes ...int) *tree {
 // daemon is an engine with a transport that serves.
 type daemon struct {
 	*Transport
-	engine *ondemand.Engine
-	image  *ondemand.Image
-	store  *store.Store
-	stop   func()
+	image *ondemand.Image
+	stop  func()
 }
 
-// start attaches the tree's image and serves it. Adopted are descriptors of an earlier daemon.
-func start(t *testing.T, tr *tree, root string, h *holder, adopted map[string]int) (*daemon, kmount.EROFS) {
+// successor makes a transport of what is held, and the image for it, which is not attached yet.
+func successor(t *testing.T, tr *tree, root string, h *holder, held map[string]int) (*Transport, *ondemand.Image, *store.Store) {
 	t.Helper()
 	s, err := store.Open(root)
 	if err != nil {
@@ -203,10 +201,17 @@ func start(t *testing.T, tr *tree, root string, h *holder, adopted map[string]in
 		}
 		img.Blobs = append(img.Blobs, b)
 	}
-	f, err := New(Config{Store: s, Holder: h, Adopted: adopted, Log: log})
+	f, err := New(Config{Store: s, Holder: h, Adopted: held, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
+	return f, img, s
+}
+
+// start attaches the tree's image and serves it. Adopted are descriptors of an earlier daemon.
+func start(t *testing.T, tr *tree, root string, h *holder, adopted map[string]int) (*daemon, kmount.EROFS) {
+	t.Helper()
+	f, img, s := successor(t, tr, root, h, adopted)
 	spec, err := f.Attach(t.Context(), img)
 	if err != nil {
 		t.Fatal(err)
@@ -214,13 +219,12 @@ func start(t *testing.T, tr *tree, root string, h *holder, adopted map[string]in
 	ctx, cancel := context.WithCancel(context.Background())
 	served := make(chan error, 1)
 	go func() { served <- f.Serve(ctx) }()
-	d := &daemon{Transport: f, engine: e, image: img, store: s}
+	d := &daemon{Transport: f, image: img}
 	d.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-served; err != nil {
 			t.Error(err)
 		}
-		e.Close()
 		for _, b := range img.Blobs {
 			b.Close()
 		}

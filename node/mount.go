@@ -103,27 +103,18 @@ func (n *Node) transportFor(r record, transport string) (ondemand.Transport, err
 	return tr, nil
 }
 
-// compatible refuses to serve one blob through two transports at a time: each believes that it alone fills the blob.
+// compatible refuses to serve one blob through two transports at a time: each believes that it alone fills the blob. Images that could not be taken up count too: their
+// marks may be there, and nobody to answer for them.
 func (n *Node) compatible(r record, tr ondemand.Transport) error {
+	others := slices.Clone(n.lost)
 	for _, img := range n.images {
-		if img.transport == tr {
-			continue
-		}
-		for _, b := range r.Blobs {
-			if slices.ContainsFunc(img.Blobs, func(o blobRecord) bool { return o.ID == b.ID }) {
-				return control.Errorf(control.AlreadyExists, "mount %s through %s: it shares blob %s with %s, which is attached through %s", r.Origin.Ref, tr.Name(),
-					b.ID, img.Origin.Ref, img.transport.Name())
-			}
-		}
+		others = append(others, imageState{record: img.record, Transport: img.transport.Name()})
 	}
-	for _, i := range n.lost { // its marks may be there, and nobody to answer for them
-		if i.Transport == tr.Name() {
-			continue
-		}
+	for _, other := range others {
 		for _, b := range r.Blobs {
-			if slices.ContainsFunc(i.Blobs, func(o blobRecord) bool { return o.ID == b.ID }) {
-				return control.Errorf(control.AlreadyExists, "mount %s through %s: it shares blob %s with %s, which an earlier pageind has mounted through %s", r.Origin.Ref, tr.Name(),
-					b.ID, i.Origin.Ref, i.Transport)
+			if other.Transport != tr.Name() && slices.ContainsFunc(other.Blobs, func(o blobRecord) bool { return o.ID == b.ID }) {
+				return control.Errorf(control.AlreadyExists, "mount %s through %s: it shares blob %s with %s, which is mounted through %s", r.Origin.Ref, tr.Name(),
+					b.ID, other.Origin.Ref, other.Transport)
 			}
 		}
 	}
