@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pagein/pagein/internal/require"
 )
 
 // testDaemonName as argv[0] makes the test binary a daemon: see testDaemon.
@@ -322,9 +324,7 @@ func countFds(t *testing.T, pid int) int {
 }
 
 func TestOtherUsersAreRefused(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("missing: root privileges")
-	}
+	require.Root(t)
 	opt := newOptions(t)
 	c := start(t, opt)
 	if st, err := os.Stat(opt.Socket); err != nil || st.Mode().Perm() != 0o600 {
