@@ -427,6 +427,7 @@ func TestThePreparedCommandMounts(t *testing.T) {
 		t.Fatalf("%s: %v\n%s", command, err, out)
 	}
 	l.readAll(tree, target)
+	time.Sleep(1500 * time.Millisecond) // pageind looks for mounts made by others twice a second
 	l.stop(unix.SIGKILL)
 	time.Sleep(1500 * time.Millisecond) // were it not needed, the keeper would end
 	l.start()
