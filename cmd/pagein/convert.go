@@ -17,6 +17,7 @@ import (
 	"github.com/pagein/pagein/oci"
 	"github.com/pagein/pagein/oci/artifact"
 	"github.com/pagein/pagein/oci/convert"
+	"github.com/pagein/pagein/oci/image"
 	"github.com/pagein/pagein/oci/layout"
 	"github.com/pagein/pagein/oci/registry"
 )
@@ -80,7 +81,7 @@ func newConvertRun(c *cli.Context) (*convertRun, error) {
 		r.tag = r.dst.Reference()
 	}
 	if p := c.String("platform"); p != "" {
-		if r.options.Platform, err = convert.ParsePlatform(p); err != nil {
+		if r.options.Platform, err = image.ParsePlatform(p); err != nil {
 			return nil, err
 		}
 	}

@@ -10,10 +10,10 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pagein/pagein/blob"
 	"github.com/pagein/pagein/mkfs"
+	"github.com/pagein/pagein/oci/image"
 	"oras.land/oras-go/v2/content"
 )
 
@@ -90,7 +90,7 @@ func single(ctx context.Context, dst content.Storage, o Options, add func(*build
 // Image converts the image that desc, a manifest or an index, names in src. The artifact's subject is the image's manifest. A layer whose
 // bytes do not have the digests that the image promises is an error, and nothing is pushed.
 func Image(ctx context.Context, src content.Fetcher, desc ocispec.Descriptor, dst content.Storage, o Options) (Result, error) {
-	img, err := loadImage(ctx, src, desc, o.Platform)
+	img, err := image.Load(ctx, src, desc, o.Platform)
 	if err != nil {
 		return Result{}, err
 	}
@@ -99,24 +99,17 @@ func Image(ctx context.Context, src content.Fetcher, desc ocispec.Descriptor, ds
 		return Result{}, err
 	}
 	defer b.close()
-	b.progress.Layers = len(img.layers)
-	for _, l := range img.layers {
+	b.progress.Layers = len(img.Layers)
+	for _, l := range img.Layers {
 		b.progress.Total += l.Size
 	}
-	for i, l := range img.layers {
+	for i, l := range img.Layers {
 		b.progress.Layer = i + 1
-		err := b.layer(ctx, func(sink mkfs.Sink) error { return applyLayer(ctx, b, src, l, img.diffIDs[i], sink) })
+		err := b.layer(ctx, func(sink mkfs.Sink) error { return applyLayer(ctx, b, src, l, img.DiffIDs[i], sink) })
 		if err != nil {
-			return Result{}, fmt.Errorf("layer %d of %d (%s): %w", i+1, len(img.layers), l.Digest, err)
+			return Result{}, fmt.Errorf("layer %d of %d (%s): %w", i+1, len(img.Layers), l.Digest, err)
 		}
 	}
 	b.result.Input = b.progress.Total
-	return b.push(ctx, dst, &img.manifest)
-}
-
-// image is what a conversion needs of an image.
-type image struct {
-	manifest ocispec.Descriptor
-	layers   []ocispec.Descriptor
-	diffIDs  []digest.Digest
+	return b.push(ctx, dst, &img.Manifest)
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/pagein/pagein/internal/require"
 	"github.com/pagein/pagein/oci/artifact"
 	"github.com/pagein/pagein/oci/convert"
+	"github.com/pagein/pagein/oci/image"
 )
 
 func TestDirectoryReadsBackEqual(t *testing.T) {
@@ -256,20 +257,20 @@ func (p *pushCounter) Push(ctx context.Context, desc ocispec.Descriptor, r io.Re
 
 func TestIndexGivesTheImageForThePlatform(t *testing.T) {
 	ctx, src := context.Background(), newLayout(t)
-	image := func(s string) ocispec.Descriptor {
+	named := func(s string) ocispec.Descriptor {
 		return pushImage(t, src, plainLayer(tarOf(t, entry{name: "platform", body: s})))
 	}
 	with := func(d ocispec.Descriptor, p *ocispec.Platform) ocispec.Descriptor { d.Platform = p; return d }
 	index := pushJSON(t, src, ocispec.MediaTypeImageIndex, ocispec.Index{MediaType: ocispec.MediaTypeImageIndex, Manifests: []ocispec.Descriptor{
-		with(image("attestation"), &ocispec.Platform{OS: "unknown", Architecture: "unknown"}),
-		with(image("armv6"), &ocispec.Platform{OS: "linux", Architecture: "arm", Variant: "v6"}),
-		with(image("armv7"), &ocispec.Platform{OS: "linux", Architecture: "arm", Variant: "v7"}),
-		with(image("host"), &ocispec.Platform{OS: "linux", Architecture: runtime.GOARCH}),
+		with(named("attestation"), &ocispec.Platform{OS: "unknown", Architecture: "unknown"}),
+		with(named("armv6"), &ocispec.Platform{OS: "linux", Architecture: "arm", Variant: "v6"}),
+		with(named("armv7"), &ocispec.Platform{OS: "linux", Architecture: "arm", Variant: "v7"}),
+		with(named("host"), &ocispec.Platform{OS: "linux", Architecture: runtime.GOARCH}),
 	}})
 	for platform, want := range map[string]string{"": "host", "linux/arm/v7": "armv7", "linux/arm": "armv6", "linux/arm/v5": "", "windows/amd64": ""} {
 		var o convert.Options
 		if platform != "" {
-			p, err := convert.ParsePlatform(platform)
+			p, err := image.ParsePlatform(platform)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -1,4 +1,7 @@
-package convert
+// Package image reads what an image is: which manifest of an index is meant for a platform, and which layers that manifest lists.
+//
+// It knows the manifests of OCI and of Docker and believes none of them before its digest is checked. What is in a layer, it does not know.
+package image
 
 import (
 	"context"
@@ -8,6 +11,7 @@ import (
 	"runtime"
 	"strings"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pagein/pagein/oci/registry"
 	"oras.land/oras-go/v2/content"
@@ -27,9 +31,17 @@ const (
 	maxDepth    = 4 // indexes in indexes
 )
 
-// loadImage finds the image for a platform and reads what lists its layers.
-func loadImage(ctx context.Context, src content.Fetcher, desc ocispec.Descriptor, platform *ocispec.Platform) (*image, error) {
-	desc, err := choose(ctx, src, desc, platform, 0)
+// Image is an image for one platform.
+type Image struct {
+	Manifest ocispec.Descriptor
+	Layers   []ocispec.Descriptor // bottom first, at least one
+	DiffIDs  []digest.Digest      // of the layers' plain tars, as many as there are layers
+}
+
+// Load finds the image for a platform, nil meaning Linux on this machine's architecture, in the manifest or index desc, and reads what lists its
+// layers.
+func Load(ctx context.Context, src content.Fetcher, desc ocispec.Descriptor, platform *ocispec.Platform) (*Image, error) {
+	desc, err := Choose(ctx, src, desc, platform)
 	if err != nil {
 		return nil, err
 	}
@@ -58,7 +70,7 @@ func loadImage(ctx context.Context, src content.Fetcher, desc ocispec.Descriptor
 			return nil, fmt.Errorf("layer %d of image %s: diff ID %q: %w", i+1, desc.Digest, config.RootFS.DiffIDs[i], err)
 		}
 	}
-	return &image{manifest: desc, layers: m.Layers, diffIDs: config.RootFS.DiffIDs}, nil
+	return &Image{Manifest: desc, Layers: m.Layers, DiffIDs: config.RootFS.DiffIDs}, nil
 }
 
 func checkLayer(l ocispec.Descriptor) error {
@@ -74,7 +86,15 @@ func checkLayer(l ocispec.Descriptor) error {
 	return nil
 }
 
-// choose follows indexes to the manifest for the platform.
+// Choose follows indexes to the manifest for a platform, nil meaning Linux on this machine's architecture. What is no index is returned as it is, if it is
+// a manifest.
+func Choose(ctx context.Context, src content.Fetcher, desc ocispec.Descriptor, platform *ocispec.Platform) (ocispec.Descriptor, error) {
+	if platform == nil {
+		platform = &ocispec.Platform{OS: "linux", Architecture: runtime.GOARCH}
+	}
+	return choose(ctx, src, desc, platform, 0)
+}
+
 func choose(ctx context.Context, src content.Fetcher, desc ocispec.Descriptor, platform *ocispec.Platform, depth int) (ocispec.Descriptor, error) {
 	switch desc.MediaType {
 	case ocispec.MediaTypeImageManifest, dockerManifest:
@@ -89,9 +109,6 @@ func choose(ctx context.Context, src content.Fetcher, desc ocispec.Descriptor, p
 	var index ocispec.Index
 	if err := fetchJSON(ctx, src, desc, maxManifest, &index); err != nil {
 		return desc, fmt.Errorf("read image index: %w", err)
-	}
-	if platform == nil {
-		platform = &ocispec.Platform{OS: "linux", Architecture: runtime.GOARCH}
 	}
 	best, found := pick(index.Manifests, platform)
 	if !found {
