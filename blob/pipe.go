@@ -5,14 +5,9 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
-
-	"github.com/klauspost/compress/zstd"
 )
-
-// minGain is the part of a frame, 1/minGain, that compression must save; otherwise the frame is stored raw, and reading it costs no
-// decompression.
-const minGain = 32
 
 // job is one frame on its way through the pipe. It belongs to one goroutine at a time: the writer, a worker, the collector.
 type job struct {
@@ -41,15 +36,15 @@ type pipe struct {
 	frames []Frame
 }
 
-func newPipe(ctx context.Context, object io.Writer, workers, frameSize int) *pipe {
-	jobs := 2*workers + 2 // one in each worker, as many waiting, one open small frame and one being filled
+func newPipe(ctx context.Context, object io.Writer, o WriterOptions) *pipe {
+	jobs := 2*o.Workers + 2 // one in each worker, as many waiting, one open small frame and one being filled
 	p := &pipe{object: object, free: make(chan *job, jobs), work: make(chan *job, jobs), order: make(chan *job, jobs)}
 	p.ctx, p.cancel = context.WithCancelCause(ctx)
 	for range jobs {
 		p.free <- &job{done: make(chan struct{}, 1)}
 	}
-	for range workers {
-		p.wg.Go(func() { p.compress(frameSize) })
+	for range o.Workers {
+		p.wg.Go(func() { p.compress(o.Level, max(o.SmallFrame, o.LargeFrame)) })
 	}
 	p.wg.Go(p.collect)
 	return p
@@ -94,8 +89,8 @@ func (p *pipe) close(failed error) error {
 	return err
 }
 
-func (p *pipe) compress(frameSize int) {
-	enc, err := newEncoder(frameSize)
+func (p *pipe) compress(level Level, maxFrame int) {
+	enc, err := NewEncoder(level, maxFrame)
 	if err != nil {
 		p.cancel(err)
 		return
@@ -109,30 +104,13 @@ func (p *pipe) compress(frameSize int) {
 	}
 }
 
-// newEncoder returns an encoder whose frames state their size and need no more memory to decode than that.
-func newEncoder(frameSize int) (*zstd.Encoder, error) {
-	window := zstd.MinWindowSize
-	for window < frameSize {
-		window <<= 1
+func (j *job) encode(enc *Encoder) {
+	j.packed = slices.Grow(j.packed[:0], EncodeBuffer(len(j.data)))
+	stored, codec := enc.Encode(j.packed, j.data)
+	if codec == Zstd {
+		j.packed = stored
 	}
-	enc, err := zstd.NewWriter(nil,
-		zstd.WithEncoderConcurrency(1),
-		zstd.WithEncoderLevel(zstd.SpeedDefault),
-		zstd.WithWindowSize(window),
-		zstd.WithSingleSegment(true),
-		zstd.WithEncoderCRC(false)) // the map has SHA-256
-	if err != nil {
-		return nil, fmt.Errorf("make zstd encoder for frames of %d bytes: %w", frameSize, err)
-	}
-	return enc, nil
-}
-
-func (j *job) encode(enc *zstd.Encoder) {
-	j.packed = enc.EncodeAll(j.data, j.packed[:0])
-	j.frame = Frame{Len: len(j.data), SrcLen: len(j.packed), Codec: Zstd, Digest: sha256.Sum256(j.data)}
-	if len(j.packed) > len(j.data)-len(j.data)/minGain {
-		j.frame.SrcLen, j.frame.Codec = len(j.data), Raw
-	}
+	j.frame = Frame{Len: len(j.data), SrcLen: len(stored), Codec: codec, Digest: sha256.Sum256(j.data)}
 }
 
 func (p *pipe) collect() {

@@ -26,6 +26,7 @@ type WriterOptions struct {
 	SmallFile  int // bytes, at most SmallFrame
 	SmallFrame int // bytes, a multiple of BlockSize up to MaxFrame
 	LargeFrame int // bytes, a multiple of BlockSize up to MaxFrame
+	Level      Level
 	Workers    int // frames compressed at the same time, default GOMAXPROCS
 }
 
@@ -45,6 +46,9 @@ func (o *WriterOptions) complete() error {
 	}
 	if o.SmallFile < 0 || o.SmallFile > o.SmallFrame {
 		return fmt.Errorf("small file size %d is not between 1 and the small frame size %d", o.SmallFile, o.SmallFrame)
+	}
+	if int(o.Level) >= len(levels) {
+		return fmt.Errorf("there is no compression %v", o.Level)
 	}
 	if o.Workers < 0 {
 		return fmt.Errorf("%d workers are too few", o.Workers)
@@ -94,7 +98,7 @@ func NewWriter(ctx context.Context, object io.Writer, o WriterOptions) *Writer {
 		w.err = fmt.Errorf("write blob: %w", err)
 		return w
 	}
-	w.pipe = newPipe(ctx, object, w.o.Workers, max(w.o.SmallFrame, w.o.LargeFrame))
+	w.pipe = newPipe(ctx, object, w.o)
 	return w
 }
 
