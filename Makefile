@@ -10,7 +10,7 @@ BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
 export PATH := $(CURDIR)/.tools/bin:$(PATH):/usr/sbin:/sbin
 
 .DEFAULT_GOAL := build
-.PHONY: build install demo test lint vmtest bench clean help
+.PHONY: build install demo test fuzz lint vmtest bench clean help
 
 PREFIX ?= /usr/local
 
@@ -31,11 +31,18 @@ demo: ## the main job, end to end, on this machine: convert an image, mount it l
 	@case ' $(DEMOFLAGS) ' in *' -vm'*|*' --vm'*) hack/deps.sh vm;; *) bin/demo -probe 2>/dev/null || hack/deps.sh vm;; esac
 	@bin/demo $(DEMOFLAGS)
 
-test: ## every test: unit, this machine's kernel, and the test kernels in virtual machines
+# How long "make test" runs each fuzz target.
+FUZZTIME ?= 20s
+
+test: ## every test: each fuzz target for FUZZTIME, unit, this machine's kernel, and the test kernels in virtual machines
 	@hack/deps.sh test
 	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "not formatted, run gofmt -w on:" $$unformatted >&2; exit 1; }
 	$(GO) vet ./...
+	@hack/fuzz.sh $(FUZZTIME)
 	$(GO) test -timeout 40m $(TESTFLAGS) ./...
+
+fuzz: ## each fuzz target for 10 minutes; the corpus stays in Go's cache, inputs that fail become seeds in testdata (FUZZFLAGS: hack/fuzz.sh)
+	@hack/fuzz.sh $(or $(FUZZFLAGS),10m)
 
 lint: ## golangci-lint with .golangci.yml
 	@hack/deps.sh lint

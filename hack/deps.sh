@@ -99,6 +99,9 @@ for group; do
 		need erofs-utils fsck.erofs
 		need zstd zstd
 		need tar tar
+		# Trees to try it on.
+		need debootstrap debootstrap
+		need npm npm
 		need_vm
 		tools="$tools $DISTRIBUTION"
 		;;
