@@ -93,6 +93,7 @@ func (b *build) layer(ctx context.Context, add func(mkfs.Sink) error) error {
 	}
 	w := blob.NewWriter(ctx, obj, b.o.Blob)
 	sink := mkfs.NewBlobSink(w, 0)
+	read, before := b.read.Load(), b.tree.Stats()
 	err = add(sink)
 	m, closeErr := w.Close()
 	if err == nil {
@@ -101,16 +102,32 @@ func (b *build) layer(ctx context.Context, add func(mkfs.Sink) error) error {
 	if err != nil {
 		return errors.Join(err, obj.Close())
 	}
-	stats := w.Stats()
-	b.result.Layers++
-	b.result.Frames += stats.Frames
-	b.result.RawFrames += stats.RawFrames
+	l := describe(b.tree.Stats(), before, w.Stats())
+	if read = b.read.Load() - read; read > 0 {
+		l.Input = read
+	}
+	if m.Frames() > 0 {
+		l.Blob = m.ID()
+	}
+	b.result.Layers = append(b.result.Layers, l)
 	if m.Frames() == 0 {
 		return obj.Close()
 	}
 	sink.Device = uint16(len(b.blobs) + 1)
 	b.blobs = append(b.blobs, built{m: m, object: obj, sink: sink})
 	return nil
+}
+
+// describe says what a source added, from the tree's counts before and after it. The input of a directory is the data of its files.
+func describe(after, before mkfs.Stats, w blob.Stats) Layer {
+	data := after.Bytes - before.Bytes
+	return Layer{
+		Figures: Figures{
+			Files: after.Files - before.Files, Input: data, Data: data, Inlined: after.Inlined - before.Inlined,
+			SharedFiles: after.Shared - before.Shared, Unique: after.Appended - before.Appended, Compressed: w.Stored,
+		},
+		Frames: w.Frames, RawFrames: w.RawFrames,
+	}
 }
 
 // push writes the metadata image and pushes everything.
@@ -141,11 +158,10 @@ func (b *build) push(ctx context.Context, dst content.Storage, subject *ocispec.
 	if err != nil {
 		return Result{}, err
 	}
-	stats := b.tree.Stats()
 	r := b.result
 	r.Descriptor, r.Blobs = pushed.Descriptor, len(b.blobs)
-	r.Files, r.Data, r.Shared, r.Inlined = stats.Files, stats.Bytes, stats.Shared, stats.Inlined
 	r.MetaPlain, r.Meta, r.Maps, r.Stored, r.Sent = written.Size, pushed.Meta, pushed.Maps, pushed.Stored, pushed.Sent
+	r.complete()
 	return r, nil
 }
 

@@ -11,65 +11,22 @@ import (
 	"io"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"github.com/pagein/pagein/blob"
 	"github.com/pagein/pagein/mkfs"
 	"github.com/pagein/pagein/oci/image"
 	"oras.land/oras-go/v2/content"
 )
 
-// Options of a conversion. The zero value is useful. All but TempDir, Note and Progress shape the result.
-type Options struct {
-	Platform *ocispec.Platform  // which image of an index; nil means Linux on this machine's architecture
-	Blob     blob.WriterOptions // how frames are cut
-	TempDir  string             // for blobs until they are pushed, "" means the system's directory
-	Note     func(string)       // told what was left out or looks odd
-	Progress func(Progress)     // told now and then how far it is
-}
-
-// Progress says how far a conversion is.
-type Progress struct {
-	Layer, Layers int   // which of how many sources is being read, from 1
-	Read, Total   int64 // bytes of all sources; Total is 0 if unknown
-	Files         int64 // files with data that were met
-	Pushing       bool  // everything is read
-}
-
-// Result says what a conversion made.
-type Result struct {
-	Descriptor ocispec.Descriptor `json:"descriptor"` // the artifact's manifest
-	Layers     int                `json:"layers"`     // sources read
-	Blobs      int                `json:"blobs"`
-	Frames     int                `json:"frames"`
-	RawFrames  int                `json:"rawFrames"` // frames that do not compress
-	Files      int64              `json:"files"`     // regular files with data
-	Input      int64              `json:"input"`     // bytes read from the source: of compressed layers, of a tar, of files
-	Data       int64              `json:"data"`      // bytes in files, holes left out
-	Shared     int64              `json:"shared"`    // of these, stored once already
-	Inlined    int64              `json:"inlined"`   // of these, kept in the metadata
-	MetaPlain  int64              `json:"metaPlain"` // bytes of the metadata image
-	Meta       int64              `json:"meta"`      // the same, compressed
-	Maps       int64              `json:"maps"`      // bytes of the compressed maps
-	Stored     int64              `json:"stored"`    // bytes of the artifact in all
-	Sent       int64              `json:"sent"`      // of these, bytes that the destination did not have
-}
-
 // Dir converts a directory tree.
 func Dir(ctx context.Context, dir string, dst content.Storage, o Options) (Result, error) {
 	return single(ctx, dst, o, func(b *build, sink mkfs.Sink) error {
-		if err := b.tree.AddDir(ctx, dir, sink); err != nil {
-			return err
-		}
-		b.result.Input = b.tree.Stats().Bytes
-		return nil
+		return b.tree.AddDir(ctx, dir, sink)
 	})
 }
 
 // Tar converts a tar stream, plain or compressed with gzip or zstd, which is read to its end.
 func Tar(ctx context.Context, r io.Reader, dst content.Storage, o Options) (Result, error) {
 	return single(ctx, dst, o, func(b *build, sink mkfs.Sink) error {
-		err := b.tree.AddTar(ctx, b.counted(r), sink)
-		b.result.Input = b.read.Load()
-		return err
+		return b.tree.AddTar(ctx, b.counted(r), sink)
 	})
 }
 
@@ -109,7 +66,7 @@ func Image(ctx context.Context, src content.Fetcher, desc ocispec.Descriptor, ds
 		if err != nil {
 			return Result{}, fmt.Errorf("layer %d of %d (%s): %w", i+1, len(img.Layers), l.Digest, err)
 		}
+		b.result.Layers[i].Digest = l.Digest
 	}
-	b.result.Input = b.progress.Total
 	return b.push(ctx, dst, &img.Manifest)
 }

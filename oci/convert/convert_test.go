@@ -33,7 +33,7 @@ func TestDirectoryReadsBackEqual(t *testing.T) {
 		t.Fatal(err)
 	}
 	sameTree(t, open(t, dst, r.Descriptor), os.DirFS(dir))
-	if r.Blobs != 1 || r.Shared != 3_200_000 || r.Input == 0 {
+	if r.Blobs != 1 || r.Shared() != 3_200_000 || r.Input == 0 {
 		t.Errorf("result is %+v", r)
 	}
 }
@@ -96,8 +96,8 @@ func TestImageIsFlattenedOneBlobForEachLayerWithNewData(t *testing.T) {
 			t.Errorf("%s: %v, want that it does not exist", name, err)
 		}
 	}
-	if r.Layers != 3 || r.Blobs != 2 {
-		t.Errorf("%d layers gave %d blobs, want 3 and 2: the second layer adds no data", r.Layers, r.Blobs)
+	if len(r.Layers) != 3 || r.Blobs != 2 {
+		t.Errorf("%d layers gave %d blobs, want 3 and 2: the second layer adds no data", len(r.Layers), r.Blobs)
 	}
 	a, err := artifact.Load(ctx, dst, r.Descriptor, "test")
 	if err != nil {

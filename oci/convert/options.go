@@ -1,0 +1,26 @@
+package convert
+
+import (
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/pagein/pagein/blob"
+)
+
+// Options of a conversion. The zero value is useful. All but TempDir, Note and Progress shape the result.
+type Options struct {
+	Platform *ocispec.Platform  // which image of an index; nil means Linux on this machine's architecture
+	Blob     blob.WriterOptions // how frames are cut
+	TempDir  string             // for blobs until they are pushed, "" means the system's directory
+	Note     func(string)       // told what was left out or looks odd
+	Progress func(Progress)     // told now and then how far it is
+}
+
+// Progress says how far a conversion is. While it reads, Pushing is false and Read of Total bytes are read; then Sent of ToSend bytes are
+// with the destination.
+type Progress struct {
+	Layer, Layers int   // which of how many sources is being read, from 1
+	Read, Total   int64 // bytes of all sources; Total is 0 if unknown
+	Files         int64 // files with data that were met
+	Pushing       bool  // everything is read
+	Sent, ToSend  int64 // bytes of the artifact
+}
