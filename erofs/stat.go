@@ -92,15 +92,23 @@ func (e *dirEntry) IsDir() bool  { return e.Type().IsDir() }
 
 // Type is what the entry itself says; where it does not, the inode is read.
 func (e *dirEntry) Type() fs.FileMode {
-	types := [...]uint32{0, unix.S_IFREG, unix.S_IFDIR, unix.S_IFCHR, unix.S_IFBLK, unix.S_IFIFO, unix.S_IFSOCK, unix.S_IFLNK}
-	if t := int(e.dirent.Type); t > 0 && t < len(types) {
-		return goMode(types[t])
+	if t := typeBits(e.dirent.Type); t != 0 {
+		return goMode(t)
 	}
 	i, err := e.Info()
 	if err != nil {
 		return fs.ModeIrregular
 	}
 	return i.Mode().Type()
+}
+
+// typeBits translates the type byte of a directory entry to the type bits of st_mode, the inverse of fileType; 0 if it is not known.
+func typeBits(t uint8) uint32 {
+	types := [...]uint32{0, unix.S_IFREG, unix.S_IFDIR, unix.S_IFCHR, unix.S_IFBLK, unix.S_IFIFO, unix.S_IFSOCK, unix.S_IFLNK}
+	if int(t) >= len(types) {
+		return 0
+	}
+	return types[t]
 }
 
 // Info reads the inode. It does not follow symbolic links.
