@@ -40,7 +40,7 @@ func (t *Tree) addDir(ctx context.Context, dir string, sink Sink) error {
 }
 
 func (t *Tree) walker(top string) *walker {
-	w := &walker{note: t.opts.Note, noteXattr: t.noteXattr, top: top, links: map[fileID]*erofs.Inode{}, exclude: map[fileID]bool{}, sizes: map[int64]int32{}}
+	w := &walker{note: t.opts.Note, noteXattr: t.notes.xattr, top: top, links: map[fileID]*erofs.Inode{}, exclude: map[fileID]bool{}, sizes: map[int64]int32{}}
 	for _, info := range t.opts.Exclude {
 		if st, ok := info.Sys().(*syscall.Stat_t); ok {
 			w.exclude[fileID{st.Dev, st.Ino}] = true

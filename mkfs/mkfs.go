@@ -63,7 +63,7 @@ type Tree struct {
 	layer int32        // number of the layer that is applied, from 1
 	store store
 	used  bool
-	noted map[string]bool // extended attributes that a note was made of
+	notes notes
 
 	implied int // directories that were made because a name needs them
 }
@@ -81,7 +81,7 @@ func New(o Options) (*Tree, error) {
 	if o.Progress == nil {
 		o.Progress = func(Stats) {}
 	}
-	return &Tree{opts: o, store: newStore(o)}, nil
+	return &Tree{opts: o, store: newStore(o), notes: notes{tell: o.Note}}, nil
 }
 
 // AddTar fills an empty tree from a tar stream, plain or compressed with gzip or zstd. r is read to its end.
@@ -105,7 +105,11 @@ func (t *Tree) addTar(ctx context.Context, r io.Reader, sink Sink) error {
 		return err
 	}
 	defer plain.Close() // only read
-	if err := t.apply(ctx, plain, sink, false); err != nil {
+	s, err := scanTar(ctx, plain, storeCollector{&t.store, sink}, false)
+	if err != nil {
+		return err
+	}
+	if err := t.merge(s, false); err != nil {
 		return err
 	}
 	if _, err := io.Copy(io.Discard, r); err != nil { // whoever writes to a pipe must not find it closed
@@ -123,30 +127,14 @@ func (t *Tree) ApplyLayer(ctx context.Context, r io.Reader, sink Sink) error {
 			return err
 		}
 	}
-	if err := t.apply(ctx, r, sink, true); err != nil {
+	s, err := scanTar(ctx, r, storeCollector{&t.store, sink}, true)
+	if err == nil {
+		err = t.merge(s, true)
+	}
+	if err != nil {
 		return fmt.Errorf("apply layer %d: %w", t.layer, err)
 	}
 	return nil
-}
-
-// noteXattr says, once for each name, that an attribute is left out.
-func (t *Tree) noteXattr(path, name string) {
-	t.noteOnce(name, fmt.Sprintf("extended attribute %q of %q, and of other files that have it, is left out: EROFS has no place for it", name, path))
-}
-
-// maxNoted bounds the notes about extended attributes: untrusted tars may have any number of names.
-const maxNoted = 100
-
-// noteOnce makes one note about all attributes of a name.
-func (t *Tree) noteOnce(name, message string) {
-	if t.noted[name] || len(t.noted) >= maxNoted {
-		return
-	}
-	if t.noted == nil {
-		t.noted = map[string]bool{}
-	}
-	t.noted[name] = true
-	t.opts.Note(message)
 }
 
 // begin makes sure that a tree has one source, or layers only.

@@ -81,6 +81,18 @@ func (st *store) split(l layout) (body int64) {
 	return body
 }
 
+// storeCollector stores the data of a tar while it is scanned.
+type storeCollector struct {
+	st   *store
+	sink Sink
+}
+
+func (c storeCollector) add(_ string, ino *erofs.Inode, l layout, r io.Reader) error {
+	stored, err := c.st.addStream(l, r, c.sink)
+	ino.Extents, ino.Inline = stored.extents, stored.inline
+	return err
+}
+
 // addStream stores a file of which r gives the spans one after the other.
 func (st *store) addStream(l layout, r io.Reader, s Sink) (content, error) {
 	length := l.stored()

@@ -14,33 +14,36 @@ const (
 	whiteoutOpaque = ".wh..wh..opq"
 )
 
-// whiteout handles a member that is a marker and reports whether it was one. A marker hides what lower layers have, never what its own
-// layer has, so the result is the same wherever in the stream it stands; but what a hard link or a path through a symbolic link needs must not
-// be hidden before it is used.
-func (t *Tree) whiteout(parts []string) (bool, error) {
+// isMarker reports whether a name says something about layers below, or belongs to aufs, so that it is no file of the tree.
+func isMarker(parts []string) bool {
 	if len(parts) == 0 {
-		return false, nil
+		return false
 	}
-	last := parts[len(parts)-1]
-	if !strings.HasPrefix(last, whiteoutPrefix) {
-		for _, part := range parts {
-			if strings.HasPrefix(part, whiteoutMeta) {
-				return true, nil // below a directory of aufs
-			}
+	for _, part := range parts[:len(parts)-1] {
+		if strings.HasPrefix(part, whiteoutMeta) {
+			return true // below a directory of aufs
 		}
-		return false, nil
 	}
+	return strings.HasPrefix(parts[len(parts)-1], whiteoutPrefix)
+}
+
+// whiteout obeys a marker. It hides what lower layers have, never what its own layer has, so the result is the same wherever in the stream it
+// stands; but what a hard link or a path through a symbolic link needs must not be hidden before it is used.
+func (t *Tree) whiteout(parts []string) error {
+	last := parts[len(parts)-1]
 	opaque := last == whiteoutOpaque
-	if !opaque && strings.HasPrefix(last, whiteoutMeta) {
-		return true, nil
+	for i, part := range parts {
+		if strings.HasPrefix(part, whiteoutMeta) && (i < len(parts)-1 || !opaque) {
+			return nil // aufs' own
+		}
 	}
 	name := strings.TrimPrefix(last, whiteoutPrefix)
 	if !opaque && (name == "" || name == "." || name == "..") {
-		return false, fmt.Errorf("whiteout of %q makes no sense", name)
+		return fmt.Errorf("whiteout of %q makes no sense", name)
 	}
 	path, err := t.walk(parts[:len(parts)-1], true)
 	if err != nil {
-		return false, err
+		return err
 	}
 	dir := path[len(path)-1]
 	touch(path, t.layer)
@@ -49,7 +52,7 @@ func (t *Tree) whiteout(parts []string) (bool, error) {
 	} else if kid := dir.kids[name]; kid != nil && !kid.hide(dir.ino, t.layer) {
 		delete(dir.kids, name)
 	}
-	return true, nil
+	return nil
 }
 
 // hide removes what layers below the given one put at n, in the directory parent, and below it. It reports whether anything is left.

@@ -1,0 +1,169 @@
+package mkfs
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pagein/pagein/erofs"
+	"github.com/pagein/pagein/mkfs/internal/tarstream"
+)
+
+// A tar is scanned before anything of it is put into a tree. Scanning reads the stream and hands file data on; it knows one stream only, so layers
+// can be scanned at the same time. Merging (see merge.go) knows the rules of trees and needs no data.
+
+// collector takes the data of the files of one source.
+type collector interface {
+	// add takes the data of a regular file, of which r gives the spans of the layout one after the other, and sees to it that the inode knows its Size, and
+	// by the time the tree is finished where its data lies. The name is where the source has the file.
+	add(name string, ino *erofs.Inode, l layout, r io.Reader) error
+}
+
+// scanned is what a tar stream holds, without the data.
+type scanned struct {
+	members []tarMember
+	notes   notes
+}
+
+// tarMember is one member of a tar.
+type tarMember struct {
+	name string       // as in the stream
+	link string       // of a hard link: the name that it leads to
+	ino  *erofs.Inode // nil for hard links, and for markers of layers
+}
+
+// scanner reads one tar stream.
+type scanner struct {
+	scanned
+	data  collector
+	layer bool // names may be markers
+}
+
+// scanTar reads a plain tar stream, the tar of a layer if that is set, to the end of r.
+func scanTar(ctx context.Context, r io.Reader, data collector, layer bool) (*scanned, error) {
+	s := &scanner{data: data, layer: layer}
+	buffered := bufio.NewReaderSize(contextReader{ctx, r}, 128<<10)
+	tr := tarstream.NewReader(buffered)
+	for {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		h, err := tr.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+		if err := s.member(h, tr); err != nil {
+			return nil, fmt.Errorf("member %q: %w", h.Name, err)
+		}
+	}
+	if !tr.Terminated() {
+		s.notes.once("", "the tar stream has no end marker: if members are missing, it was cut off")
+	}
+	// Checksums of compressed streams stand at their end, and the caller may compute a digest of all of r.
+	if _, err := io.Copy(io.Discard, buffered); err != nil {
+		return nil, fmt.Errorf("read what follows the last member: %w", err)
+	}
+	return &s.scanned, nil
+}
+
+func (s *scanner) member(h *tarstream.Header, data io.Reader) error {
+	m := tarMember{name: h.Name}
+	parts, err := splitPath(h.Name)
+	if err != nil {
+		return err
+	}
+	switch {
+	case s.layer && isMarker(parts):
+	case h.Type == tarstream.TypeLink:
+		m.link = h.Link
+	default:
+		if m.ino, err = s.inode(h, data); err != nil {
+			return err
+		}
+	}
+	s.members = append(s.members, m)
+	return nil
+}
+
+// inode makes the inode of a member that is no hard link and hands its data on.
+func (s *scanner) inode(h *tarstream.Header, data io.Reader) (*erofs.Inode, error) {
+	ino := &erofs.Inode{Mode: h.Mode, UID: h.UID, GID: h.GID, Mtime: h.Mtime, MtimeNsec: h.MtimeNsec}
+	for _, x := range h.Xattrs {
+		if !storableXattr(x.Name) {
+			s.notes.xattr(h.Name, x.Name)
+			continue
+		}
+		ino.Xattrs = append(ino.Xattrs, erofs.Xattr{Name: x.Name, Value: x.Value})
+	}
+	for _, key := range h.LeftOut {
+		s.notes.once(key, fmt.Sprintf("%s of %q, and of other files that have it, is left out: only ACLs of POSIX with numbers for users and groups can be kept", key, h.Name))
+	}
+	switch h.Type {
+	case tarstream.TypeDir:
+		ino.Mode |= unix.S_IFDIR
+	case tarstream.TypeSymlink:
+		ino.Mode = unix.S_IFLNK | 0o777 // what lstat shows, whatever the member says
+		ino.Target = h.Link
+		if h.Link == "" || len(h.Link) > maxTargetLen || strings.IndexByte(h.Link, 0) >= 0 {
+			return nil, fmt.Errorf("target of %d bytes: want 1 to %d without NUL", len(h.Link), maxTargetLen)
+		}
+	case tarstream.TypeChar:
+		ino.Mode |= unix.S_IFCHR
+		ino.Rdev = erofs.MakeRdev(h.Major, h.Minor)
+	case tarstream.TypeBlock:
+		ino.Mode |= unix.S_IFBLK
+		ino.Rdev = erofs.MakeRdev(h.Major, h.Minor)
+	case tarstream.TypeFifo:
+		ino.Mode |= unix.S_IFIFO
+	case tarstream.TypeRegular:
+		ino.Mode |= unix.S_IFREG
+		return ino, s.file(ino, h, data)
+	}
+	return ino, nil
+}
+
+// file hands the data of a regular member on.
+func (s *scanner) file(ino *erofs.Inode, h *tarstream.Header, data io.Reader) error {
+	l := whole(h.Size)
+	if h.Sparse {
+		spans := make([]span, len(h.Spans))
+		for i, s := range h.Spans {
+			spans[i] = span{s.Off, s.Len}
+		}
+		if err := (layout{size: h.Size}).check(); err != nil {
+			return err
+		}
+		l = sparse(h.Size, spans)
+		data = &widened{r: data, data: spans, spans: append([]span(nil), l.spans...)}
+	}
+	if err := l.check(); err != nil {
+		return err
+	}
+	ino.Size = h.Size
+	if len(l.spans) == 0 {
+		return nil
+	}
+	err := s.data.add(h.Name, ino, l, data)
+	if errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// storableXattr reports whether EROFS has a place for an attribute.
+func storableXattr(name string) bool {
+	for _, prefix := range []string{"user.", "trusted.", "security."} {
+		if rest, ok := strings.CutPrefix(name, prefix); ok {
+			return rest != "" && len(name) <= maxNameLen && strings.IndexByte(rest, 0) < 0
+		}
+	}
+	return name == "system.posix_acl_access" || name == "system.posix_acl_default"
+}
