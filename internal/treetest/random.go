@@ -6,6 +6,7 @@ import (
 	"math/rand"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -22,15 +23,29 @@ var oddNames = []string{
 var sizes = []int64{0, 1, 2, 255, 256, 257, 511, 512, 513, 1023, 1024, 1025, 2047, 2048, 2049, 3000, 4031, 4032, 4033, 4095, 4096, 4097, 8191, 8192, 8193,
 	12000, 65535, 65536, 65537, 100_000, 131072, 131073, 1<<20 - 1, 1 << 20, 1<<20 + 1, 3 << 20}
 
-// maxEntries keeps a random tree small enough for unit tests.
-const maxEntries = 1200
+// maxEntries keeps a random tree small enough for unit tests, smallEntries lets a thousand of them be.
+const (
+	maxEntries   = 1200
+	smallEntries = 40
+)
 
 // Random fills dir with a tree that depends on seed alone: nested directories, odd names, files of sizes around block borders, equal
 // files, sparse files, symbolic and hard links, pipes, extended attributes, ACLs, old and new times; as root also owners above 65535,
 // devices and the attributes of the trusted and security namespaces. It takes some 20 MiB and well below a second.
 func Random(t testing.TB, dir string, seed int64) {
 	t.Helper()
-	g := &generator{t: t, rnd: rand.New(rand.NewSource(seed)), root: os.Geteuid() == 0, left: maxEntries}
+	random(t, dir, seed, maxEntries, sizes)
+}
+
+// Small is [Random] with some 40 entries and files of up to 130 KiB: for tests that want many trees.
+func Small(t testing.TB, dir string, seed int64) {
+	t.Helper()
+	random(t, dir, seed, smallEntries, sizes[:slices.Index(sizes, 1<<20-1)])
+}
+
+func random(t testing.TB, dir string, seed int64, entries int, sizes []int64) {
+	t.Helper()
+	g := &generator{t: t, rnd: rand.New(rand.NewSource(seed)), root: os.Geteuid() == 0, left: entries, sizes: sizes}
 	g.dir(dir, 0)
 	g.attributes(dir)
 }
@@ -41,6 +56,7 @@ type generator struct {
 	root  bool
 	files []string // regular files so far, for hard links and copies
 	left  int      // entries that may still be made
+	sizes []int64  // of files
 }
 
 func (g *generator) must(err error) {
@@ -92,7 +108,7 @@ func (g *generator) entry(path string, depth int) {
 		g.must(os.WriteFile(path, data, 0o644))
 		g.files = append(g.files, path)
 	default:
-		size := sizes[g.rnd.Intn(len(sizes))]
+		size := g.sizes[g.rnd.Intn(len(g.sizes))]
 		if size > 100_000 && g.rnd.Intn(4) != 0 {
 			size = g.rnd.Int63n(20_000)
 		}
