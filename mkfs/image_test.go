@@ -252,14 +252,20 @@ func TestChangesWhileReadingAreNoticed(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer tree.Close()
-			w := tree.walker(source)
-			if tree.root, err = w.walk(context.Background()); err != nil {
+			o, err := newOpener(source)
+			if err != nil {
 				t.Fatal(err)
 			}
+			defer o.close()
+			root, err := tree.walker(o).walk(context.Background())
+			if err != nil {
+				t.Fatal(err)
+			}
+			files, sizes := tree.gather(root)
 			if err := tc.change(path); err != nil {
 				t.Fatal(err)
 			}
-			if err := tree.loadFiles(context.Background(), w, &memorySink{}); !errors.Is(err, tc.want) || !strings.Contains(err.Error(), "passwd") {
+			if err := tree.loadFiles(context.Background(), o, files, sizes, &memorySink{}); !errors.Is(err, tc.want) || !strings.Contains(err.Error(), "passwd") {
 				t.Errorf("error %v, want %v", err, tc.want)
 			}
 		})

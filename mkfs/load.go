@@ -35,12 +35,8 @@ type loadedFile struct {
 	before unix.Stat_t
 }
 
-// loadFiles reads all files of the walk: workers read and hash ahead, this goroutine stores.
-func (t *Tree) loadFiles(ctx context.Context, w *walker, sink Sink) error {
-	o, err := newOpener(w.top)
-	if err != nil {
-		return err
-	}
+// loadFiles reads all files: workers read and hash ahead, this goroutine stores. sizes has the number of files of each size.
+func (t *Tree) loadFiles(ctx context.Context, o *opener, files []sourceFile, sizes map[int64]int32, sink Sink) error {
 	workers := runtime.GOMAXPROCS(0)
 	free := make(chan *batch, 2*workers)
 	for range cap(free) {
@@ -51,7 +47,7 @@ func (t *Tree) loadFiles(ctx context.Context, w *walker, sink Sink) error {
 	g.Go(func() error {
 		defer close(work)
 		defer close(order)
-		for files := w.files; len(files) > 0; {
+		for len(files) > 0 {
 			select {
 			case b := <-free:
 				n := batchLength(files)
@@ -67,7 +63,7 @@ func (t *Tree) loadFiles(ctx context.Context, w *walker, sink Sink) error {
 	for range workers {
 		g.Go(func() error {
 			for b := range work {
-				if err := b.load(ctx, o, w.sizes); err != nil {
+				if err := b.load(ctx, o, sizes); err != nil {
 					return err
 				}
 				b.done <- struct{}{}
@@ -89,7 +85,7 @@ func (t *Tree) loadFiles(ctx context.Context, w *walker, sink Sink) error {
 		}
 		return nil
 	})
-	return errors.Join(g.Wait(), o.close())
+	return g.Wait()
 }
 
 // batchLength returns how many of the next files make a batch, at least one.

@@ -48,6 +48,9 @@ type Options struct {
 	TempDir string
 	// Exclude are files that a directory source leaves out: outputs that may lie inside it.
 	Exclude []os.FileInfo
+	// Skip reports whether a directory source leaves out the file with a path below its top, and what is below it. It may be called from several
+	// goroutines at once. nil skips nothing.
+	Skip func(path string) bool
 	// Note is told what was left out or looks odd, one sentence each. nil means nobody wants to know. It is called from one goroutine.
 	Note func(message string)
 	// Progress is told after each file what was stored so far. nil means nobody wants to know. It is called from one goroutine.

@@ -19,6 +19,7 @@ var (
 // opener opens files below the top of a source without following symbolic links, even where somebody puts one in place meanwhile.
 type opener struct {
 	top  *os.File
+	fd   int // of top
 	path string
 }
 
@@ -27,22 +28,16 @@ func newOpener(path string) (*opener, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &opener{top: f, path: path}, nil
+	return &opener{top: f, fd: int(f.Fd()), path: path}, nil
 }
 
 // open returns a descriptor for a regular file that the walk found. It does not use os.File, whose set-up costs more than reading a small
 // file.
 func (o *opener) open(f *sourceFile) (fd int, err error) {
-	rel := f.dir + f.name
 	// O_NONBLOCK: were a pipe there now, opening it would wait for a writer.
-	const flags = unix.O_RDONLY | unix.O_CLOEXEC | unix.O_NOFOLLOW | unix.O_NONBLOCK
-	how := unix.OpenHow{Flags: flags, Resolve: unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_BENEATH | unix.RESOLVE_NO_MAGICLINKS}
-	err = retry(func() (e error) { fd, e = unix.Openat2(int(o.top.Fd()), rel, &how); return e })
-	if errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EPERM) { // sandboxes that do not know openat2
-		err = retry(func() (e error) { fd, e = unix.Openat(int(o.top.Fd()), rel, flags, 0); return e })
-	}
+	fd, err = o.openat(f.dir+f.name, unix.O_RDONLY|unix.O_NONBLOCK)
 	if err != nil {
-		return -1, &os.PathError{Op: "open", Path: o.full(f), Err: err}
+		return -1, err
 	}
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
@@ -50,6 +45,27 @@ func (o *opener) open(f *sourceFile) (fd int, err error) {
 	}
 	if (fileID{st.Dev, st.Ino}) != f.id || st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return -1, errors.Join(o.fail(f, errReplaced), unix.Close(fd))
+	}
+	return fd, nil
+}
+
+// openDir returns a descriptor for a directory, given as a path below the top, or "" for the top itself.
+func (o *opener) openDir(rel string) (fd int, err error) {
+	if rel == "" {
+		rel = "."
+	}
+	return o.openat(rel, unix.O_RDONLY|unix.O_DIRECTORY)
+}
+
+func (o *opener) openat(rel string, flags int) (fd int, err error) {
+	flags |= unix.O_CLOEXEC | unix.O_NOFOLLOW
+	how := unix.OpenHow{Flags: uint64(flags), Resolve: unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_BENEATH | unix.RESOLVE_NO_MAGICLINKS}
+	err = retry(func() (e error) { fd, e = unix.Openat2(o.fd, rel, &how); return e })
+	if errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EPERM) { // sandboxes that do not know openat2
+		err = retry(func() (e error) { fd, e = unix.Openat(o.fd, rel, flags, 0); return e })
+	}
+	if err != nil {
+		return -1, &os.PathError{Op: "open", Path: filepath.Join(o.path, rel), Err: err}
 	}
 	return fd, nil
 }
