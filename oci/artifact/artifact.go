@@ -22,6 +22,7 @@ const (
 	MediaTypeMeta   = "application/vnd.pagein.meta.v1.erofs+zstd" // metadata image, zstd
 	MediaTypeMap    = "application/vnd.pagein.map.v1+zstd"        // blob map, zstd
 	MediaTypeObject = "application/vnd.pagein.blob.v1"            // source object: frames back to back
+	MediaTypeIndex  = "application/vnd.pagein.index.v1+zstd"      // blob index, zstd; no mount needs it
 )
 
 const (
@@ -34,6 +35,10 @@ const (
 	// configVersion is the only version of the config.
 	configVersion = 1
 )
+
+// MaxDepth bounds how many artifacts ago a blob that an artifact lists can have been made. Without a bound, the data of an image that is converted anew
+// every day would be scattered over ever more blobs.
+const MaxDepth = 16
 
 // ErrNotArtifact says that a reference names something else.
 var ErrNotArtifact = errors.New("not a pagein artifact")
@@ -59,6 +64,10 @@ type ConfigBlob struct {
 	MapSize int64           `json:"mapSize"` // bytes of the plain map
 	Map     digest.Digest   `json:"map"`     // the layer with the compressed map
 	Sources []digest.Digest `json:"sources"` // the layers with the source objects, in the map's order
+
+	Index     digest.Digest `json:"index,omitempty"`     // the layer with the compressed index, if there is one
+	IndexSize int64         `json:"indexSize,omitempty"` // bytes of the plain index
+	Depth     int           `json:"depth,omitempty"`     // how many artifacts ago the blob was made, up to MaxDepth
 }
 
 // check refuses values that cannot be meant.
@@ -107,6 +116,12 @@ func (b *ConfigBlob) check() error {
 	}
 	if len(b.Sources) == 0 || len(b.Sources) > blob.MaxSources {
 		return fmt.Errorf("%d source objects are not between 1 and %d", len(b.Sources), blob.MaxSources)
+	}
+	if (b.Index == "") != (b.IndexSize == 0) || b.IndexSize < 0 || b.IndexSize > blob.MaxIndexSize {
+		return fmt.Errorf("index size %d of index %q is not between 1 and %d", b.IndexSize, b.Index, blob.MaxIndexSize)
+	}
+	if b.Depth < 0 || b.Depth > MaxDepth {
+		return fmt.Errorf("it was borrowed through %d artifacts, at most %d are allowed; convert the image anew without --dict", b.Depth, MaxDepth)
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -37,6 +38,19 @@ type Blob struct {
 	MapSize int64  // bytes of the plain map
 	Map     ocispec.Descriptor
 	Sources []ocispec.Descriptor // source objects in the order in which the map names them
+
+	Index     *ocispec.Descriptor // compressed index, or nil
+	IndexSize int64               // bytes of the plain index
+	Depth     int                 // how many artifacts ago it was made, 0 for one that was made with this artifact
+}
+
+// Layers are all layers of the blob.
+func (b *Blob) Layers() []ocispec.Descriptor {
+	all := append(slices.Clone(b.Sources), b.Map)
+	if b.Index != nil {
+		all = append(all, *b.Index)
+	}
+	return all
 }
 
 // Place is where an artifact and its objects are: one of the two is set.
@@ -192,7 +206,7 @@ func (a *Artifact) resolve(c *Config, descs []ocispec.Descriptor) error {
 	}
 	a.Blobs = make([]Blob, len(c.Blobs))
 	for i, cb := range c.Blobs {
-		b := Blob{ID: cb.ID, Size: cb.Size, MapSize: cb.MapSize}
+		b := Blob{ID: cb.ID, Size: cb.Size, MapSize: cb.MapSize, IndexSize: cb.IndexSize, Depth: cb.Depth}
 		if b.Map, err = l.find(cb.Map, MediaTypeMap); err != nil {
 			return fmt.Errorf("blob %d: map: %w", i, err)
 		}
@@ -202,6 +216,13 @@ func (a *Artifact) resolve(c *Config, descs []ocispec.Descriptor) error {
 				return fmt.Errorf("blob %d: source %d: %w", i, j, err)
 			}
 			b.Sources = append(b.Sources, src)
+		}
+		if cb.Index != "" {
+			index, err := l.find(cb.Index, MediaTypeIndex)
+			if err != nil {
+				return fmt.Errorf("blob %d: index: %w", i, err)
+			}
+			b.Index = &index
 		}
 		a.Blobs[i] = b
 	}
