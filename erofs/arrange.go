@@ -6,12 +6,13 @@ import (
 	"math"
 )
 
-// image is a tree in which everything has its place. From front to back: superblock and device table; inodes with their attributes, inline
-// data and chunk maps; then the own-data area, whole blocks of directories and of content that found no room in its inode. In a plain image
+// image is a tree in which everything has its place. From front to back: superblock, table of long xattr prefixes and device table; shared
+// attributes; inodes with their attributes, inline data and chunk maps; then the own-data area, whole blocks of directories and of content that found no room in its inode. In a plain image
 // the caller's data lies between block 0 and the rest.
 type image struct {
 	t       *tree
 	table   int64 // byte offset of the device table
+	shared  int64 // byte offset of the shared attributes
 	meta    int64 // block that nids count from
 	nodes   int64 // byte offset of the first inode
 	own     int64 // first block of the own-data area
@@ -19,6 +20,9 @@ type image struct {
 	padding int64 // bytes between inodes that nothing fits into
 	chunked bool  // there is a file with a chunk map
 }
+
+// prefixTable is the byte offset of the table of long xattr prefixes: in block 0, because the superblock's pointer to it ends at 16 GiB.
+const prefixTable = superOffset + superSize
 
 // arrange gives every inode its place. Inodes are placed in the order of the tree, the root first: its nid must fit into 16 bits.
 func (t *tree) arrange() (*image, error) {
@@ -52,10 +56,14 @@ func (t *tree) arrange() (*image, error) {
 	return img, nil
 }
 
-// placeHead finds room for the device table: behind the superblock, or in a plain image whose block 0 is too small for it, behind the data.
+// placeHead finds room for what lies before the inodes. The device table comes behind the superblock, or in a plain image whose block 0 is too
+// small for it, behind the data.
 func (img *image) placeHead() error {
 	o := img.t.o
-	img.table = superOffset + superSize
+	img.table = prefixTable
+	if img.t.digest != nil {
+		img.table = alignUp(prefixTable+int64(len(img.t.digest.encode())), deviceSlotSize)
+	}
 	img.nodes = img.table + int64(len(o.Devices))*deviceSlotSize
 	if o.MetaBlock > 0 {
 		behind := int64(o.MetaBlock) * BlockSize
@@ -68,6 +76,8 @@ func (img *image) placeHead() error {
 	if len(o.Devices) > 0 && img.table/deviceSlotSize > math.MaxUint16 {
 		return errors.New("the table of this many devices would lie behind the data, where the superblock cannot point")
 	}
+	img.shared = img.nodes
+	img.nodes = alignUp(img.shared+img.t.shared.size, inodeUnit)
 	// Counting nids from the block before keeps nid 0 unused: programs take inode number 0 for a deleted file.
 	img.meta = (img.nodes - 1) / BlockSize
 	return nil

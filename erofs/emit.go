@@ -27,6 +27,10 @@ func (img *image) emit(w io.WriterAt) error {
 	if img.table >= int64(BlockSize)*int64(img.t.o.MetaBlock) {
 		e.deviceTable()
 	}
+	for _, c := range img.t.shared.placed {
+		e.xattrs = c.encode(e.xattrs[:0])
+		e.out.put(img.shared+c.off, e.xattrs)
+	}
 	for _, n := range img.t.nodes {
 		if err := e.inode(n); err != nil {
 			return err
@@ -67,6 +71,18 @@ func (e *emitter) head() {
 	if len(o.Devices) > 0 {
 		s.Incompat |= incompatDeviceTable
 		s.DeviceSlot = uint16(e.table / deviceSlotSize)
+	}
+	if e.t.filtered {
+		s.Compat |= compatXattrFilter
+	}
+	if e.t.digest != nil {
+		s.Compat |= compatPlainPrefixes | compatDigestXattrs
+		s.Incompat |= incompatLongPrefixes
+		s.PrefixCount, s.PrefixStart = 1, prefixTable/xattrUnit
+		e.out.put(prefixTable, e.t.digest.encode())
+	}
+	if e.t.shared.size > 0 {
+		s.XattrBlock = uint32(e.shared / BlockSize)
 	}
 	s.encode(e.out.at(superOffset, superSize))
 	if o.MetaBlock > 0 && e.table < BlockSize {
@@ -113,7 +129,7 @@ func (e *emitter) inode(n *Inode) error {
 	pos := n.out.pos + extendedSize
 	if n.out.xattrs > 0 {
 		var err error
-		if e.xattrs, err = encodeXattrs(e.xattrs[:0], n.Xattrs); err != nil {
+		if e.xattrs, err = e.encodeXattrs(e.xattrs[:0], n); err != nil {
 			return err
 		}
 		e.out.put(pos, e.xattrs)

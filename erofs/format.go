@@ -18,6 +18,7 @@ const (
 	chunkIndexSize = 8   // struct erofs_inode_chunk_index
 	blockMapSize   = 4   // entry of a chunk map without device numbers
 	xattrHeadSize  = 12  // struct erofs_xattr_ibody_header
+	xattrIDSize    = 4   // number of a shared xattr in an xattr area
 	xattrEntrySize = 4   // struct erofs_xattr_entry, before the name
 	xattrUnit      = 4   // xattr entries and the xattr area are multiples of this
 )
@@ -32,14 +33,19 @@ const (
 const (
 	compatChecksum = 0x1 // the superblock's checksum field is set
 	compatMtime    = 0x2 // the timestamps in inodes are modification times
+
+	compatXattrFilter   = 0x4  // the head of each xattr area holds a name filter (Linux 6.6)
+	compatPlainPrefixes = 0x10 // the table of long xattr prefixes lies in the image itself (6.17)
+	compatDigestXattrs  = 0x20 // the superblock names the long prefix of content digests (7.0)
 )
 
 // Features a reader must know.
 const (
-	incompatZeroPadding = 0x1 // concerns compressed inodes only
-	incompatComprCfgs   = 0x2 // concerns compressed inodes only
-	incompatChunkedFile = 0x4
-	incompatDeviceTable = 0x8
+	incompatZeroPadding  = 0x1 // concerns compressed inodes only
+	incompatComprCfgs    = 0x2 // concerns compressed inodes only
+	incompatChunkedFile  = 0x4
+	incompatDeviceTable  = 0x8
+	incompatLongPrefixes = 0x40 // there is a table of long xattr name prefixes (6.4)
 )
 
 // Data layouts: bits 1 to 3 of an inode's i_format.
@@ -62,25 +68,29 @@ var le = binary.LittleEndian
 // castagnoli is read-only after initialisation.
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// superblock is struct erofs_super_block. Fields that concern compression and features after Linux 6.1 are left out.
+// superblock is struct erofs_super_block. Fields that concern compression and 64-bit addresses are left out.
 type superblock struct {
-	Checksum      uint32   // 4
-	Compat        uint32   // 8
-	BlockBits     uint8    // 12: log2 of the block size
-	ExtSlots      uint8    // 13
-	RootNid       uint16   // 14
-	Inodes        uint64   // 16
-	BuildTime     int64    // 24
-	BuildTimeNsec uint32   // 32
-	Blocks        uint32   // 36
-	MetaBlock     uint32   // 40: the block that nids count from
-	XattrBlock    uint32   // 44: the block that shared xattr ids count from
-	UUID          [16]byte // 48
-	VolumeName    [16]byte // 64
-	Incompat      uint32   // 80
-	ExtraDevices  uint16   // 86
-	DeviceSlot    uint16   // 88: position of the device table / deviceSlotSize
-	DirBlockBits  uint8    // 90
+	Checksum       uint32   // 4
+	Compat         uint32   // 8
+	BlockBits      uint8    // 12: log2 of the block size
+	ExtSlots       uint8    // 13
+	RootNid        uint16   // 14
+	Inodes         uint64   // 16
+	BuildTime      int64    // 24
+	BuildTimeNsec  uint32   // 32
+	Blocks         uint32   // 36
+	MetaBlock      uint32   // 40: the block that nids count from
+	XattrBlock     uint32   // 44: the block that shared xattr ids count from
+	UUID           [16]byte // 48
+	VolumeName     [16]byte // 64
+	Incompat       uint32   // 80
+	ExtraDevices   uint16   // 86
+	DeviceSlot     uint16   // 88: position of the device table / deviceSlotSize
+	DirBlockBits   uint8    // 90
+	PrefixCount    uint8    // 91: entries of the table of long xattr prefixes
+	PrefixStart    uint32   // 92: position of that table / xattrUnit
+	FilterReserved uint8    // 104: the name filters count only where this is 0
+	DigestPrefix   uint8    // 105: the entry of that table that names content digests
 }
 
 func (s *superblock) encode(b []byte) {
@@ -103,6 +113,10 @@ func (s *superblock) encode(b []byte) {
 	le.PutUint16(b[86:], s.ExtraDevices)
 	le.PutUint16(b[88:], s.DeviceSlot)
 	b[90] = s.DirBlockBits
+	b[91] = s.PrefixCount
+	le.PutUint32(b[92:], s.PrefixStart)
+	b[104] = s.FilterReserved
+	b[105] = s.DigestPrefix
 }
 
 func (s *superblock) decode(b []byte) {
@@ -124,6 +138,10 @@ func (s *superblock) decode(b []byte) {
 	s.ExtraDevices = le.Uint16(b[86:])
 	s.DeviceSlot = le.Uint16(b[88:])
 	s.DirBlockBits = b[90]
+	s.PrefixCount = b[91]
+	s.PrefixStart = le.Uint32(b[92:])
+	s.FilterReserved = b[104]
+	s.DigestPrefix = b[105]
 }
 
 // superChecksum is the checksum of a superblock: b is the image from superOffset to the end of the checked range (the end of block 0, or one
@@ -265,16 +283,6 @@ func (d dirent) encode(b []byte) {
 func decodeDirent(b []byte) dirent {
 	_ = b[direntSize-1]
 	return dirent{Nid: le.Uint64(b), NameOff: le.Uint16(b[8:]), Type: b[10]}
-}
-
-// xattrNames are the name prefixes by their number in an xattr entry. The two ACL names are complete.
-var xattrNames = [...]string{
-	1: "user.",
-	2: "system.posix_acl_access",
-	3: "system.posix_acl_default",
-	4: "trusted.",
-	5: "lustre.",
-	6: "security.",
 }
 
 func alignUp[T int | int64 | uint64](n, unit T) T { return (n + unit - 1) &^ (unit - 1) }

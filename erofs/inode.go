@@ -19,10 +19,12 @@ type Inode struct {
 	Target  string   // symbolic links, 1..4095 bytes
 	Entries []Dirent // directories: without "." and ".."; the writer sorts them
 
-	// Regular files: Size bytes. What neither Extents nor Inline cover is a hole.
+	// Regular files: Size bytes. What neither Extents nor Inline cover is a hole. Digest is the SHA-256 of the content, nil if it is not
+	// known, and is stored where WriteOptions.DigestXattr asks for it. It must be right: the kernel trusts it.
 	Size    int64
 	Extents []Extent
 	Inline  Inline
+	Digest  *[32]byte
 
 	out placement // the writer's own bookkeeping
 }

@@ -24,6 +24,9 @@ type FS struct {
 	bits    uint8 // log2 of the block size
 	devices []device
 	info    Super
+
+	prefixes []xattrPrefix // the image's own table
+	digest   *xattrPrefix  // the one of digests, nil if there are none
 }
 
 // device is an extra device as far as it can be read: through a reader of its own, or at an offset of the image. With neither, r is nil.
@@ -47,6 +50,7 @@ type Super struct {
 	Incompat      uint32   // features that a reader must know
 	Checksummed   bool     // there is a checksum; Open has verified it
 	Devices       []Device // Devices[0] is device 1
+	DigestXattr   string   // name of the attribute that holds content digests, "" if there are none
 }
 
 // Open reads the superblock and device table of the image in the first size bytes of r. devices are the extra devices in the order of the
@@ -59,6 +63,12 @@ func Open(r io.ReaderAt, size int64, devices ...io.ReaderAt) (*FS, error) {
 	}
 	if err := fsys.readDevices(devices); err != nil {
 		return nil, fmt.Errorf("open EROFS image: %w", err)
+	}
+	if err := fsys.readPrefixes(); err != nil {
+		return nil, fmt.Errorf("open EROFS image: %w", err)
+	}
+	if fsys.digest != nil {
+		fsys.info.DigestXattr = xattrNames[fsys.digest.base] + fsys.digest.infix
 	}
 	root, err := fsys.inode(fsys.root())
 	if err != nil {
@@ -126,7 +136,7 @@ func (fsys *FS) readSuper() error {
 
 // check refuses what this reader does not know.
 func (s *superblock) check(size int64) error {
-	const known = incompatZeroPadding | incompatComprCfgs | incompatChunkedFile | incompatDeviceTable
+	const known = incompatZeroPadding | incompatComprCfgs | incompatChunkedFile | incompatDeviceTable | incompatLongPrefixes
 	if unknown := s.Incompat &^ known; unknown != 0 {
 		return fmt.Errorf("incompatible feature %#x (%s) is not supported", unknown&-unknown, incompatName(unknown&-unknown))
 	}
@@ -148,8 +158,6 @@ func incompatName(bit uint32) string {
 		return "ZTAILPACKING"
 	case 0x20:
 		return "FRAGMENTS or DEDUPE"
-	case 0x40:
-		return "XATTR_PREFIXES"
 	case 0x80:
 		return "48BIT"
 	case 0x100:

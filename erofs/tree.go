@@ -35,6 +35,11 @@ type placement struct {
 type tree struct {
 	o     *WriteOptions
 	nodes []*Inode // in the order of placement: a directory's children lie together, subtrees follow each other
+
+	digest   *xattrPrefix // nil if no digests are stored
+	shared   sharing
+	filtered bool         // an inode has attributes, and with them a name filter
+	entries  []xattrEntry // scratch of xattrEntries
 }
 
 // collect lists the inodes below root, checks what does not depend on the layout, and counts links.
@@ -111,11 +116,9 @@ func (t *tree) add(n *Inode) error {
 		// The entry that leads here is already in its directory, so the inode has a path.
 		return fmt.Errorf("%q: %w", t.pathOf(n), err)
 	}
-	size, err := prepareXattrs(n.Xattrs)
-	if err != nil {
+	if err := t.countXattrs(n); err != nil {
 		return fmt.Errorf("%q: %w", t.pathOf(n), err)
 	}
-	n.out.xattrs = int32(size)
 	return nil
 }
 

@@ -144,6 +144,19 @@ func (fsys *FS) Xattrs(name string) ([]Xattr, error) {
 	return list, nil
 }
 
+// Digest returns the SHA-256 that the image states for the content of a regular file, or of the file that a symbolic link leads to; nothing is
+// verified. ok is false if it states none.
+func (fsys *FS) Digest(name string) (sum [32]byte, ok bool, err error) {
+	n, err := fsys.walk("digest", name, true)
+	if err != nil {
+		return sum, false, err
+	}
+	if sum, ok, err = n.digest(); err != nil {
+		return sum, false, &fs.PathError{Op: "digest", Path: name, Err: err}
+	}
+	return sum, ok, nil
+}
+
 // Extents returns where the data of a regular file is, in the order of the file and in pieces of greatest length. Holes and inline data are left
 // out. The last extent ends with the file, not with the block. That the blocks exist on their device is not checked.
 func (fsys *FS) Extents(name string) ([]Extent, error) {

@@ -29,6 +29,11 @@ type WriteOptions struct {
 
 	// InlineData holds the bytes that [Inode.Inline] refers to.
 	InlineData io.ReaderAt
+
+	// DigestXattr is the name of the attribute that [Inode.Digest] is stored in, usually [DefaultDigestXattr]. Linux 7.0 and later, when mounting
+	// with -o inode_share, keep one copy in memory of files with the same digest. "" stores no digests. An image with digests
+	// needs Linux 6.4 or later. A name in user., trusted. or security. can be seen by programs, and the tree's own attributes must not have it.
+	DigestXattr string
 }
 
 // Device is one extra device.
@@ -60,9 +65,16 @@ func write(w io.WriterAt, root *Inode, o *WriteOptions) (Stats, error) {
 	if err := o.check(); err != nil {
 		return Stats{}, err
 	}
-	t := tree{o: o}
+	digest, err := newDigestPrefix(o.DigestXattr)
+	if err != nil {
+		return Stats{}, err
+	}
+	t := tree{o: o, digest: digest}
 	defer t.release()
 	if err := t.collect(root); err != nil {
+		return Stats{}, err
+	}
+	if err := t.sizeXattrs(); err != nil {
 		return Stats{}, err
 	}
 	img, err := t.arrange()

@@ -5,77 +5,102 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"strings"
 )
 
 // maxXattrArea is the largest xattr area that i_xattr_icount can express, in bytes.
 const maxXattrArea = xattrHeadSize + xattrUnit*(math.MaxUint16-1)
 
-// splitXattr splits a name into the number of its prefix and the rest. Only prefixes that the kernel offers for EROFS are known.
-func splitXattr(name string) (index uint8, suffix string, err error) {
-	for i, p := range xattrNames {
-		switch rest, ok := strings.CutPrefix(name, p); {
-		case p == "" || p == "lustre." || !ok:
-		case strings.HasSuffix(p, "."):
-			if rest == "" {
-				return 0, "", fmt.Errorf("xattr %q: nothing follows the prefix", name)
-			}
-			return uint8(i), rest, nil
-		case rest == "":
-			return uint8(i), "", nil
+// countXattrs sorts and checks the attributes of an inode and notes them for sharing.
+func (t *tree) countXattrs(n *Inode) error {
+	slices.SortFunc(n.Xattrs, func(a, b Xattr) int { return cmp.Compare(a.Name, b.Name) })
+	for i, x := range n.Xattrs {
+		if i > 0 && n.Xattrs[i-1].Name == x.Name {
+			return fmt.Errorf("xattr %q is there twice", x.Name)
 		}
 	}
-	return 0, "", fmt.Errorf("xattr %q: want a name in user., trusted. or security., or a POSIX ACL", name)
-}
-
-func xattrEntryLen(suffix string, value []byte) int {
-	return alignUp(xattrEntrySize+len(suffix)+len(value), xattrUnit)
-}
-
-// prepareXattrs sorts and checks the attributes of one inode and returns the length of its xattr area in bytes.
-func prepareXattrs(xs []Xattr) (int, error) {
-	if len(xs) == 0 {
-		return 0, nil
+	entries, err := t.xattrEntries(n)
+	if err != nil {
+		return err
 	}
-	slices.SortFunc(xs, func(a, b Xattr) int { return cmp.Compare(a.Name, b.Name) })
-	size := xattrHeadSize
-	for i, x := range xs {
-		_, suffix, err := splitXattr(x.Name)
-		if err != nil {
-			return 0, err
-		}
-		switch {
-		case i > 0 && xs[i-1].Name == x.Name:
-			return 0, fmt.Errorf("xattr %q is there twice", x.Name)
-		case len(suffix) > math.MaxUint8 || strings.IndexByte(suffix, 0) >= 0:
-			return 0, fmt.Errorf("xattr %.32q: name has %d bytes behind its prefix: want at most %d, without NUL", x.Name, len(suffix), math.MaxUint8)
-		case len(x.Value) > math.MaxUint16:
-			return 0, fmt.Errorf("xattr %q: value has %d bytes: the limit is %d", x.Name, len(x.Value), math.MaxUint16)
-		}
-		size += xattrEntryLen(suffix, x.Value)
-		if size > maxXattrArea {
-			return 0, fmt.Errorf("xattrs take more than %d bytes together", maxXattrArea)
-		}
+	for _, e := range entries {
+		t.shared.count(e)
 	}
-	return size, nil
+	return nil
 }
 
-// encodeXattrs appends the xattr area of attributes that prepareXattrs accepted. All are stored in the inode: none are shared, and the name
-// filter stays zero because the feature bit that gives it a meaning is not set.
-func encodeXattrs(b []byte, xs []Xattr) ([]byte, error) {
-	b = append(b, make([]byte, xattrHeadSize)...)
-	for _, x := range xs {
-		index, suffix, err := splitXattr(x.Name)
+// xattrEntries returns the entries of an inode: its digest first, as the kernel looks for it whenever it reads the inode, then its attributes
+// in their order. The slice is valid until the next call.
+func (t *tree) xattrEntries(n *Inode) ([]xattrEntry, error) {
+	t.entries = t.entries[:0]
+	if e, ok := t.digest.entry(n); ok {
+		t.entries = append(t.entries, e)
+	}
+	for _, x := range n.Xattrs {
+		e, err := newXattrEntry(x)
 		if err != nil {
 			return nil, err
 		}
-		b = append(b, uint8(len(suffix)), index)
-		b = le.AppendUint16(b, uint16(len(x.Value)))
-		b = append(b, suffix...)
-		b = append(b, x.Value...)
-		for len(b)%xattrUnit != 0 {
-			b = append(b, 0)
+		if t.digest.owns(e) {
+			return nil, fmt.Errorf("xattr %q: the name is reserved for content digests", x.Name)
 		}
+		t.entries = append(t.entries, e)
+	}
+	return t.entries, nil
+}
+
+// sizeXattrs decides which attributes are shared, and sets the length of each inode's xattr area.
+func (t *tree) sizeXattrs() error {
+	for _, n := range t.nodes {
+		entries, err := t.xattrEntries(n)
+		if err != nil {
+			return fmt.Errorf("%q: %w", t.pathOf(n), err)
+		}
+		if len(entries) == 0 {
+			continue
+		}
+		size, shared := xattrHeadSize, 0
+		for _, e := range entries {
+			if shared < maxSharedPerInode && t.shared.place(e) != nil {
+				shared++
+				size += xattrIDSize
+				continue
+			}
+			size += e.size()
+			if size > maxXattrArea {
+				return fmt.Errorf("%q: xattrs take more than %d bytes together", t.pathOf(n), maxXattrArea)
+			}
+		}
+		n.out.xattrs = int32(size)
+		t.filtered = true
+	}
+	return nil
+}
+
+// encodeXattrs appends the xattr area of an inode that sizeXattrs has seen: head, numbers of shared attributes, entries.
+func (img *image) encodeXattrs(b []byte, n *Inode) ([]byte, error) {
+	entries, err := img.t.xattrEntries(n)
+	if err != nil {
+		return nil, err
+	}
+	head := len(b)
+	b = append(b, make([]byte, xattrHeadSize)...)
+	filter, shared := uint32(xattrFilterEmpty), 0
+	own := entries[:0]
+	for _, e := range entries {
+		filter &^= img.t.digest.filterBit(e)
+		if shared < maxSharedPerInode {
+			if c := img.t.shared.place(e); c != nil {
+				shared++
+				b = le.AppendUint32(b, uint32((img.shared%BlockSize+c.off)/xattrUnit))
+				continue
+			}
+		}
+		own = append(own, e)
+	}
+	le.PutUint32(b[head:], filter)
+	b[head+4] = uint8(shared)
+	for _, e := range own {
+		b = e.encode(b)
 	}
 	return b, nil
 }
