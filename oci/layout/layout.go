@@ -1,8 +1,8 @@
 // Package layout reads and writes OCI image layouts on disk (image-spec, image-layout.md).
 //
-// Opening and reading changes nothing in the directory. Writing never leaves a reader with half of anything: blobs and index.json are
-// written under other names, flushed and renamed, and a lock serialises writers. Files are opened within the directory, so that neither a
-// link nor a crafted index leads out of it.
+// Opening and reading changes nothing in the directory. Writing never leaves a reader with half of anything, whenever the writer is killed: blobs and
+// index.json get their names when they are complete and on disk, and a lock serialises changes of the index. Files are opened within the directory, so
+// that neither a link nor a crafted index leads out of it.
 package layout
 
 import (
@@ -28,6 +28,7 @@ const maxIndex = 4 << 20
 // Store is an image layout. It is an oras target: its methods may be called concurrently, also by several processes.
 type Store struct {
 	dir string
+	new *newLayout // nil unless it was opened by Create or Prepare
 }
 
 // Open opens the layout in dir, which must exist. It reads the index to find out whether it is sound.
@@ -64,6 +65,9 @@ func (s *Store) Dir() string { return s.dir }
 // index reads index.json.
 func (s *Store) index() (*ocispec.Index, error) {
 	b, err := s.readFile(ocispec.ImageIndexFile)
+	if errors.Is(err, fs.ErrNotExist) && s.new.pending() {
+		return &ocispec.Index{}, nil
+	}
 	if err != nil {
 		return nil, err
 	}

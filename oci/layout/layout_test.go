@@ -20,6 +20,8 @@ import (
 	"oras.land/oras-go/v2"
 	"oras.land/oras-go/v2/content"
 	"oras.land/oras-go/v2/errdef"
+
+	"github.com/pagein/pagein/internal/atomicfile"
 )
 
 var _ oras.Target = (*Store)(nil)
@@ -229,14 +231,15 @@ func TestDirectoryWithOtherThingsIsNoLayout(t *testing.T) {
 
 func TestInterruptedLayoutIsCompleted(t *testing.T) {
 	for name, left := range map[string][]string{
-		"before the first file": {tempPrefix + "1"},
-		"before the index":      {ocispec.ImageLayoutFile, tempPrefix + "2"},
+		"before the first file":  {atomicfile.Prefix + "1"},
+		"before the layout file": {ocispec.ImageIndexFile},
+		"before the index":       {ocispec.ImageLayoutFile, atomicfile.Prefix + "2"},
 	} {
 		whole := newStore(t)
 		dir := t.TempDir()
 		for _, file := range left {
 			b, err := os.ReadFile(filepath.Join(whole.dir, file))
-			if err != nil && strings.HasPrefix(file, tempPrefix) {
+			if err != nil && strings.HasPrefix(file, atomicfile.Prefix) {
 				err = nil
 			}
 			if err = errors.Join(err, os.WriteFile(filepath.Join(dir, file), b, 0o600)); err != nil {
@@ -254,24 +257,30 @@ func TestInterruptedLayoutIsCompleted(t *testing.T) {
 	}
 }
 
-func TestLeftoversOfInterruptedWritersGoAfterADay(t *testing.T) {
+func TestLeftoversOfKilledWritersGo(t *testing.T) {
 	s := newStore(t)
 	desc := pushManifest(t, s, 1)
-	old := time.Now().Add(-staleAfter - time.Minute)
 	blobs := filepath.Dir(filepath.Join(s.dir, blobPath(desc.Digest)))
 	for _, dir := range []string{s.dir, blobs} {
-		for name, when := range map[string]time.Time{tempPrefix + "old": old, tempPrefix + "new": time.Now(), "other": old} {
-			file := filepath.Join(dir, name)
-			if err := errors.Join(os.WriteFile(file, nil, 0o600), os.Chtimes(file, when, when)); err != nil {
+		for _, name := range []string{atomicfile.Prefix + "dead", atomicfile.Prefix + "alive", "other"} {
+			if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
 				t.Fatal(err)
 			}
+		}
+		alive, err := os.Open(filepath.Join(dir, atomicfile.Prefix+"alive"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer alive.Close()
+		if err := unix.Flock(int(alive.Fd()), unix.LOCK_EX); err != nil {
+			t.Fatal(err)
 		}
 	}
 	if _, err := Create(s.dir); err != nil {
 		t.Fatal(err)
 	}
 	for _, dir := range []string{s.dir, blobs} {
-		for name, want := range map[string]bool{tempPrefix + "old": false, tempPrefix + "new": true, "other": true} {
+		for name, want := range map[string]bool{atomicfile.Prefix + "dead": false, atomicfile.Prefix + "alive": true, "other": true} {
 			if _, err := os.Lstat(filepath.Join(dir, name)); (err == nil) != want {
 				t.Errorf("%s in %s: %v", name, dir, err)
 			}

@@ -3,133 +3,67 @@ package layout
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
-	"time"
 
-	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
 	"oras.land/oras-go/v2/content"
 	"oras.land/oras-go/v2/errdef"
+
+	"github.com/pagein/pagein/internal/atomicfile"
 )
-
-// tempPrefix begins the names of files that are being written.
-const tempPrefix = ".pagein-"
-
-// staleAfter is the age from which on a file that is being written belongs to nobody any more.
-const staleAfter = 24 * time.Hour
-
-// Create opens the layout in dir for writing, or makes one there. One that was interrupted while it was made is completed, and what
-// interrupted writers left behind long ago is removed. A directory that holds something else is refused.
-func Create(dir string) (*Store, error) {
-	s := &Store{dir: dir}
-	if err := s.create(); err != nil {
-		return nil, fmt.Errorf("create image layout %s: %w", dir, err)
-	}
-	return Open(dir)
-}
-
-func (s *Store) create() error {
-	if err := os.MkdirAll(s.dir, 0o755); err != nil {
-		return err
-	}
-	unlock, err := s.lock()
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	ours, err := s.has(ocispec.ImageLayoutFile)
-	if err != nil {
-		return err
-	}
-	if !ours {
-		if err := s.checkEmpty(); err != nil {
-			return err
-		}
-		// It comes first: from then on the directory can be told from others.
-		if err := writeJSON(s.dir, ocispec.ImageLayoutFile, ocispec.ImageLayout{Version: ocispec.ImageLayoutVersion}); err != nil {
-			return err
-		}
-	}
-	if err := s.sweep(time.Now().Add(-staleAfter)); err != nil {
-		return err
-	}
-	if indexed, err := s.has(ocispec.ImageIndexFile); err != nil || indexed {
-		return err
-	}
-	index := ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex, Manifests: []ocispec.Descriptor{}}
-	return writeJSON(s.dir, ocispec.ImageIndexFile, index)
-}
-
-func (s *Store) has(name string) (bool, error) {
-	_, err := os.Lstat(filepath.Join(s.dir, name))
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	return err == nil, err
-}
-
-// checkEmpty refuses a directory in which somebody else keeps something.
-func (s *Store) checkEmpty() error {
-	entries, err := os.ReadDir(s.dir)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if !strings.HasPrefix(e.Name(), tempPrefix) {
-			return errors.New("the directory is neither an image layout nor empty")
-		}
-	}
-	return nil
-}
-
-// sweep removes files of writers that stopped before a point in time.
-func (s *Store) sweep(before time.Time) error {
-	var stale []string
-	for _, dir := range []string{"", ocispec.ImageBlobsDir + "/*/"} {
-		names, err := fs.Glob(os.DirFS(s.dir), dir+tempPrefix+"*")
-		if err != nil {
-			return err
-		}
-		stale = append(stale, names...)
-	}
-	for _, name := range stale {
-		file := filepath.Join(s.dir, filepath.FromSlash(name))
-		info, err := os.Lstat(file)
-		if err == nil && info.Mode().IsRegular() && info.ModTime().Before(before) {
-			err = os.Remove(file)
-		}
-		if err != nil && !errors.Is(err, fs.ErrNotExist) { // its writer may have finished
-			return fmt.Errorf("remove what an interrupted writer left: %w", err)
-		}
-	}
-	return nil
-}
 
 // Push stores a blob. Bytes that do not have the descriptor's size and digest are refused, and nothing is stored. If the blob is there
 // already, the error is oras' ErrAlreadyExists and r is not read.
 func (s *Store) Push(ctx context.Context, desc ocispec.Descriptor, r io.Reader) error {
-	if ok, err := s.Exists(ctx, desc); err != nil {
+	return s.push(ctx, desc, func(f *os.File) error {
+		v := content.NewVerifyReader(&contextReader{ctx: ctx, r: r}, desc)
+		if _, err := io.Copy(f, v); err != nil {
+			return err
+		}
+		return v.Verify()
+	})
+}
+
+// PushHashed is [Store.Push] for bytes of which the caller has just computed the digest: only their number is checked.
+func (s *Store) PushHashed(ctx context.Context, desc ocispec.Descriptor, r io.Reader) error {
+	return s.push(ctx, desc, func(f *os.File) error {
+		n, err := io.CopyBuffer(struct{ io.Writer }{f}, &contextReader{ctx: ctx, r: io.LimitReader(r, desc.Size+1)}, make([]byte, copyBuffer))
+		if err == nil && n != desc.Size {
+			err = fmt.Errorf("%w: there are %d bytes, its descriptor says %d", errSize, n, desc.Size)
+		}
 		return err
-	} else if ok {
-		return fmt.Errorf("store blob %s in image layout %s: %w", desc.Digest, s.dir, errdef.ErrAlreadyExists)
-	}
-	name := filepath.Join(s.dir, filepath.FromSlash(blobPath(desc.Digest)))
-	err := os.MkdirAll(filepath.Dir(name), 0o755)
+	})
+}
+
+// copyBuffer is how many bytes are copied at a time.
+const copyBuffer = 1 << 20
+
+// push lets write fill a blob that is not there yet.
+func (s *Store) push(ctx context.Context, desc ocispec.Descriptor, write func(f *os.File) error) error {
+	err := desc.Digest.Validate()
 	if err == nil {
-		err = writeFile(name, func(f *os.File) error {
-			v := content.NewVerifyReader(&contextReader{ctx: ctx, r: r}, desc)
-			if _, err := io.Copy(f, v); err != nil {
-				return err
-			}
-			return v.Verify()
-		})
+		err = s.make()
+	}
+	if err == nil {
+		var ok bool
+		if ok, err = s.Exists(ctx, desc); ok {
+			err = errdef.ErrAlreadyExists
+		}
+	}
+	if err == nil {
+		name := filepath.Join(s.dir, filepath.FromSlash(blobPath(desc.Digest)))
+		err = os.MkdirAll(filepath.Dir(name), 0o755)
+		if err == nil {
+			err = writeFile(name, write)
+		}
+		if err == nil {
+			s.new.stored(desc.Digest)
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("store blob %s in image layout %s: %w", desc.Digest, s.dir, err)
@@ -171,16 +105,32 @@ func (s *Store) tag(ctx context.Context, desc ocispec.Descriptor, tag string) er
 		}
 	}
 	index.Manifests = append(kept, entry)
-	return writeJSON(s.dir, ocispec.ImageIndexFile, index)
+	if err := writeJSON(s.dir, ocispec.ImageIndexFile, index); err != nil {
+		return err
+	}
+	s.new.keep()
+	return nil
 }
 
-// lock keeps other processes from changing the index. The kernel drops it if this process dies.
+// lock keeps other processes from changing the index. The kernel drops it if this process dies. If the directory was removed meanwhile, the error is
+// fs.ErrNotExist.
 func (s *Store) lock() (unlock func(), err error) {
 	f, err := os.Open(s.dir)
 	if err != nil {
 		return nil, err
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
+		_ = f.Close()
+		return nil, fmt.Errorf("lock: %w", err)
+	}
+	locked, err := f.Stat()
+	if err == nil {
+		var now os.FileInfo
+		if now, err = os.Stat(s.dir); err == nil && !os.SameFile(locked, now) {
+			err = fs.ErrNotExist
+		}
+	}
+	if err != nil {
 		_ = f.Close()
 		return nil, fmt.Errorf("lock: %w", err)
 	}
@@ -199,42 +149,25 @@ func writeJSON(dir, name string, v any) error {
 }
 
 // writeFile lets write fill a new file that takes the place of name when it is complete and on disk.
-func writeFile(name string, write func(f *os.File) error) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(name), tempPrefix+"*")
+func writeFile(name string, write func(f *os.File) error) error {
+	f, err := atomicfile.Create(name, 0o644)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if err != nil {
-			_ = f.Close()
-			_ = os.Remove(f.Name())
-		}
-	}()
-	if err := write(f); err != nil {
+	defer f.Discard()
+	if err := write(f.File); err != nil {
 		return err
 	}
-	if err := f.Chmod(0o644); err != nil {
+	if err := f.Chmod(0o644); err != nil { // whatever the umask says: layouts are shared
 		return err
 	}
 	if err := f.Sync(); err != nil {
 		return err
 	}
-	if err := f.Close(); err != nil {
+	if err := f.Commit(); err != nil {
 		return err
 	}
-	if err := os.Rename(f.Name(), name); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(name))
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close() // only read
-	return d.Sync()
+	return atomicfile.SyncDir(filepath.Dir(name))
 }
 
 // contextReader ends with its context.
