@@ -151,8 +151,7 @@ func (n *Node) fetch(ctx context.Context, a *artifact.Artifact) error {
 	return g.Wait()
 }
 
-// checkDevices makes sure that the metadata image wants the very blobs that the artifact lists. What its device tags name, it is sure to get; without this, a
-// config could pass the wrong blob under a right image.
+// checkDevices makes sure that the metadata image wants the very blobs that the artifact lists.
 func (n *Node) checkDevices(id string, a *artifact.Artifact) error {
 	f, err := os.Open(n.store.MetaPath(id))
 	if err != nil {
@@ -164,13 +163,5 @@ func (n *Node) checkDevices(id string, a *artifact.Artifact) error {
 		return fmt.Errorf("metadata image: %w", err)
 	}
 	devices := img.Super().Devices
-	if len(devices) != len(a.Blobs) {
-		return fmt.Errorf("metadata image has %d devices, the config lists %d blobs", len(devices), len(a.Blobs))
-	}
-	for i, d := range devices {
-		if d.Tag != a.Blobs[i].ID || int64(d.Blocks)*erofs.BlockSize != a.Blobs[i].Size {
-			return fmt.Errorf("device %d is %q of %d blocks, the config says blob %s of %d bytes", i+1, d.Tag, d.Blocks, a.Blobs[i].ID, a.Blobs[i].Size)
-		}
-	}
-	return nil
+	return a.CheckDevices(len(devices), func(i int) (string, int64) { return devices[i].Tag, int64(devices[i].Blocks) * erofs.BlockSize })
 }

@@ -26,6 +26,7 @@ var rooms = []struct {
 	{"oci/registry", []string{"oci"}},
 	{"oci/artifact", []string{"blob", "oci", "oci/registry"}},
 	{"oci/image", []string{"oci/registry"}},
+	{"oci/view", []string{"erofs", "blob", "oci", "oci/registry", "oci/artifact", "oci/image", "ondemand/backend"}},
 	{"oci/convert", []string{"erofs", "blob", "mkfs", "oci", "oci/registry", "oci/artifact", "oci/image"}},
 	{"ondemand/backend", []string{"oci/registry"}},
 	{"ondemand/store", nil},

@@ -1,0 +1,34 @@
+package artifact
+
+import (
+	"context"
+	"fmt"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/pagein/pagein/oci/registry"
+)
+
+// maxAttached bounds how many artifacts of one image are listed.
+const maxAttached = 100
+
+// Attached lists the artifacts whose subject is the given manifest, in the order in which the registry names them, at most 100. In a layout there are none:
+// what is in a layout has a tag.
+func (p Place) Attached(ctx context.Context, subject ocispec.Descriptor) ([]ocispec.Descriptor, error) {
+	if p.Repository == nil {
+		return nil, nil
+	}
+	var list []ocispec.Descriptor
+	err := p.Repository.Referrers(ctx, subject, Type, func(found []ocispec.Descriptor) error {
+		for _, d := range found {
+			if d.ArtifactType == Type && len(list) < maxAttached {
+				list = append(list, d)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list what is attached to %s@%s: %w", p.Repository, subject.Digest, registry.Explain(err))
+	}
+	return list, nil
+}
