@@ -6,138 +6,225 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"strconv"
-	"strings"
+	"net/url"
+	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"oras.land/oras-go/v2/registry/remote/auth"
+
+	"github.com/pagein/pagein/internal/httprange"
 )
 
-// maxDrain is how many unread bytes of an answer are worth reading to keep its connection.
-const maxDrain = 32 << 10
-
 // Range opens bytes [off, off+n) of the blob desc. The reader yields exactly n bytes and then io.EOF, fails with io.ErrUnexpectedEOF when
-// the server sends fewer, and must be closed before ctx is cancelled. Nothing is retried.
+// the server sends fewer, and must be closed before ctx is cancelled. The endpoints are asked one after the other until one answers; nothing is retried.
+// The reader also has a method Reject, for when its bytes turned out to be wrong: for a while they are asked for elsewhere.
 //
 // Errors that callers may want to tell apart: *[StatusError], [ErrNoRange], [ErrStalled].
 func (r *Repository) Range(ctx context.Context, desc ocispec.Descriptor, off, n int64) (io.ReadCloser, error) {
 	wrap := func(err error) error {
 		return fmt.Errorf("read bytes %d to %d of %s@%s: %w", off, off+n-1, r, desc.Digest, Explain(err))
 	}
-	b, err := r.open(ctx, desc, off, n)
+	if off < 0 || n <= 0 || off > desc.Size-n {
+		return nil, wrap(fmt.Errorf("the range is outside of its %d bytes", desc.Size))
+	}
+	if err := desc.Digest.Validate(); err != nil {
+		return nil, wrap(err)
+	}
+	all, err := r.endpoints()
 	if err != nil {
 		return nil, wrap(err)
 	}
-	b.wrap = wrap
-	return b, nil
+	var failed httprange.Failures
+	for _, e := range choose(all, canPull) {
+		get := &rangeRequest{r: r, e: e, blob: e.url("/"+r.Reference.Repository+"/blobs/"+desc.Digest.String(), ""), off: off, n: n, size: desc.Size}
+		body, err := get.open(ctx)
+		if err == nil {
+			body.OnError(func(err error) error {
+				get.failed(ctx, err)
+				return wrap(err)
+			})
+			return &rangeBody{Body: body, reject: get.reject}, nil
+		}
+		failed.Errs = append(failed.Errs, Explain(err))
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	if len(failed.Errs) == 0 {
+		return nil, wrap(fmt.Errorf("%w: hosts.toml names no server for it that may be pulled from", errNoEndpoint))
+	}
+	return nil, wrap(&failed)
 }
 
-func (r *Repository) open(ctx context.Context, desc ocispec.Descriptor, off, n int64) (*body, error) {
-	if off < 0 || n <= 0 || off > desc.Size-n {
-		return nil, fmt.Errorf("the range is outside of its %d bytes", desc.Size)
+var errNoEndpoint = errors.New("nobody to ask")
+
+// rangeBody is a range that came from some endpoint.
+type rangeBody struct {
+	*httprange.Body
+	reject func()
+}
+
+// Reject says that the bytes were not what they should be.
+func (b *rangeBody) Reject() { b.reject() }
+
+// rangeRequest asks one endpoint for one range.
+type rangeRequest struct {
+	r            *Repository
+	e            *endpoint
+	blob         *url.URL // what the endpoint calls it
+	off, n, size int64
+	viaPeers     bool // the answer came through the peer-to-peer proxy
+}
+
+func (g *rangeRequest) notes() *notes { return &g.r.c.notes }
+
+// open asks where the blob was the last time, if that is known, and else the endpoint.
+func (g *rangeRequest) open(ctx context.Context) (*httprange.Body, error) {
+	key := g.blob.String()
+	known := g.notes().get(key)
+	if known.lacks != nil {
+		return nil, known.lacks
 	}
-	if err := desc.Digest.Validate(); err != nil {
+	if body, err, ok := g.fromPeers(ctx); ok {
+		return body, err
+	}
+	if known.target != nil {
+		body, err := g.from(ctx, known.target)
+		if err == nil {
+			return body, nil
+		}
+		g.notes().forget(key)
+		if status := (*StatusError)(nil); ctx.Err() != nil || errors.As(err, &status) && !expired(status.Code) {
+			g.failed(ctx, err)
+			return nil, err
+		}
+	}
+	body, err := g.ask(ctx, g.e.direct)
+	if err != nil {
+		g.failed(ctx, err)
 		return nil, err
 	}
-	scheme := "https"
-	if r.PlainHTTP {
-		scheme = "http"
-	}
-	url := fmt.Sprintf("%s://%s/v2/%s/blobs/%s", scheme, r.Reference.Host(), r.Reference.Repository, desc.Digest)
-	req, err := http.NewRequestWithContext(r.withScope(ctx), http.MethodGet, url, nil)
+	g.e.health.worked()
+	return body, nil
+}
+
+// from asks a place that an endpoint redirected to.
+func (g *rangeRequest) from(ctx context.Context, u *url.URL) (*httprange.Body, error) {
+	resp, err := g.get(ctx, u, g.e.elsewhere.Do)
 	if err != nil {
 		return nil, err
 	}
-	req.Header.Set("Range", fmt.Sprintf("bytes=%d-%d", off, off+n-1))
-	resp, err := r.c.direct.Do(req)
+	return httprange.Accept(resp, g.off, g.n, g.size)
+}
+
+// ask asks the endpoint, goes where it redirects to, and remembers where that was.
+func (g *rangeRequest) ask(ctx context.Context, endpoint *auth.Client) (*httprange.Body, error) {
+	u, life, now := g.blob, maxLife, time.Now()
+	resp, err := g.get(ctx, u, endpoint.Do)
+	for hops := 0; err == nil && httprange.IsRedirect(resp); hops++ {
+		if hops == maxRedirects {
+			_ = resp.Body.Close()
+			return nil, fmt.Errorf("%s: %w", g.e, errRedirects)
+		}
+		if u, err = next(resp, g.e.scheme); err != nil {
+			return nil, fmt.Errorf("%s: %w", g.e, err)
+		}
+		life = min(life, lifeOf(u, now))
+		do := g.e.elsewhere.Do
+		if u.Host == g.e.host && u.Scheme == g.e.scheme {
+			do, life = endpoint.Do, 0 // it wants credentials again, and asking it is no shortcut
+		}
+		resp, err = g.get(ctx, u, do)
+	}
 	if err != nil {
 		return nil, err
 	}
-	b := &body{body: resp.Body, left: n}
-	if err := checkAnswer(resp, off, n, desc.Size); err != nil {
-		b.left = resp.ContentLength // what Close may read to keep the connection
-		_ = b.Close()
+	body, err := httprange.Accept(resp, g.off, g.n, g.size)
+	if err == nil && u != g.blob && life > 0 {
+		g.notes().set(g.blob.String(), note{target: u, until: now.Add(life)})
+	}
+	return body, err
+}
+
+// get sends one request for the range.
+func (g *rangeRequest) get(ctx context.Context, u *url.URL, do func(*http.Request) (*http.Response, error)) (*http.Response, error) {
+	// The scope lets the authentication client find a token at the first attempt.
+	ctx = auth.AppendScopesForHost(ctx, u.Host, auth.ScopeRepository(g.r.Reference.Repository, auth.ActionPull))
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	if err != nil {
 		return nil, err
 	}
-	return b, nil
+	httprange.Set(req, g.off, g.n)
+	return do(req)
 }
 
-// checkAnswer refuses everything but exactly the range that was asked for.
-func checkAnswer(resp *http.Response, off, n, size int64) error {
-	switch resp.StatusCode {
-	case http.StatusPartialContent:
-		if err := checkContentRange(resp.Header.Get("Content-Range"), off, n, size); err != nil {
-			return err
-		}
-	case http.StatusOK:
-		if off != 0 || n != size {
-			return ErrNoRange
-		}
-	default:
-		return newStatusError(resp)
+// next is where a redirect leads. It lets go of the answer.
+func next(resp *http.Response, firstScheme string) (*url.URL, error) {
+	defer resp.Body.Close()
+	u, err := resp.Location()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %d without a usable Location", httprange.ErrBadAnswer, resp.StatusCode)
 	}
-	if enc := resp.Header.Get("Content-Encoding"); enc != "" && enc != "identity" {
-		return fmt.Errorf("%w: the body is encoded with %s", ErrBadAnswer, enc)
+	if resp.ContentLength > 0 && resp.ContentLength < 4096 {
+		_, _ = io.CopyN(io.Discard, resp.Body, resp.ContentLength) // only the connection's fate depends on it
 	}
-	if resp.ContentLength >= 0 && resp.ContentLength != n {
-		return fmt.Errorf("%w: Content-Length is %d, want %d", ErrBadAnswer, resp.ContentLength, n)
-	}
-	return nil
+	return u, checkScheme(firstScheme, &http.Request{URL: u})
 }
 
-// checkContentRange checks "bytes FIRST-LAST/SIZE", where SIZE may be "*".
-func checkContentRange(h string, off, n, size int64) error {
-	bad := fmt.Errorf("%w: Content-Range is %q, want \"bytes %d-%d/%d\"", ErrBadAnswer, h, off, off+n-1, size)
-	unit, spec, _ := strings.Cut(h, " ")
-	span, total, _ := strings.Cut(spec, "/")
-	first, last, _ := strings.Cut(span, "-")
-	if !strings.EqualFold(unit, "bytes") {
-		return bad
+// failed draws the conclusions of an error: an endpoint in trouble is avoided for a while, and so is one that does not have this blob, or ignores Range, if there are others.
+func (g *rangeRequest) failed(ctx context.Context, err error) {
+	if ctx.Err() != nil {
+		return // who asked has gone: that says nothing
 	}
-	for _, c := range []struct {
-		s    string
-		want int64
-	}{{first, off}, {last, off + n - 1}, {total, size}} {
-		if c.s == "*" && c.want == size {
-			continue
-		}
-		if v, err := strconv.ParseInt(c.s, 10, 64); err != nil || v != c.want {
-			return bad
-		}
+	if g.viaPeers {
+		g.r.c.o.Peers.Failed(err)
+		return
 	}
-	return nil
-}
-
-// body is the answer's body, exactly as long as asked for.
-type body struct {
-	body io.ReadCloser
-	left int64             // bytes that are still to come
-	wrap func(error) error // says what was being read
-}
-
-func (b *body) Read(p []byte) (int, error) {
-	if b.left == 0 {
-		return 0, io.EOF
-	}
-	if int64(len(p)) > b.left {
-		p = p[:b.left]
-	}
-	n, err := b.body.Read(p)
-	b.left -= int64(n)
+	key := g.blob.String()
+	g.notes().forget(key)
+	status := (*StatusError)(nil)
 	switch {
-	case b.left == 0 && (err == nil || errors.Is(err, io.EOF)):
-		return n, nil
-	case errors.Is(err, io.EOF):
-		return n, b.wrap(fmt.Errorf("%d bytes are missing: %w", b.left, io.ErrUnexpectedEOF))
-	case err != nil:
-		return n, b.wrap(err)
+	case errors.Is(err, ErrNoRange):
+		g.notes().set(key, note{lacks: err, until: time.Now().Add(lackLife)})
+	case errors.As(err, &status) && (status.Code == http.StatusNotFound || status.Code == http.StatusGone) && g.e.mirrors != "":
+		g.notes().set(key, note{lacks: err, until: time.Now().Add(lackLife)})
+	case errors.As(err, &status) && status.Permanent():
+	default:
+		g.e.health.failed()
 	}
-	return n, nil
 }
 
-// Close reads a small remainder, so that the connection can be used again, and lets go of the answer.
-func (b *body) Close() error {
-	if b.left > 0 && b.left <= maxDrain {
-		_, _ = io.CopyN(io.Discard, b.body, b.left) // only the connection's fate depends on it
+// errRejected says that bytes were wrong.
+var errRejected = errors.New("it lately sent wrong bytes of this blob")
+
+// reject has the blob asked for elsewhere for a while. The registry itself has nobody behind it, and stays.
+func (g *rangeRequest) reject() {
+	if g.viaPeers {
+		g.r.c.o.Peers.Failed(errRejected)
+		return
 	}
-	return b.body.Close()
+	if g.e.mirrors == "" {
+		g.notes().forget(g.blob.String())
+		return
+	}
+	g.notes().set(g.blob.String(), note{lacks: fmt.Errorf("%s: %w", g.e, errRejected), until: time.Now().Add(lackLife)})
+}
+
+// fromPeers asks the peer-to-peer proxy, if there is one and it works. Otherwise, and when it fails, ok is false and the endpoint is to be asked.
+func (g *rangeRequest) fromPeers(ctx context.Context) (body *httprange.Body, err error, ok bool) {
+	peers := g.r.c.o.Peers
+	if g.e.peers == nil || !peers.Usable() {
+		return nil, nil, false
+	}
+	body, err = g.ask(ctx, g.e.peers)
+	if err == nil {
+		peers.Worked()
+		g.viaPeers = true
+		return body, nil, true
+	}
+	if ctx.Err() != nil {
+		return nil, err, true
+	}
+	peers.Failed(err)
+	return nil, err, !peers.Fallback
 }

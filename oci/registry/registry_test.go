@@ -115,14 +115,29 @@ func TestMissingCredentialsSayHowToLogIn(t *testing.T) {
 	}
 }
 
-func TestBrokenDockerConfigurationIsReported(t *testing.T) {
+func TestBrokenDockerConfigurationHarmsOnlyWhoNeedsIt(t *testing.T) {
+	open1, private := httptest.NewServer(handler()), httptest.NewServer(basicAuth(handler()))
+	t.Cleanup(open1.Close)
+	t.Cleanup(private.Close)
 	dir := t.TempDir()
 	t.Setenv("DOCKER_CONFIG", dir)
-	if err := os.WriteFile(filepath.Join(dir, "config.json"), []byte("{"), 0o600); err != nil {
-		t.Fatal(err)
+	whole := `{"auths":{"` + strings.TrimPrefix(private.URL, "http://") + `":{"auth":"bWU6c2VjcmV0"}}}`
+	write := func(s string) {
+		if err := os.WriteFile(filepath.Join(dir, "config.json"), []byte(s), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if _, err := registry.NewClient(registry.Options{}); err == nil || !strings.Contains(err.Error(), "Docker's configuration") {
-		t.Errorf("error is %v", err)
+	write(whole[:len(whole)-3])
+	if err := roundTrip(open(t, open1, registry.Options{})); err != nil {
+		t.Errorf("a registry that asks for nothing: %v", err)
+	}
+	repo := open(t, private, registry.Options{})
+	if err := roundTrip(repo); err == nil || !strings.Contains(err.Error(), "Docker's configuration "+dir) || registry.IsPermanent(err) {
+		t.Errorf("error is %v, want one about the configuration that may go away", err)
+	}
+	write(whole)
+	if err := roundTrip(repo); err != nil {
+		t.Errorf("after the file was mended: %v", err)
 	}
 }
 

@@ -1,4 +1,4 @@
-package registry
+package httprange
 
 import (
 	"fmt"

@@ -1,0 +1,218 @@
+package httprange
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"os"
+	"sync"
+	"time"
+)
+
+const (
+	// pingTimeout is how long the answer to a health check may take.
+	pingTimeout = 2 * time.Second
+	// defaultCheck is how long a proxy that failed is left alone.
+	defaultCheck = 5 * time.Second
+)
+
+// ProxyOptions describe a proxy that is asked for ranges of blobs before their origin: the daemon of a peer-to-peer system on this node.
+type ProxyOptions struct {
+	URL       string            // http://127.0.0.1:4001
+	Headers   map[string]string // for what goes through it
+	PlainHTTP bool              // ask it for https:// URLs as if they were http://, instead of for a tunnel: it has to see what it is to share
+	CA        string            // PEM file with the certificates by which it is recognised when it ends tunnels itself
+	Ping      string            // URL that answers 2xx when it is well; without it, requests tell
+	Check     time.Duration     // how long it is left alone after a failure, and how often it is pinged then; default 5 s
+	Strict    bool              // fail when it fails, instead of asking the origin
+	Log       *slog.Logger
+}
+
+// Proxy is such a proxy. Its methods may be called concurrently.
+type Proxy struct {
+	Fallback bool // ask the origin when it fails
+
+	url       *url.URL
+	headers   http.Header
+	plain     bool
+	ping      string
+	check     time.Duration
+	log       *slog.Logger
+	transport *http.Transport
+	pinger    *http.Client
+
+	ctx     context.Context // ends when Close is called
+	cancel  context.CancelFunc
+	pinging sync.WaitGroup
+
+	mu    sync.Mutex
+	until time.Time // it is not used before; zero when it is well
+	busy  bool      // being pinged
+}
+
+// NewProxy checks the options. It does not connect.
+func NewProxy(o ProxyOptions) (*Proxy, error) {
+	u, err := url.Parse(o.URL)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return nil, fmt.Errorf("proxy %q is no http:// or https:// URL", o.URL)
+	}
+	if o.Ping != "" {
+		if p, err := url.Parse(o.Ping); err != nil || p.Host == "" || p.Scheme != "http" && p.Scheme != "https" {
+			return nil, fmt.Errorf("the proxy's health check %q is no http:// or https:// URL", o.Ping)
+		}
+	}
+	config := &tls.Config{}
+	if o.CA != "" {
+		if config.RootCAs, err = withCA(o.CA); err != nil {
+			return nil, err
+		}
+	}
+	p := &Proxy{
+		Fallback: !o.Strict, url: u, headers: make(http.Header), plain: o.PlainHTTP, ping: o.Ping, check: o.Check, log: o.Log,
+		transport: NewTransport(config), pinger: &http.Client{Transport: NewTransport(nil), Timeout: pingTimeout},
+	}
+	for k, v := range o.Headers {
+		p.headers.Set(k, v)
+	}
+	if p.check <= 0 {
+		p.check = defaultCheck
+	}
+	if p.log == nil {
+		p.log = slog.New(slog.DiscardHandler)
+	}
+	p.transport.Proxy = http.ProxyURL(u)
+	p.ctx, p.cancel = context.WithCancel(context.Background())
+	return p, nil
+}
+
+func withCA(path string) (*x509.CertPool, error) {
+	pem, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read the proxy's certificates: %w", err)
+	}
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		return nil, err
+	}
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("read the proxy's certificates: %s has none", path)
+	}
+	return pool, nil
+}
+
+// Close ends health checks and closes idle connections.
+func (p *Proxy) Close() {
+	p.cancel()
+	p.pinging.Wait()
+	p.transport.CloseIdleConnections()
+	p.pinger.CloseIdleConnections()
+}
+
+// Transport returns a round tripper through the proxy for requests to host; others, such as those to token servers, take the other way.
+func (p *Proxy) Transport(host string, others http.RoundTripper) http.RoundTripper {
+	return &throughProxy{p: p, host: host, others: others}
+}
+
+type throughProxy struct {
+	p      *Proxy
+	host   string
+	others http.RoundTripper
+}
+
+// RoundTrip implements http.RoundTripper.
+func (t *throughProxy) RoundTrip(req *http.Request) (*http.Response, error) {
+	if req.URL.Host != t.host {
+		return t.others.RoundTrip(req)
+	}
+	out := req.Clone(req.Context())
+	for k, v := range t.p.headers {
+		out.Header[k] = v
+	}
+	if t.p.plain {
+		out.URL.Scheme = "http"
+	}
+	resp, err := t.p.transport.RoundTrip(out)
+	if err != nil {
+		return nil, fmt.Errorf("through %s: %w", t.p.url.Host, err)
+	}
+	resp.Request = req // where it seems to come from
+	return resp, nil
+}
+
+// Usable reports whether the proxy is worth asking. After a failure it is not for a while, and then, if there is a health check, not before that succeeds.
+func (p *Proxy) Usable() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.until.IsZero():
+		return true
+	case time.Now().Before(p.until) || p.busy:
+		return !p.Fallback
+	case p.ping == "":
+		return true
+	case p.ctx.Err() == nil:
+		p.busy = true
+		p.pinging.Go(p.tryPing)
+	}
+	return !p.Fallback
+}
+
+// tryPing asks the health check once.
+func (p *Proxy) tryPing() {
+	err := p.pingOnce()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.busy = false
+	if err != nil {
+		p.until = time.Now().Add(p.check)
+		return
+	}
+	p.until = time.Time{}
+	p.log.Info("proxy is used again", "proxy", p.url.Host)
+}
+
+func (p *Proxy) pingOnce() error {
+	req, err := http.NewRequestWithContext(p.ctx, http.MethodGet, p.ping, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := p.pinger.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	_, _ = io.CopyN(io.Discard, resp.Body, 4096) // only the connection's fate depends on it
+	if resp.StatusCode/100 != 2 {
+		return errors.New(resp.Status)
+	}
+	return nil
+}
+
+// Worked notes that it brought something.
+func (p *Proxy) Worked() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.until.IsZero() {
+		p.log.Info("proxy is used again", "proxy", p.url.Host)
+	}
+	p.until = time.Time{}
+}
+
+// Failed notes that a request through it failed with err. What the origin said through it, such as that something does not exist, is no failure of the proxy.
+func (p *Proxy) Failed(err error) {
+	if status := (*StatusError)(nil); errors.As(err, &status) && status.Permanent() && status.Code != http.StatusProxyAuthRequired {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.until.IsZero() {
+		p.log.Warn("proxy failed", "proxy", p.url.Host, "fallback", p.Fallback, "err", Redact(err))
+	}
+	p.until = time.Now().Add(p.check)
+}
