@@ -11,6 +11,7 @@ import (
 	"net"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/distribution/reference"
@@ -25,6 +26,7 @@ const (
 	Dir                      // a directory tree: dir:PATH
 	Tar                      // a tar stream: tar:PATH, "-" is standard input
 	Registry                 // an image in a registry: HOST/REPOSITORY[:TAG][@DIGEST]
+	EROFS                    // an EROFS image file and the files of its devices: erofs:FILE[,DEVICE...]
 )
 
 // DefaultTag is the tag that is meant when a reference names neither tag nor digest.
@@ -33,7 +35,7 @@ const DefaultTag = "latest"
 // Ref is a parsed reference.
 type Ref struct {
 	Kind       Kind
-	Path       string        // Layout, Dir, Tar
+	Path       string        // Layout, Dir, Tar; EROFS: with the devices, see Files
 	Host       string        // Registry: host[:port]
 	Repository string        // Registry
 	Tag        string        // Layout, Registry; may be empty
@@ -69,7 +71,9 @@ func parseRef(s string) (Ref, error) {
 		return Ref{Kind: Dir, Path: rest}, nil
 	case scheme == "tar" && rest != "":
 		return Ref{Kind: Tar, Path: rest}, nil
-	case scheme == "dir", scheme == "tar":
+	case scheme == "erofs" && !slices.Contains(strings.Split(rest, ","), ""):
+		return Ref{Kind: EROFS, Path: rest}, nil
+	case scheme == "dir", scheme == "tar", scheme == "erofs":
 		return Ref{}, fmt.Errorf("no path after %q", scheme+":")
 	}
 	return parseRegistry(s)
@@ -119,6 +123,8 @@ func (r Ref) String() string {
 		return "dir:" + r.Path
 	case Tar:
 		return "tar:" + r.Path
+	case EROFS:
+		return "erofs:" + r.Path
 	case Layout:
 		b.WriteString("oci:" + r.Path)
 		if r.Tag == "" && strings.Contains(filepath.Base(r.Path), ":") {
@@ -153,12 +159,24 @@ func (r Ref) Absolute() (Ref, error) {
 	if r.Kind == Registry || r.Kind == Tar && r.Path == "-" {
 		return r, nil
 	}
-	path, err := filepath.Abs(r.Path)
-	if err != nil {
-		return Ref{}, fmt.Errorf("make %s absolute: %w", r, err)
+	files := r.Files()
+	for i, f := range files {
+		path, err := filepath.Abs(f)
+		if err != nil {
+			return Ref{}, fmt.Errorf("make %s absolute: %w", r, err)
+		}
+		files[i] = path
 	}
-	r.Path = path
+	r.Path = strings.Join(files, ",")
 	return r, nil
+}
+
+// Files are the paths in the reference: the image and its devices of an EROFS image, else the one path there is.
+func (r Ref) Files() []string {
+	if r.Kind == EROFS {
+		return strings.Split(r.Path, ",")
+	}
+	return []string{r.Path}
 }
 
 // Loopback reports whether the registry runs on this machine, as its name says. Such registries are spoken to over plain HTTP unless

@@ -18,6 +18,8 @@ func TestParseRefReadsEveryForm(t *testing.T) {
 		"oci:a:t@" + someDigest:              {Kind: Layout, Path: "a", Tag: "t", Digest: someDigest},
 		"dir:/some where":                    {Kind: Dir, Path: "/some where"},
 		"dir:a:b":                            {Kind: Dir, Path: "a:b"},
+		"erofs:image":                        {Kind: EROFS, Path: "image"},
+		"erofs:/i,/d1,d2":                    {Kind: EROFS, Path: "/i,/d1,d2"},
 		"tar:-":                              {Kind: Tar, Path: "-"},
 		"tar:x.tar.gz":                       {Kind: Tar, Path: "x.tar.gz"},
 		"localhost:5000/app":                 {Kind: Registry, Host: "localhost:5000", Repository: "app"},
@@ -50,6 +52,8 @@ func TestParseRefSaysWhatToWriteInstead(t *testing.T) {
 		"oci:a:b c":                     "is no tag",
 		"oci:a@sha256:12":               "digest",
 		"dir:":                          "no path",
+		"erofs:":                        "no path",
+		"erofs:a,,b":                    "no path",
 		"tar:":                          "no path",
 		"/some/dir":                     "oci:DIR[:TAG]",
 		"./dir":                         "oci:DIR[:TAG]",
@@ -97,7 +101,7 @@ func TestLoopbackRegistriesAreRecognised(t *testing.T) {
 }
 
 func TestAbsoluteLeavesNothingRelative(t *testing.T) {
-	for _, s := range []string{"oci:a:t", "dir:.", "tar:x"} {
+	for _, s := range []string{"oci:a:t", "dir:.", "tar:x", "erofs:x"} {
 		r, err := ParseRef(s)
 		if err != nil {
 			t.Fatal(err)
@@ -106,6 +110,10 @@ func TestAbsoluteLeavesNothingRelative(t *testing.T) {
 		if err != nil || !filepath.IsAbs(abs.Path) || abs.Tag != r.Tag {
 			t.Errorf("%q becomes %+v, %v", s, abs, err)
 		}
+	}
+	devices, err := Ref{Kind: EROFS, Path: "a,/b"}.Absolute()
+	if files := devices.Files(); err != nil || len(files) != 2 || !filepath.IsAbs(files[0]) || files[1] != "/b" {
+		t.Errorf("an image with a device becomes %q, %v", files, err)
 	}
 	for _, s := range []string{"tar:-", "localhost/a"} {
 		r, err := ParseRef(s)
@@ -119,7 +127,7 @@ func TestAbsoluteLeavesNothingRelative(t *testing.T) {
 }
 
 func FuzzParseRef(f *testing.F) {
-	for _, s := range []string{"oci:a:t", "dir:x", "tar:-", "localhost:5000/a:t@" + someDigest, "oci:a:b/@" + someDigest} {
+	for _, s := range []string{"oci:a:t", "dir:x", "tar:-", "erofs:a,b", "localhost:5000/a:t@" + someDigest, "oci:a:b/@" + someDigest} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
