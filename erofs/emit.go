@@ -108,7 +108,6 @@ func (e *emitter) inode(n *Inode) error {
 		XattrSize: int(n.out.xattrs),
 		Mode:      uint16(n.Mode),
 		Size:      uint64(n.out.size),
-		Ino:       n.out.ino,
 		UID:       n.UID,
 		GID:       n.GID,
 		Mtime:     n.Mtime,

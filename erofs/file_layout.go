@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	// maxChunkBits makes chunks of at most 1 GiB: larger ones are refused by mkfs.erofs and little tested.
+	// maxChunkBits makes chunks of at most 1 GiB: larger ones are refused by mkfs.erofs and little tested. A chunk may be larger than its file.
 	maxChunkBits = 18
 	// maxChunks bounds a file's chunk map to 1 GiB. A sparse file of 128 PiB still fits.
 	maxChunks = 1 << 27
@@ -95,7 +95,7 @@ func (n *Inode) layOutFile() error {
 		return nil
 	}
 	n.out.layout = layoutChunked
-	chunkBits := min(maxChunkBits, bits.Len64(uint64(fileBlocks(n.Size)-1)))
+	chunkBits := maxChunkBits // for a file in one piece; that all of those have the same compresses better
 	for r := range n.runs(nullBlock) {
 		if r.at > 0 {
 			chunkBits = min(chunkBits, bits.TrailingZeros64(uint64(r.at)))

@@ -22,7 +22,6 @@ type placement struct {
 	size      int64  // i_size
 	block     uint32 // layoutPlain, layoutInline: first block, or nullBlock; where own is set, counted from the own-data area
 	own       uint32 // blocks of content in the own-data area
-	ino       uint32
 	nlink     uint32
 	xattrs    int32  // bytes of the xattr area
 	tailEntry uint32 // directories: first entry of the last block
@@ -34,7 +33,7 @@ type placement struct {
 // tree is the input of one Write, checked.
 type tree struct {
 	o     *WriteOptions
-	nodes []*Inode // in the order of placement: a directory's children lie together, subtrees follow each other
+	nodes []*Inode // the root first; a directory's children lie together, subtrees follow each other
 
 	digest   *xattrPrefix // nil if no digests are stored
 	shared   sharing
@@ -108,7 +107,6 @@ func (t *tree) add(n *Inode) error {
 	}
 	t.nodes = append(t.nodes, n)
 	n.out.seen = true
-	n.out.ino = uint32(len(t.nodes))
 	if n.IsDir() {
 		n.out.nlink = 2
 	}
