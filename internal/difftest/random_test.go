@@ -35,6 +35,7 @@ func TestRandomTreesReadAlikeForEverybody(t *testing.T) {
 	}
 	for first := 0; first < count; first += treesPerImage {
 		t.Run(fmt.Sprintf("seeds %d to %d", first, first+treesPerImage-1), func(t *testing.T) {
+			t.Parallel()
 			dir := t.TempDir()
 			for seed := first; seed < first+treesPerImage; seed++ {
 				sub := filepath.Join(dir, fmt.Sprint(seed))

@@ -79,7 +79,7 @@ func Archive(t testing.TB, members ...Member) []byte {
 // Extract lets GNU tar unpack a stream over what is in dir, with owners and extended attributes.
 func Extract(t testing.TB, stream []byte, dir string) {
 	t.Helper()
-	cmd := exec.Command(require.Tool(t, "tar"), "-x", "-p", "-C", dir, "--numeric-owner", "--same-owner", "--xattrs", "--xattrs-include=*", "-f", "-")
+	cmd := exec.Command(require.Tool(t, "tar"), "-x", "-p", "--delay-directory-restore", "-C", dir, "--numeric-owner", "--same-owner", "--xattrs", "--xattrs-include=*", "-f", "-")
 	cmd.Stdin = bytes.NewReader(stream)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("tar -x: %v\n%s", err, out)
