@@ -28,7 +28,7 @@ var update = flag.Bool("update", false, "rewrite the golden files in testdata")
 // plainMeta stands for a metadata image: this package does not look into it.
 var plainMeta = bytes.Repeat([]byte("metadata"), 1024)
 
-// sample returns contents with two blobs, and what the maps and objects are.
+// sample returns contents with two blobs, the second of which has an index.
 func sample(t testing.TB) Contents {
 	t.Helper()
 	c := Contents{Meta: bytes.NewReader(plainMeta), Size: int64(len(plainMeta))}
@@ -45,6 +45,11 @@ func sample(t testing.TB) Contents {
 		}
 		c.Blobs = append(c.Blobs, BlobContents{Map: m, Object: bytes.NewReader(object.Bytes()), Digest: digest.FromBytes(object.Bytes())})
 	}
+	index, err := blob.NewIndex([]blob.Unit{{Digest: [32]byte{1}, Size: 8192, Block: 1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Blobs[1].Index = index
 	c.Subject = &ocispec.Descriptor{
 		MediaType: ocispec.MediaTypeImageManifest, Digest: digest.FromString("image"), Size: 1234,
 		Platform: &ocispec.Platform{OS: "linux", Architecture: "amd64"},
@@ -87,6 +92,10 @@ func TestPushedArtifactLoads(t *testing.T) {
 		}
 		if m.ID() != b.Map.ID() || a.Blobs[i].ID != m.ID() || a.Blobs[i].Size != m.Size() || a.Blobs[i].Sources[0].Digest != b.Digest {
 			t.Errorf("blob %d is %+v", i, a.Blobs[i])
+		}
+		index, err := a.FetchIndex(ctx, i, m)
+		if err != nil || (index == nil) != (b.Index == nil) || index != nil && !bytes.Equal(index.Bytes(), b.Index.Bytes()) {
+			t.Errorf("index of blob %d is %v, %v", i, index, err)
 		}
 	}
 }
@@ -256,6 +265,13 @@ func TestHostileArtifactIsRefused(t *testing.T) {
 			m.Config.Digest = other
 			l[other] = make([]byte, m.Config.Size)
 		}, "digest"},
+		"index missing":          {func(_ lies, _ *ocispec.Manifest, c *Config) { c.Blobs[1].Index = other }, "no layer"},
+		"index is a map":         {func(_ lies, _ *ocispec.Manifest, c *Config) { c.Blobs[1].Index = c.Blobs[1].Map }, "is of type"},
+		"index without a size":   {func(_ lies, _ *ocispec.Manifest, c *Config) { c.Blobs[1].IndexSize = 0 }, "index size 0"},
+		"size without an index":  {func(_ lies, _ *ocispec.Manifest, c *Config) { c.Blobs[0].IndexSize = 64 }, "index size 64"},
+		"index size absurd":      {func(_ lies, _ *ocispec.Manifest, c *Config) { c.Blobs[1].IndexSize = 1 << 40 }, "index size"},
+		"negative depth":         {func(_ lies, _ *ocispec.Manifest, c *Config) { c.Blobs[0].Depth = -1 }, "at most 16"},
+		"too deep":               {func(_ lies, _ *ocispec.Manifest, c *Config) { c.Blobs[0].Depth = MaxDepth + 1 }, "through 17 artifacts"},
 		"calls itself otherwise": {func(_ lies, m *ocispec.Manifest, _ *Config) { m.MediaType = ocispec.MediaTypeImageIndex }, "calls itself"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -344,6 +360,52 @@ func TestWrongMetaOrMapIsNotGivenOut(t *testing.T) {
 				_, err = a.FetchMap(context.Background(), 0)
 			}
 			if err == nil || !strings.Contains(err.Error(), c.says) {
+				t.Errorf("error is %v, want one that says %q", err, c.says)
+			}
+		})
+	}
+}
+
+func TestWrongIndexIsNotGivenOut(t *testing.T) {
+	units := func(units ...blob.Unit) []byte {
+		x, err := blob.NewIndex(units)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return x.Bytes()
+	}
+	const index = 5 // place in the manifest
+	for name, c := range map[string]struct {
+		plain  []byte
+		change func(c *Config)
+		says   string
+	}{
+		"longer than said":  {units(blob.Unit{Size: 4096}, blob.Unit{Size: 4096, Block: 1}), func(c *Config) { c.Blobs[1].IndexSize = 64 }, "there are more"},
+		"shorter than said": {units(), func(c *Config) { c.Blobs[1].IndexSize = 64 }, "there are 24"},
+		"no index":          {[]byte(strings.Repeat("junk", 20)), nil, "parse blob index"},
+		"behind the blob":   {units(blob.Unit{Size: 4096, Block: 1 << 20}), nil, "behind the blob's end"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			src, desc := forge(t, func(l lies, m *ocispec.Manifest, config *Config) {
+				packed, err := pack(bytes.NewReader(c.plain))
+				if err != nil {
+					t.Fatal(err)
+				}
+				m.Layers[index] = l.add(MediaTypeIndex, packed)
+				config.Blobs[1].Index, config.Blobs[1].IndexSize = m.Layers[index].Digest, int64(len(c.plain))
+				if c.change != nil {
+					c.change(config)
+				}
+			})
+			a, err := Load(context.Background(), src, desc, "test")
+			if err != nil {
+				t.Fatal(err)
+			}
+			m, err := a.FetchMap(context.Background(), 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := a.FetchIndex(context.Background(), 1, m); err == nil || !strings.Contains(err.Error(), c.says) || !strings.Contains(err.Error(), m.ID()) {
 				t.Errorf("error is %v, want one that says %q", err, c.says)
 			}
 		})

@@ -24,28 +24,37 @@ type Contents struct {
 	Size    int64       // its bytes
 	Blobs   []BlobContents
 	Subject *ocispec.Descriptor // the image it was made from, or nil
+
+	// Progress, unless nil, is told now and then how many of how many bytes are with the target. Both grow.
+	Progress func(done, total int64)
 }
 
-// BlobContents is a blob with one source object.
+// BlobContents is a blob with one source object, or one of another artifact.
 type BlobContents struct {
 	Map    *blob.Map
 	Object io.ReaderAt   // its first SourceSize(0) bytes
-	Digest digest.Digest // of the object
+	Digest digest.Digest // of the object, as computed from its bytes: it is not checked again
+	Index  *blob.Index   // may be nil
+
+	Borrowed *Borrowed // instead of all of these
 }
 
 // Pushed says what [Push] did.
 type Pushed struct {
 	Descriptor ocispec.Descriptor // of the manifest
-	Stored     int64              // bytes of manifest, config and layers
+	Stored     int64              // bytes of manifest, config and layers, those of borrowed blobs left out
 	Sent       int64              // of these, bytes that the target did not have
 	Meta       int64              // bytes of the compressed metadata image
-	Maps       int64              // bytes of the compressed maps
+	Maps       int64              // bytes of the compressed maps of own blobs
+	Indexes    int64              // bytes of the compressed indexes of own blobs
+	Copied     int64              // bytes of borrowed blobs that had to be copied to the target
+	Mounted    int64              // bytes of borrowed blobs that the registry took from another of its repositories
 }
 
 // Push stores everything and then the manifest, which is not tagged. Equal contents give equal manifests. What the target has already is not
 // sent again.
 func Push(ctx context.Context, dst content.Storage, c Contents) (Pushed, error) {
-	p := &pusher{dst: dst, layers: make(map[digest.Digest]bool)}
+	p := &pusher{dst: dst, layers: make(map[digest.Digest]bool), progress: progress{report: c.Progress}}
 	if err := p.push(ctx, c); err != nil {
 		return Pushed{}, fmt.Errorf("push artifact: %w", registry.Explain(err))
 	}
@@ -57,11 +66,15 @@ type pusher struct {
 	layers   map[digest.Digest]bool // those in the manifest
 	manifest ocispec.Manifest
 	done     Pushed
+	progress progress
 }
 
 func (p *pusher) push(ctx context.Context, c Contents) error {
 	config := Config{Version: configVersion, Blobs: []ConfigBlob{}}
 	var err error
+	for _, b := range c.Blobs {
+		p.progress.total += b.size()
+	}
 	if config.Meta, err = p.pushMeta(ctx, c); err != nil {
 		return fmt.Errorf("metadata image: %w", err)
 	}
@@ -105,37 +118,62 @@ func (p *pusher) pushMeta(ctx context.Context, c Contents) (ConfigMeta, error) {
 }
 
 func (p *pusher) pushBlob(ctx context.Context, b BlobContents) (ConfigBlob, error) {
+	if b.Borrowed != nil {
+		return p.borrow(ctx, b.Borrowed)
+	}
 	object := ocispec.Descriptor{MediaType: MediaTypeObject, Digest: b.Digest, Size: b.Map.SourceSize(0)}
 	if err := p.add(ctx, object, io.NewSectionReader(b.Object, 0, object.Size)); err != nil {
 		return ConfigBlob{}, fmt.Errorf("object: %w", err)
 	}
-	packed, err := pack(bytes.NewReader(b.Map.Bytes()))
-	if err != nil {
-		return ConfigBlob{}, fmt.Errorf("map: %w", err)
-	}
-	layer, err := p.pushLayer(ctx, MediaTypeMap, packed)
+	layer, err := p.pushPacked(ctx, MediaTypeMap, b.Map.Bytes())
 	if err != nil {
 		return ConfigBlob{}, fmt.Errorf("map: %w", err)
 	}
 	p.done.Maps += layer.Size
-	return ConfigBlob{
+	cb := ConfigBlob{
 		ID: b.Map.ID(), Size: b.Map.Size(), MapSize: int64(len(b.Map.Bytes())), Map: layer.Digest, Sources: []digest.Digest{object.Digest},
-	}, nil
+	}
+	if b.Index != nil {
+		if layer, err = p.pushPacked(ctx, MediaTypeIndex, b.Index.Bytes()); err != nil {
+			return ConfigBlob{}, fmt.Errorf("index: %w", err)
+		}
+		p.done.Indexes += layer.Size
+		cb.Index, cb.IndexSize = layer.Digest, int64(len(b.Index.Bytes()))
+	}
+	return cb, nil
+}
+
+// pushPacked compresses and stores a layer.
+func (p *pusher) pushPacked(ctx context.Context, mediaType string, plain []byte) (ocispec.Descriptor, error) {
+	packed, err := pack(bytes.NewReader(plain))
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	return p.pushLayer(ctx, mediaType, packed)
 }
 
 func (p *pusher) pushLayer(ctx context.Context, mediaType string, b []byte) (ocispec.Descriptor, error) {
 	desc := content.NewDescriptorFromBytes(mediaType, b)
+	p.progress.total += desc.Size
 	return desc, p.add(ctx, desc, bytes.NewReader(b))
 }
 
 // add stores a layer and lists it in the manifest, once.
 func (p *pusher) add(ctx context.Context, desc ocispec.Descriptor, r io.Reader) error {
-	if p.layers[desc.Digest] {
+	if !p.list(desc) {
 		return nil
+	}
+	return p.store(ctx, desc, r)
+}
+
+// list puts a layer into the manifest and reports whether it was not there yet.
+func (p *pusher) list(desc ocispec.Descriptor) bool {
+	if p.layers[desc.Digest] {
+		return false
 	}
 	p.layers[desc.Digest] = true
 	p.manifest.Layers = append(p.manifest.Layers, desc)
-	return p.store(ctx, desc, r)
+	return true
 }
 
 func (p *pusher) pushJSON(ctx context.Context, mediaType string, v any) (ocispec.Descriptor, error) {
@@ -147,24 +185,43 @@ func (p *pusher) pushJSON(ctx context.Context, mediaType string, v any) (ocispec
 		return ocispec.Descriptor{}, fmt.Errorf("it has %d bytes, registries take %d", len(b), maxManifest)
 	}
 	desc := content.NewDescriptorFromBytes(mediaType, b)
+	p.progress.total += desc.Size
 	return desc, p.store(ctx, desc, bytes.NewReader(b))
 }
 
-// store sends what the target does not have yet.
+// store sends what the target does not have yet. The descriptor was made from the bytes.
 func (p *pusher) store(ctx context.Context, desc ocispec.Descriptor, r io.Reader) error {
 	p.done.Stored += desc.Size
+	sent, err := p.send(ctx, desc, func(ctx context.Context) error {
+		if dst, ok := p.dst.(hashed); ok {
+			return dst.PushHashed(ctx, desc, p.progress.count(r))
+		}
+		return p.dst.Push(ctx, desc, p.progress.count(r))
+	})
+	if sent {
+		p.done.Sent += desc.Size
+	}
+	return err
+}
+
+// hashed is a target that can store bytes without computing their digest again.
+type hashed interface {
+	PushHashed(ctx context.Context, desc ocispec.Descriptor, r io.Reader) error
+}
+
+// send lets push store what the target does not have yet, and reports whether it did.
+func (p *pusher) send(ctx context.Context, desc ocispec.Descriptor, push func(context.Context) error) (sent bool, err error) {
+	end := p.progress.done + desc.Size
 	ok, err := p.dst.Exists(ctx, desc)
-	if err != nil || ok {
-		return err
+	if err == nil && !ok {
+		err = push(ctx)
+		sent = err == nil
+		if errors.Is(err, errdef.ErrAlreadyExists) { // somebody else was faster
+			err = nil
+		}
 	}
-	switch err := p.dst.Push(ctx, desc, r); {
-	case errors.Is(err, errdef.ErrAlreadyExists): // somebody else was faster
-		return nil
-	case err != nil:
-		return err
-	}
-	p.done.Sent += desc.Size
-	return nil
+	p.progress.reach(end)
+	return sent, err
 }
 
 // pack compresses a metadata image or a map. It counts in the time to ready, so it is worth some effort.
