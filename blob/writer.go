@@ -30,7 +30,8 @@ type WriterOptions struct {
 	Workers    int // frames compressed at the same time, default GOMAXPROCS
 }
 
-func (o *WriterOptions) complete() error {
+// Complete puts defaults in the place of zero values, and refuses values that make no sense.
+func (o WriterOptions) Complete() (WriterOptions, error) {
 	for _, d := range []struct {
 		v   *int
 		def int
@@ -41,19 +42,19 @@ func (o *WriterOptions) complete() error {
 	}
 	for _, n := range []int{o.SmallFrame, o.LargeFrame} {
 		if n < 0 || n > MaxFrame || n%BlockSize != 0 {
-			return fmt.Errorf("frame size %d is not a multiple of %d up to %d", n, BlockSize, MaxFrame)
+			return o, fmt.Errorf("frame size %d is not a multiple of %d up to %d", n, BlockSize, MaxFrame)
 		}
 	}
 	if o.SmallFile < 0 || o.SmallFile > o.SmallFrame {
-		return fmt.Errorf("small file size %d is not between 1 and the small frame size %d", o.SmallFile, o.SmallFrame)
+		return o, fmt.Errorf("small file size %d is not between 1 and the small frame size %d", o.SmallFile, o.SmallFrame)
 	}
 	if int(o.Level) >= len(levels) {
-		return fmt.Errorf("there is no compression %v", o.Level)
+		return o, fmt.Errorf("there is no compression %v", o.Level)
 	}
 	if o.Workers < 0 {
-		return fmt.Errorf("%d workers are too few", o.Workers)
+		return o, fmt.Errorf("%d workers are too few", o.Workers)
 	}
-	return nil
+	return o, nil
 }
 
 // Ref is a place in a blob that is being written. [Writer.Block] translates it when the writer is closed.
@@ -93,8 +94,9 @@ type Writer struct {
 // NewWriter returns a writer that writes the object's bytes to object. Invalid options make the first call of Append and Close fail. When
 // ctx ends, the writer fails with its cause.
 func NewWriter(ctx context.Context, object io.Writer, o WriterOptions) *Writer {
-	w := &Writer{o: o}
-	if err := w.o.complete(); err != nil {
+	w := &Writer{}
+	var err error
+	if w.o, err = o.Complete(); err != nil {
 		w.err = fmt.Errorf("write blob: %w", err)
 		return w
 	}

@@ -311,26 +311,6 @@ func TestSparseLayoutsAreBoundedAndCoverTheData(t *testing.T) {
 	}
 }
 
-func TestFilledHolesAreBounded(t *testing.T) {
-	tree, err := New(Options{FillHoles: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer tree.Close()
-	sink, added := &countingSink{}, 0
-	for ; err == nil && added < 10; added++ {
-		size := int64(1<<40 + added)
-		l := sparse(size, []span{{size - 1, 1}})
-		_, err = tree.store.addStream(l, bytes.NewReader(make([]byte, l.stored())), sink)
-	}
-	if added != 4 || err == nil || !strings.Contains(err.Error(), "holes of one image") {
-		t.Errorf("file %d: %v", added, err)
-	}
-	if sink.blocks > 64<<20/erofs.BlockSize {
-		t.Errorf("%d blocks stored", sink.blocks)
-	}
-}
-
 func TestSpoolGivesBackWhatItTook(t *testing.T) {
 	s := spool{dir: t.TempDir()}
 	defer s.close()

@@ -41,9 +41,6 @@ type Options struct {
 	// TailLimit is the length in bytes up to which what follows the last full block of a file is kept in the metadata. Only data on device
 	// 0 can have such tails: leave it 0 for trees with blobs.
 	TailLimit int
-	// FillHoles has holes that data follows read stored zeros. Kernels that read EROFS over fscache (seen in 6.1 and 6.12, fs/erofs/fscache.c) return zeros
-	// for all of a read that begins in a hole, so an image that may meet them must have no such holes.
-	FillHoles bool
 	// TempDir is where temporary files are made; "" means the system's directory.
 	TempDir string
 	// Exclude are files that a directory source leaves out: outputs that may lie inside it.
@@ -60,13 +57,14 @@ type Options struct {
 // Tree is a file tree under construction. Add sources, close the sinks, call [Tree.Finish], then hand [Tree.Root] and
 // [Tree.InlineData] to [erofs.Write]. Methods must not be called concurrently.
 type Tree struct {
-	opts  Options
-	top   *node        // while layers and tars are applied
-	root  *erofs.Inode // once finished, or of a directory
-	layer int32        // number of the layer that is applied, from 1
-	store store
-	used  bool
-	notes notes
+	opts   Options
+	top    *node        // while layers and tars are applied
+	root   *erofs.Inode // once finished, or of a directory
+	layer  int32        // number of the layer that is applied, from 1
+	store  store        // of plain images
+	inline spool
+	used   bool
+	notes  notes
 
 	implied int // directories that were made because a name needs them
 }
@@ -84,7 +82,9 @@ func New(o Options) (*Tree, error) {
 	if o.Progress == nil {
 		o.Progress = func(Stats) {}
 	}
-	return &Tree{opts: o, store: newStore(o), notes: notes{tell: o.Note}}, nil
+	t := &Tree{opts: o, inline: spool{dir: o.TempDir}, notes: notes{tell: o.Note}}
+	t.store = newStore(o, &t.inline)
+	return t, nil
 }
 
 // AddTar fills an empty tree from a tar stream, plain or compressed with gzip or zstd. r is read to its end.
@@ -153,14 +153,14 @@ func (t *Tree) begin() error {
 func (t *Tree) Root() *erofs.Inode { return t.root }
 
 // InlineData returns the data that the tree's inodes refer to as inline.
-func (t *Tree) InlineData() io.ReaderAt { return &t.store.spool }
+func (t *Tree) InlineData() io.ReaderAt { return &t.inline }
 
 // Stats counts what was stored so far.
 func (t *Tree) Stats() Stats { return t.store.stats }
 
 // Close frees the temporary file of inline data. The tree cannot be written after that.
 func (t *Tree) Close() error {
-	if err := t.store.spool.close(); err != nil {
+	if err := t.inline.close(); err != nil {
 		return fmt.Errorf("close temporary file: %w", err)
 	}
 	return nil

@@ -5,14 +5,16 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 )
 
 // spoolMemory is how much inline data is kept in memory before a temporary file takes it.
 const spoolMemory = 8 << 20
 
-// spool gathers inline data. It is written first and read afterwards.
+// spool gathers inline data. It is written first, by any number of goroutines, and read afterwards.
 type spool struct {
 	dir  string
+	mu   sync.Mutex
 	buf  []byte // what is not yet in the file
 	file *os.File
 	off  int64 // length of the file
@@ -20,6 +22,8 @@ type spool struct {
 
 // append stores data and returns its offset.
 func (s *spool) append(data []byte) (int64, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if len(s.buf)+len(data) > spoolMemory {
 		if err := s.flush(); err != nil {
 			return 0, err

@@ -37,17 +37,16 @@ type content struct {
 type store struct {
 	opts     Options
 	stats    Stats
-	spool    spool
+	inline   *spool
 	sinks    []Sink
 	contents map[key]content
 	lengths  map[int64]struct{} // of stored data that is in contents: what has another length needs no look
 	extents  [][]erofs.Extent   // one for each content with extents
-	zeros    zeros
 	buf      []byte
 }
 
-func newStore(o Options) store {
-	return store{opts: o, spool: spool{dir: o.TempDir}, contents: map[key]content{}, lengths: map[int64]struct{}{}}
+func newStore(o Options, inline *spool) store {
+	return store{opts: o, inline: inline, contents: map[key]content{}, lengths: map[int64]struct{}{}}
 }
 
 // sinkNumber returns the number under which extents refer to s.
@@ -180,16 +179,7 @@ func (st *store) put(l layout, r io.Reader, s Sink) (content, error) {
 			spans = []span{{0, body}}
 		}
 		c.extents = make([]erofs.Extent, 0, len(spans))
-		end := int64(0)
 		for _, sp := range spans {
-			if st.opts.FillHoles && sp.off > end {
-				hole, err := st.zeros.fill(end, sp.off, number, s)
-				if err != nil {
-					return c, err
-				}
-				c.extents = append(c.extents, hole...)
-			}
-			end = sp.off + sp.len
 			ref, err := s.Append(r, sp.len)
 			if err != nil {
 				return c, err
@@ -204,7 +194,7 @@ func (st *store) put(l layout, r io.Reader, s Sink) (content, error) {
 		if _, err := io.ReadFull(r, data); err != nil {
 			return c, err
 		}
-		off, err := st.spool.append(data)
+		off, err := st.inline.append(data)
 		if err != nil {
 			return c, err
 		}

@@ -7,43 +7,77 @@ import (
 	"github.com/pagein/pagein/erofs"
 )
 
-// zeroRun is the length of the zeros that stand for holes, in bytes. They are stored once for a tree and compress to almost nothing; the longer they are, the
-// fewer index entries a long hole takes, and the more a node may come to store of them.
+// Kernels that read EROFS over fscache (seen in 6.1 and 6.12, fs/erofs/fscache.c) return zeros for all of a read that begins in a hole, data behind the hole
+// included. So in images that may meet them, holes before data are extents of zeros that are stored once.
+
+// zeroRun is the length of the zeros that stand for holes, in bytes. They compress to almost nothing; the longer they are, the fewer index entries a long hole
+// takes, and the more a node may come to store of them.
 const zeroRun = 4 << 20
 
 // maxFilled bounds the extents of zeros in a tree, 2^20 for 4 TiB of holes: each takes memory and an index entry, and a tar member of a few hundred bytes may
 // claim a hole of any length.
 const maxFilled = 1 << 20
 
-// zeros is where a tree keeps its zeroRun.
+// zeros is where an image keeps the zeros for its holes.
 type zeros struct {
-	sink uint16
-	ref  Ref
-	ok   bool // they are stored
-	left int  // extents that may still be made, once they are stored
+	at   place
+	left int // extents that may still be made, once they are stored
 }
 
-// fill returns extents of zeros for the hole [from, to) of a file, both multiples of a block. The zeros go to s if the tree has none yet.
-func (z *zeros) fill(from, to int64, sink uint16, s Sink) ([]erofs.Extent, error) {
-	if !z.ok {
-		ref, err := s.Append(zeroReader{}, zeroRun)
-		if err != nil {
-			return nil, err
+// needZeros makes sure that the zeros for a file's holes are stored, if it has holes before data.
+func (pl *planner) needZeros(p *plan, l layout) error {
+	end, need := int64(0), int64(0)
+	for _, s := range l.spans {
+		if s.off > end {
+			need += (s.off-end)/zeroRun + 2
 		}
-		*z = zeros{sink: sink, ref: ref, ok: true, left: maxFilled}
+		end = s.off + s.len
 	}
-	if need := (to-from)/zeroRun + 2; need > int64(z.left) {
-		return nil, fmt.Errorf("fill a hole of %d bytes: the holes of one image, data behind them, may have %d bytes together", to-from, int64(maxFilled)*zeroRun)
+	if need == 0 {
+		return nil
 	}
-	var extents []erofs.Extent
+	if pl.zeros.at.device == 0 {
+		if err := pl.storeZeros(p); err != nil {
+			return fmt.Errorf("store zeros for holes: %w", err)
+		}
+	}
+	if need > int64(pl.zeros.left) {
+		return fmt.Errorf("fill its holes: the holes of one image, data behind them, may have %d bytes together", int64(maxFilled)*zeroRun)
+	}
+	pl.zeros.left -= int(need)
+	return nil
+}
+
+func (pl *planner) storeZeros(p *plan) error {
+	size := min(pl.cut.frame, zeroRun)
+	in := pl.store.Intake()
+	err := in.Piece(zeroReader{}, int(size))
+	ids, closeErr := in.Close()
+	if err == nil {
+		err = closeErr
+	}
+	if err == nil {
+		err = pl.own(p)
+	}
+	if err != nil {
+		return err
+	}
+	pl.zeros = zeros{at: place{p.device, uint32(p.blocks)}, left: maxFilled}
+	for n := int64(0); n < zeroRun; n += size {
+		pl.frame(p, plannedFrame{first: uint32(ids[0])}, size)
+	}
+	return nil
+}
+
+// fill appends extents of zeros for the hole [from, to) of a file, both multiples of a block.
+func (z *zeros) fill(all []erofs.Extent, from, to int64) []erofs.Extent {
 	for from < to {
 		// Cuts at multiples of zeroRun in the file let its chunks be as large as its other extents allow.
 		next := min(from-from%zeroRun+zeroRun, to)
-		extents = append(extents, erofs.Extent{Off: from, Len: next - from, Device: z.sink, Block: uint64(z.ref)})
+		all = append(all, erofs.Extent{Off: from, Len: next - from, Device: z.at.device, Block: uint64(z.at.block)})
 		from = next
 	}
-	z.left -= len(extents)
-	return extents, nil
+	return all
 }
 
 // zeroReader yields zeros without end.

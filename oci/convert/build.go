@@ -2,176 +2,229 @@ package convert
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"os"
+	"slices"
+	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"oras.land/oras-go/v2/content"
+
 	"github.com/pagein/pagein/blob"
 	"github.com/pagein/pagein/erofs"
 	"github.com/pagein/pagein/mkfs"
 	"github.com/pagein/pagein/oci/artifact"
-	"oras.land/oras-go/v2/content"
 )
+
+// dictionary finds file data in the blobs of earlier artifacts.
+type dictionary interface {
+	mkfs.Known
+	// Blob returns the blob of a number that Find gave, and its device.
+	Blob(number int) (*artifact.Borrowed, erofs.Device)
+}
+
+// source is what makes one layer of a tree.
+type source struct {
+	digest digest.Digest // of an image's layer
+	read   func(ctx context.Context, l *mkfs.Layer, count counter) error
+}
 
 // build is a conversion under way.
 type build struct {
-	o        Options
-	tree     *mkfs.Tree
-	blobs    []built
-	progress Progress     // without Read
-	read     atomic.Int64 // bytes of all sources; counted where they are read, which may be another goroutine
-	result   Result
+	o       Options
+	dict    dictionary // or nil
+	sources []source
+	total   int64 // bytes of all sources, 0 if unknown
+	subject *ocispec.Descriptor
+
+	read   []atomic.Int64 // bytes of each source
+	layers []atomic.Pointer[mkfs.Layer]
+	ended  atomic.Int32 // sources that are read
 }
 
-// built is a finished blob.
-type built struct {
-	m      *blob.Map
-	object *object
-	sink   *mkfs.BlobSink
-}
+// counter counts the bytes that are read from a source.
+type counter struct{ n *atomic.Int64 }
 
-func newBuild(o Options) (*build, error) {
-	b := &build{o: o}
-	tree, err := mkfs.New(mkfs.Options{
-		InlineLimit: mkfs.DefaultInlineLimit,
-		FillHoles:   true,
-		TempDir:     o.TempDir,
-		Note:        o.Note,
-		Progress: func(s mkfs.Stats) {
-			b.progress.Files = s.Files
-			b.report()
-		},
-	})
-	if err != nil {
-		return nil, err
-	}
-	b.tree = tree
-	return b, nil
-}
-
-// close frees the temporary files. There is nobody left to tell if that fails.
-func (b *build) close() {
-	_ = b.tree.Close()
-	for _, x := range b.blobs {
-		_ = x.object.Close()
-	}
-}
-
-func (b *build) report() {
-	if b.o.Progress != nil {
-		p := b.progress
-		p.Read = b.read.Load()
-		b.o.Progress(p)
-	}
-}
-
-// counted reports what is read from a source.
-func (b *build) counted(r io.Reader) io.Reader { return &countedReader{r: r, b: b} }
+func (c counter) reader(r io.Reader) io.Reader { return countedReader{r, c.n} }
 
 type countedReader struct {
 	r io.Reader
-	b *build
+	n *atomic.Int64
 }
 
-func (c *countedReader) Read(p []byte) (int, error) {
+func (c countedReader) Read(p []byte) (int, error) {
 	n, err := c.r.Read(p)
-	c.b.read.Add(int64(n))
+	c.n.Add(int64(n))
 	return n, err
 }
 
-// layer lets add put one source into the tree and its data into a blob of its own. A source without new data makes no blob.
-func (b *build) layer(ctx context.Context, add func(mkfs.Sink) error) error {
-	obj, err := newObject(b.o.TempDir)
+// run converts the sources and pushes what comes of it.
+func (b *build) run(ctx context.Context, dst content.Storage) (Result, error) {
+	b.read, b.layers = make([]atomic.Int64, len(b.sources)), make([]atomic.Pointer[mkfs.Layer], len(b.sources))
+	packed, err := b.pack(ctx)
 	if err != nil {
-		return err
+		return Result{}, err
 	}
-	w := blob.NewWriter(ctx, obj, b.o.Blob)
-	sink := mkfs.NewBlobSink(w, 0)
-	read, before := b.read.Load(), b.tree.Stats()
-	err = add(sink)
-	m, closeErr := w.Close()
-	if err == nil {
-		err = closeErr
-	}
+	defer packed.Close() // files without names
+	result, err := b.push(ctx, dst, packed)
 	if err != nil {
-		return errors.Join(err, obj.Close())
+		return Result{}, err
 	}
-	l := describe(b.tree.Stats(), before, w.Stats())
-	if read = b.read.Load() - read; read > 0 {
-		l.Input = read
+	for i, f := range packed.Layers {
+		result.Layers = append(result.Layers, describe(b.sources[i].digest, f, b.read[i].Load()))
 	}
-	if m.Frames() > 0 {
-		l.Blob = m.ID()
-	}
-	b.result.Layers = append(b.result.Layers, l)
-	if m.Frames() == 0 {
-		return obj.Close()
-	}
-	sink.Device = uint16(len(b.blobs) + 1)
-	b.blobs = append(b.blobs, built{m: m, object: obj, sink: sink})
-	return nil
+	result.complete()
+	return result, nil
 }
 
-// describe says what a source added, from the tree's counts before and after it. The input of a directory is the data of its files.
-func describe(after, before mkfs.Stats, w blob.Stats) Layer {
-	data := after.Bytes - before.Bytes
-	return Layer{
-		Figures: Figures{
-			Files: after.Files - before.Files, Input: data, Data: data, Inlined: after.Inlined - before.Inlined,
-			SharedFiles: after.Shared - before.Shared, Unique: after.Appended - before.Appended, Compressed: w.Stored,
-		},
-		Frames: w.Frames, RawFrames: w.RawFrames,
+// pack reads all sources.
+func (b *build) pack(ctx context.Context) (*mkfs.Packed, error) {
+	stop := b.watch()
+	defer stop()
+	var reads []mkfs.Read
+	for i, s := range b.sources {
+		reads = append(reads, func(ctx context.Context, l *mkfs.Layer) error {
+			defer b.ended.Add(1)
+			b.layers[i].Store(l)
+			return s.read(ctx, l, counter{&b.read[i]})
+		})
 	}
+	return mkfs.Pack(ctx, mkfs.PackOptions{Frames: b.o.Blob, Known: b.dict, TempDir: b.o.TempDir, Note: b.o.Note}, reads...)
+}
+
+// progressEvery is how often somebody who watches is told.
+const progressEvery = 100 * time.Millisecond
+
+// watch reports how far reading is until it is stopped.
+func (b *build) watch() (stop func()) {
+	if b.o.Progress == nil {
+		return func() {}
+	}
+	quit := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for tick := time.Tick(progressEvery); ; {
+			select {
+			case <-quit:
+				return
+			case <-tick:
+				b.o.Progress(b.progress())
+			}
+		}
+	})
+	return func() {
+		close(quit)
+		wg.Wait()
+		b.o.Progress(b.progress())
+	}
+}
+
+func (b *build) progress() Progress {
+	p := Progress{Layers: len(b.sources), Layer: min(int(b.ended.Load())+1, len(b.sources)), Total: b.total}
+	for i := range b.read {
+		p.Read += b.read[i].Load()
+		if l := b.layers[i].Load(); l != nil {
+			p.Files += l.Files()
+		}
+	}
+	return p
+}
+
+// describe says what was made of a source. The input of a directory is the data of its files.
+func describe(d digest.Digest, f mkfs.Figures, read int64) Layer {
+	l := Layer{
+		Digest: d,
+		Figures: Figures{
+			Files: f.Files, Input: read, Data: f.Data, Inlined: f.Inlined,
+			SharedFiles: f.SharedFiles, SharedChunks: f.SharedPieces, Borrowed: f.Borrowed, Unique: f.Unique,
+		},
+	}
+	if read == 0 {
+		l.Input = f.Data
+	}
+	if f.Blob != nil {
+		l.Blob, l.Compressed, l.Frames = f.Blob.Map.ID(), f.Blob.Size(), f.Blob.Map.Frames()
+		for i := range l.Frames {
+			if f.Blob.Map.Frame(i).Codec == blob.Raw {
+				l.RawFrames++
+			}
+		}
+	}
+	return l
 }
 
 // push writes the metadata image and pushes everything.
-func (b *build) push(ctx context.Context, dst content.Storage, subject *ocispec.Descriptor) (Result, error) {
-	b.progress.Pushing = true
-	b.report()
-	if err := b.tree.Finish(mkfs.Overrides{}); err != nil {
-		return Result{}, err
+func (b *build) push(ctx context.Context, dst content.Storage, packed *mkfs.Packed) (Result, error) {
+	p := b.progress()
+	p.Pushing = true
+	contents := artifact.Contents{Subject: b.subject}
+	if b.o.Progress != nil {
+		contents.Progress = func(done, total int64) {
+			p.Sent, p.ToSend = done, total
+			b.o.Progress(p)
+		}
 	}
-	meta, err := newObject(b.o.TempDir)
+	var devices []erofs.Device
+	for i, d := range packed.Devices {
+		device, c, err := b.device(d)
+		if err != nil {
+			return Result{}, fmt.Errorf("blob %d: %w", i+1, err)
+		}
+		devices, contents.Blobs = append(devices, device), append(contents.Blobs, c)
+	}
+	meta, err := tempFile(b.o.TempDir)
 	if err != nil {
 		return Result{}, err
 	}
 	defer meta.Close() // a file without a name
-	summary := b.tree.Summarize()
-	write := erofs.WriteOptions{UUID: summary.UUID, BuildTime: summary.Mtime, InlineData: b.tree.InlineData()}
-	contents := artifact.Contents{Meta: meta.f, Subject: subject}
-	for _, x := range b.blobs {
-		write.Devices = append(write.Devices, erofs.Device{Tag: x.m.ID(), Blocks: uint64(x.m.Size()) / blob.BlockSize})
-		contents.Blobs = append(contents.Blobs, artifact.BlobContents{Map: x.m, Object: x.object.f, Digest: x.object.digest()})
-	}
-	written, err := erofs.Write(meta.f, b.tree.Root(), write)
+	summary := packed.Summarize()
+	written, err := erofs.Write(meta, packed.Root(), erofs.WriteOptions{
+		UUID: summary.UUID, BuildTime: summary.Mtime, InlineData: packed.InlineData(), Devices: devices,
+	})
 	if err != nil {
 		return Result{}, err
 	}
-	contents.Size = written.Size
+	contents.Meta, contents.Size = meta, written.Size
 	pushed, err := artifact.Push(ctx, dst, contents)
 	if err != nil {
 		return Result{}, err
 	}
-	r := b.result
-	r.Descriptor, r.Blobs = pushed.Descriptor, len(b.blobs)
-	r.MetaPlain, r.Meta, r.Maps, r.Stored, r.Sent = written.Size, pushed.Meta, pushed.Maps, pushed.Stored, pushed.Sent
-	r.complete()
+	r := Result{
+		Descriptor: pushed.Descriptor, Blobs: len(packed.Devices), MetaPlain: written.Size, Meta: pushed.Meta, Maps: pushed.Maps, Indexes: pushed.Indexes,
+		Stored: pushed.Stored, Sent: pushed.Sent, Copied: pushed.Copied, Mounted: pushed.Mounted,
+	}
+	for _, d := range packed.Devices {
+		if d.Blob == nil {
+			r.Borrowing++
+		}
+	}
 	return r, nil
 }
 
-// object is a temporary file without a name, and the digest of what was written to it in order.
-type object struct {
-	f    *os.File
-	hash hash.Hash
+// device describes a blob for the metadata image and for the artifact.
+func (b *build) device(d mkfs.Device) (erofs.Device, artifact.BlobContents, error) {
+	if d.Blob == nil {
+		borrowed, device := b.dict.Blob(d.Known)
+		return device, artifact.BlobContents{Borrowed: borrowed}, nil
+	}
+	m := d.Blob.Map
+	c := artifact.BlobContents{Map: m, Object: d.Blob, Digest: digest.NewDigestFromBytes(digest.SHA256, d.Blob.Digest[:])}
+	if small := slices.Collect(d.Blob.Small()); len(small) > 0 {
+		var err error
+		if c.Index, err = blob.NewIndex(small); err != nil {
+			return erofs.Device{}, c, err
+		}
+	}
+	return erofs.Device{Tag: m.ID(), Blocks: uint64(m.Size()) / blob.BlockSize}, c, nil
 }
 
-func newObject(dir string) (*object, error) {
+// tempFile makes a file that has no name any more, so that it goes away however the process ends.
+func tempFile(dir string) (*os.File, error) {
 	f, err := os.CreateTemp(dir, "pagein-convert-*")
 	if err != nil {
 		return nil, fmt.Errorf("make temporary file: %w", err)
@@ -179,14 +232,5 @@ func newObject(dir string) (*object, error) {
 	if err := os.Remove(f.Name()); err != nil {
 		return nil, errors.Join(fmt.Errorf("unlink temporary file: %w", err), f.Close())
 	}
-	return &object{f: f, hash: sha256.New()}, nil
+	return f, nil
 }
-
-func (o *object) Write(p []byte) (int, error) {
-	n, err := o.f.Write(p)
-	o.hash.Write(p[:n])
-	return n, err
-}
-
-func (o *object) digest() digest.Digest { return digest.NewDigest(digest.SHA256, o.hash) }
-func (o *object) Close() error          { return o.f.Close() }

@@ -18,30 +18,14 @@ import (
 
 // Dir converts a directory tree.
 func Dir(ctx context.Context, dir string, dst content.Storage, o Options) (Result, error) {
-	return single(ctx, dst, o, func(b *build, sink mkfs.Sink) error {
-		return b.tree.AddDir(ctx, dir, sink)
-	})
+	b := build{o: o, sources: []source{{read: func(ctx context.Context, l *mkfs.Layer, _ counter) error { return l.ReadDir(ctx, dir) }}}}
+	return b.run(ctx, dst)
 }
 
 // Tar converts a tar stream, plain or compressed with gzip or zstd, which is read to its end.
 func Tar(ctx context.Context, r io.Reader, dst content.Storage, o Options) (Result, error) {
-	return single(ctx, dst, o, func(b *build, sink mkfs.Sink) error {
-		return b.tree.AddTar(ctx, b.counted(r), sink)
-	})
-}
-
-// single converts a source that fills one blob.
-func single(ctx context.Context, dst content.Storage, o Options, add func(*build, mkfs.Sink) error) (Result, error) {
-	b, err := newBuild(o)
-	if err != nil {
-		return Result{}, err
-	}
-	defer b.close()
-	b.progress.Layer, b.progress.Layers = 1, 1
-	if err := b.layer(ctx, func(sink mkfs.Sink) error { return add(b, sink) }); err != nil {
-		return Result{}, err
-	}
-	return b.push(ctx, dst, nil)
+	b := build{o: o, sources: []source{{read: func(ctx context.Context, l *mkfs.Layer, count counter) error { return l.ReadTar(ctx, count.reader(r)) }}}}
+	return b.run(ctx, dst)
 }
 
 // Image converts the image that desc, a manifest or an index, names in src. The artifact's subject is the image's manifest. A layer whose
@@ -51,22 +35,15 @@ func Image(ctx context.Context, src content.Fetcher, desc ocispec.Descriptor, ds
 	if err != nil {
 		return Result{}, err
 	}
-	b, err := newBuild(o)
-	if err != nil {
-		return Result{}, err
+	b := build{o: o, subject: &img.Manifest}
+	for i, desc := range img.Layers {
+		b.total += desc.Size
+		b.sources = append(b.sources, source{desc.Digest, func(ctx context.Context, l *mkfs.Layer, count counter) error {
+			if err := readLayer(ctx, l, src, desc, img.DiffIDs[i], count); err != nil {
+				return fmt.Errorf("layer %d of %d (%s): %w", i+1, len(img.Layers), desc.Digest, err)
+			}
+			return nil
+		}})
 	}
-	defer b.close()
-	b.progress.Layers = len(img.Layers)
-	for _, l := range img.Layers {
-		b.progress.Total += l.Size
-	}
-	for i, l := range img.Layers {
-		b.progress.Layer = i + 1
-		err := b.layer(ctx, func(sink mkfs.Sink) error { return applyLayer(ctx, b, src, l, img.DiffIDs[i], sink) })
-		if err != nil {
-			return Result{}, fmt.Errorf("layer %d of %d (%s): %w", i+1, len(img.Layers), l.Digest, err)
-		}
-		b.result.Layers[i].Digest = l.Digest
-	}
-	return b.push(ctx, dst, &img.Manifest)
+	return b.run(ctx, dst)
 }

@@ -33,7 +33,7 @@ func TestDirectoryReadsBackEqual(t *testing.T) {
 		t.Fatal(err)
 	}
 	sameTree(t, open(t, dst, r.Descriptor), os.DirFS(dir))
-	if r.Blobs != 1 || r.Shared() != 3_200_000 || r.Input == 0 {
+	if r.Blobs != 1 || r.SharedFiles != 3_200_000 || r.Input == 0 {
 		t.Errorf("result is %+v", r)
 	}
 }

@@ -13,25 +13,25 @@ import (
 	"oras.land/oras-go/v2/content"
 )
 
-// applyLayer puts a layer on the tree and checks that both its bytes and the tar in them are what the image promises.
-func applyLayer(ctx context.Context, b *build, src content.Fetcher, desc ocispec.Descriptor, diffID digest.Digest, sink mkfs.Sink) (err error) {
+// readLayer reads a layer and checks that both its bytes and the tar in them are what the image promises.
+func readLayer(ctx context.Context, l *mkfs.Layer, src content.Fetcher, desc ocispec.Descriptor, diffID digest.Digest, count counter) (err error) {
 	body, err := src.Fetch(ctx, desc)
 	if err != nil {
 		return registry.Explain(err)
 	}
 	defer func() { err = errors.Join(err, body.Close()) }()
 	packed := content.NewVerifyReader(body, desc)
-	plain, err := mkfs.Decompress(b.counted(packed))
+	plain, err := mkfs.Decompress(count.reader(packed))
 	if err != nil {
 		return notAsPromised(packed, err)
 	}
 	verifier := diffID.Verifier()
 	ahead := newAhead(io.TeeReader(plain, verifier))
-	applyErr := b.tree.ApplyLayer(ctx, ahead, sink)
+	readErr := l.ReadLayer(ctx, ahead)
 	ahead.stop()
 	_ = plain.Close() // only read
-	if applyErr != nil {
-		return notAsPromised(packed, applyErr)
+	if readErr != nil {
+		return notAsPromised(packed, readErr)
 	}
 	if err := verify(packed); err != nil {
 		return err

@@ -1,0 +1,223 @@
+package mkfs
+
+import (
+	"fmt"
+
+	"github.com/pagein/pagein/blob"
+	"github.com/pagein/pagein/erofs"
+	"github.com/pagein/pagein/mkfs/internal/units"
+)
+
+// place is where a unit lies. Device 0 means that it has no place yet.
+type place struct {
+	device uint16 // of the image, from 1
+	block  uint32
+}
+
+// planner gives units their places, layer by layer. What it decides follows from the layers so far and the options alone, so images with the same
+// lowest layers have the same lowest blobs.
+type planner struct {
+	store    *units.Store
+	cut      cutter
+	room     int64 // bytes of a frame of small units
+	known    Known
+	small    []place // by ID
+	pieces   []place // by ID
+	zeros    zeros
+	devices  []Device
+	borrowed map[int]uint16 // devices of the blobs that known has
+}
+
+// plan is what the blob of one layer is to hold.
+type plan struct {
+	device  uint16 // 0 while it is empty
+	blocks  int64
+	frames  []plannedFrame // in the order of the blob
+	members []units.ID     // of all frames of small units
+	open    int            // number of members that are in frames; those behind wait in one that is not full
+	waiting int64          // bytes that wait
+}
+
+// plannedFrame is a frame of small units, members [first, first+n) of the plan, or, with n = 0, the piece first.
+type plannedFrame struct{ first, n uint32 }
+
+// layer gives all units of a layer places, in the given order of files, and files their extents.
+func (pl *planner) layer(l *Layer, order []int32) (*plan, error) {
+	p := &plan{}
+	l.fresh = make([]bool, len(l.ids))
+	for _, i := range order {
+		f := &l.files[i]
+		if err := pl.file(p, l, f); err != nil {
+			return nil, fmt.Errorf("%q: %w", f.name, err)
+		}
+	}
+	pl.seal(p)
+	if p.blocks > blob.MaxSize/blob.BlockSize {
+		return nil, fmt.Errorf("the data of one layer takes %d blocks: a blob has room for %d", p.blocks, int64(blob.MaxSize)/blob.BlockSize)
+	}
+	for i := range l.files {
+		pl.extents(l, &l.files[i])
+	}
+	return p, nil
+}
+
+// file gives the units of a file places.
+func (pl *planner) file(p *plan, l *Layer, f *packFile) error {
+	shape := f.shape()
+	if err := pl.needZeros(p, shape); err != nil {
+		return err
+	}
+	at := f.first
+	for pc := range pl.cut.pieces(shape) {
+		fresh, err := pl.unit(p, l.ids[at], pc.small)
+		if err != nil {
+			return err
+		}
+		l.fresh[at] = l.fresh[at] || fresh
+		at++
+	}
+	return nil
+}
+
+// unit gives a unit a place, unless it has one, and reports whether that is in the plan's blob.
+func (pl *planner) unit(p *plan, id units.ID, small bool) (fresh bool, err error) {
+	places := &pl.pieces
+	if small {
+		places = &pl.small
+	}
+	if need := int(id) + 1; need > len(*places) {
+		*places = append(*places, make([]place, need-len(*places))...)
+	}
+	at := &(*places)[id]
+	if at.device != 0 {
+		return false, nil
+	}
+	u := pl.store.Piece
+	if small {
+		u = pl.store.Small
+	}
+	unit := u(id)
+	if at.device, at.block, err = pl.borrow(unit); err != nil || at.device != 0 {
+		return false, err
+	}
+	if err := pl.own(p); err != nil {
+		return false, err
+	}
+	at.device = p.device
+	if !small {
+		at.block = uint32(p.blocks)
+		pl.frame(p, plannedFrame{first: uint32(id)}, int64(unit.Len))
+		return true, nil
+	}
+	if p.waiting+int64(unit.Len) > pl.room {
+		pl.seal(p)
+	}
+	at.block = uint32(p.waiting / blob.BlockSize) // of the frame, until it is sealed
+	p.members = append(p.members, id)
+	p.waiting += int64(unit.Len)
+	return true, nil
+}
+
+// borrow finds a unit in the blobs of earlier conversions.
+func (pl *planner) borrow(u units.Unit) (device uint16, block uint32, err error) {
+	if pl.known == nil {
+		return 0, 0, nil
+	}
+	number, at, ok := pl.known.Find(u.Digest, int64(u.Len))
+	if !ok {
+		return 0, 0, nil
+	}
+	device = pl.borrowed[number]
+	if device == 0 {
+		if device, err = pl.device(Device{Known: number}); err != nil {
+			return 0, 0, err
+		}
+		pl.borrowed[number] = device
+	}
+	return device, uint32(at), nil
+}
+
+// own makes sure that the plan's blob is a device.
+func (pl *planner) own(p *plan) (err error) {
+	if p.device == 0 {
+		p.device, err = pl.device(Device{Blob: &Blob{}})
+	}
+	return err
+}
+
+func (pl *planner) device(d Device) (uint16, error) {
+	if len(pl.devices) == maxDevices {
+		return 0, fmt.Errorf("the image would need more than %d blobs", maxDevices)
+	}
+	pl.devices = append(pl.devices, d)
+	return uint16(len(pl.devices)), nil
+}
+
+// frame appends a frame to the blob.
+func (pl *planner) frame(p *plan, f plannedFrame, size int64) {
+	p.frames = append(p.frames, f)
+	p.blocks += size / blob.BlockSize
+}
+
+// seal gives the frame of small units that is open its place.
+func (pl *planner) seal(p *plan) {
+	if p.waiting == 0 {
+		return
+	}
+	members := p.members[p.open:]
+	for _, id := range members {
+		pl.small[id].block += uint32(p.blocks)
+	}
+	pl.frame(p, plannedFrame{first: uint32(p.open), n: uint32(len(members))}, p.waiting)
+	p.open, p.waiting = len(p.members), 0
+}
+
+// extents tells a file where its data lies, and counts it.
+func (pl *planner) extents(l *Layer, f *packFile) {
+	var unique, borrowed, shared int64
+	var all []erofs.Extent
+	at, end := f.first, int64(0)
+	for pc := range pl.cut.pieces(f.shape()) {
+		all = pl.zeros.fill(all, end, pc.off)
+		end = pc.off + pc.len
+		where := pl.pieces
+		if pc.small {
+			where = pl.small
+		}
+		w := where[l.ids[at]]
+		all = appendExtent(all, erofs.Extent{Off: pc.off, Len: pc.len, Device: w.device, Block: uint64(w.block)})
+		switch {
+		case l.fresh[at]:
+			unique += pc.len
+			l.fresh[at] = false
+		case pl.devices[w.device-1].Blob == nil:
+			borrowed += pc.len
+		default:
+			shared += pc.len
+		}
+		at++
+	}
+	f.ino.Extents = all
+	l.figures.Unique += unique
+	l.figures.Borrowed += borrowed
+	if unique == 0 && borrowed == 0 {
+		l.figures.SharedFiles += shared
+	} else {
+		l.figures.SharedPieces += shared
+	}
+}
+
+// appendExtent appends an extent, or lengthens the last one if both lie behind each other in the file and on the device.
+func appendExtent(all []erofs.Extent, e erofs.Extent) []erofs.Extent {
+	if n := len(all); n > 0 {
+		last := &all[n-1]
+		if last.Off+last.Len == e.Off && last.Len%erofs.BlockSize == 0 && last.Device == e.Device && last.Block+uint64(last.Len/erofs.BlockSize) == e.Block {
+			last.Len += e.Len
+			return all
+		}
+	}
+	if all == nil {
+		return []erofs.Extent{e} // exactly one is what nearly all files have
+	}
+	return append(all, e)
+}
