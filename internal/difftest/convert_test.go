@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"path/filepath"
 	"runtime"
 	"testing"
 
@@ -13,25 +12,16 @@ import (
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"oras.land/oras-go/v2/content"
+	"oras.land/oras-go/v2/content/memory"
 	"oras.land/oras-go/v2/errdef"
 
 	"github.com/pagein/pagein/internal/difftest"
 	"github.com/pagein/pagein/oci/convert"
-	"github.com/pagein/pagein/oci/layout"
 )
-
-func newLayout(t testing.TB) *layout.Store {
-	t.Helper()
-	l, err := layout.Create(filepath.Join(t.TempDir(), "layout"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return l
-}
 
 func artifactOfDir(t testing.TB, dir string) difftest.Image {
 	t.Helper()
-	l := newLayout(t)
+	l := memory.New()
 	r, err := convert.Dir(context.Background(), dir, l, convert.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -42,7 +32,7 @@ func artifactOfDir(t testing.TB, dir string) difftest.Image {
 // artifactOfLayers converts an image with the given layers, the bottom one first.
 func artifactOfLayers(t testing.TB, layers ...[]byte) difftest.Image {
 	t.Helper()
-	l := newLayout(t)
+	l := memory.New()
 	r, err := convert.Image(context.Background(), l, pushImage(t, l, layers), l, convert.Options{})
 	if err != nil {
 		t.Fatal(err)

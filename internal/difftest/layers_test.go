@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pagein/pagein/internal/difftest"
 	"github.com/pagein/pagein/internal/tartest"
 )
 
@@ -31,7 +32,7 @@ type stack struct {
 }
 
 func newStack(t testing.TB, seed int64, asBuilt bool) *stack {
-	s := &stack{t: t, rnd: rand.New(rand.NewSource(seed)), dir: t.TempDir(), asBuilt: asBuilt}
+	s := &stack{t: t, rnd: rand.New(rand.NewSource(seed)), dir: difftest.Scratch(t), asBuilt: asBuilt}
 	s.must(os.Chmod(s.dir, 0o755))
 	s.must(unix.UtimesNano(s.dir, make([]unix.Timespec, 2)))
 	return s

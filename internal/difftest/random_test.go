@@ -36,7 +36,7 @@ func TestRandomTreesReadAlikeForEverybody(t *testing.T) {
 	for first := 0; first < count; first += treesPerImage {
 		t.Run(fmt.Sprintf("seeds %d to %d", first, first+treesPerImage-1), func(t *testing.T) {
 			t.Parallel()
-			dir := t.TempDir()
+			dir := difftest.Scratch(t)
 			for seed := first; seed < first+treesPerImage; seed++ {
 				sub := filepath.Join(dir, fmt.Sprint(seed))
 				if err := os.Mkdir(sub, 0o755); err != nil {

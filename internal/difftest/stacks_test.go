@@ -70,7 +70,7 @@ func TestRandomLayerStacksEqualThoseOfContainerd(t *testing.T) {
 // containerd unpacks layers as containerd's overlayfs snapshotter has it done, mounts them over each other and returns the directory.
 func containerd(t testing.TB, layers ...[]byte) string {
 	t.Helper()
-	base := t.TempDir()
+	base := difftest.Scratch(t)
 	var dirs, parents []string // the topmost parent comes first
 	for i, l := range layers {
 		dir := filepath.Join(base, fmt.Sprint(i))
