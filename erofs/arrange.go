@@ -48,17 +48,24 @@ func kindOf(n *Inode) kind {
 	return kindInline
 }
 
-// group sorts the inodes by kind, each kind in the order of the tree. The root stays the first.
-func (t *tree) group() {
-	nodes := make([]*Inode, 0, len(t.nodes))
-	for k := range kinds {
-		for _, n := range t.nodes {
-			if kindOf(n) == k {
-				nodes = append(nodes, n)
-			}
+// group sorts the inodes by kind, each kind in the order of the tree, so that the root stays the first. It also sizes their xattr areas: every
+// walk over the inodes of a large tree waits for memory.
+func (t *tree) group() error {
+	var next [kinds]int
+	for k := kind(1); k < kinds; k++ {
+		next[k] = next[k-1] + t.counts[k-1]
+	}
+	nodes := make([]*Inode, len(t.nodes))
+	for _, n := range t.nodes {
+		if err := t.sizeXattrs(n); err != nil {
+			return fmt.Errorf("%q: %w", t.pathOf(n), err)
 		}
+		k := kindOf(n)
+		nodes[next[k]] = n
+		next[k]++
 	}
 	t.nodes = nodes
+	return nil
 }
 
 // arrange gives every inode its place, in the order that group made. The root is the first, as its nid must fit into 16 bits.

@@ -32,8 +32,9 @@ type placement struct {
 
 // tree is the input of one Write, checked.
 type tree struct {
-	o     *WriteOptions
-	nodes []*Inode // the root first; a directory's children lie together, subtrees follow each other
+	o      *WriteOptions
+	nodes  []*Inode // the root first; a directory's children lie together, subtrees follow each other
+	counts [kinds]int
 
 	digest   *xattrPrefix // nil if no digests are stored
 	shared   sharing
@@ -106,6 +107,7 @@ func (t *tree) add(n *Inode) error {
 		return fmt.Errorf("more than %d inodes", uint64(maxInodes))
 	}
 	t.nodes = append(t.nodes, n)
+	t.counts[kindOf(n)]++
 	n.out.seen = true
 	if n.IsDir() {
 		n.out.nlink = 2

@@ -74,8 +74,7 @@ func write(w io.WriterAt, root *Inode, o *WriteOptions) (Stats, error) {
 	if err := t.collect(root); err != nil {
 		return Stats{}, err
 	}
-	t.group()
-	if err := t.sizeXattrs(); err != nil {
+	if err := t.group(); err != nil {
 		return Stats{}, err
 	}
 	img, err := t.arrange()

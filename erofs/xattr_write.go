@@ -12,6 +12,9 @@ const maxXattrArea = xattrHeadSize + xattrUnit*(math.MaxUint16-1)
 
 // countXattrs sorts and checks the attributes of an inode and notes them for sharing.
 func (t *tree) countXattrs(n *Inode) error {
+	if len(n.Xattrs) == 0 && t.digest == nil {
+		return nil
+	}
 	slices.SortFunc(n.Xattrs, func(a, b Xattr) int { return cmp.Compare(a.Name, b.Name) })
 	for i, x := range n.Xattrs {
 		if i > 0 && n.Xattrs[i-1].Name == x.Name {
@@ -48,31 +51,29 @@ func (t *tree) xattrEntries(n *Inode) ([]xattrEntry, error) {
 	return t.entries, nil
 }
 
-// sizeXattrs decides which attributes are shared, and sets the length of each inode's xattr area.
-func (t *tree) sizeXattrs() error {
-	for _, n := range t.nodes {
-		entries, err := t.xattrEntries(n)
-		if err != nil {
-			return fmt.Errorf("%q: %w", t.pathOf(n), err)
-		}
-		if len(entries) == 0 {
+// sizeXattrs decides which attributes of an inode are shared, and sets the length of its xattr area.
+func (t *tree) sizeXattrs(n *Inode) error {
+	if len(n.Xattrs) == 0 && t.digest == nil {
+		return nil
+	}
+	entries, err := t.xattrEntries(n)
+	if err != nil || len(entries) == 0 {
+		return err
+	}
+	size, shared := xattrHeadSize, 0
+	for _, e := range entries {
+		if shared < maxSharedPerInode && t.shared.place(e) != nil {
+			shared++
+			size += xattrIDSize
 			continue
 		}
-		size, shared := xattrHeadSize, 0
-		for _, e := range entries {
-			if shared < maxSharedPerInode && t.shared.place(e) != nil {
-				shared++
-				size += xattrIDSize
-				continue
-			}
-			size += e.size()
-			if size > maxXattrArea {
-				return fmt.Errorf("%q: xattrs take more than %d bytes together", t.pathOf(n), maxXattrArea)
-			}
+		size += e.size()
+		if size > maxXattrArea {
+			return fmt.Errorf("xattrs take more than %d bytes together", maxXattrArea)
 		}
-		n.out.xattrs = int32(size)
-		t.filtered = true
 	}
+	n.out.xattrs = int32(size)
+	t.filtered = true
 	return nil
 }
 
