@@ -3,7 +3,6 @@ package mkfs
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 
@@ -145,57 +144,4 @@ func retry(call func() error) error {
 			return err
 		}
 	}
-}
-
-// spanReader reads the spans of an open file one after the other. A sink that is a file can let the kernel copy them.
-type spanReader struct {
-	fd    int
-	spans []span // what is left
-}
-
-func (r *spanReader) Read(p []byte) (int, error) {
-	if len(r.spans) == 0 {
-		return 0, io.EOF
-	}
-	s := &r.spans[0]
-	n := min(int64(len(p)), s.len)
-	if err := readAt(r.fd, p[:n], s.off); err != nil {
-		return 0, err
-	}
-	r.advance(n)
-	return int(n), nil
-}
-
-func (r *spanReader) advance(n int64) {
-	s := &r.spans[0]
-	if s.off, s.len = s.off+n, s.len-n; s.len == 0 {
-		r.spans = r.spans[1:]
-	}
-}
-
-// copyTo lets the kernel copy the next size bytes, which must lie in one span, to a file. It reports false if the kernel cannot.
-func (r *spanReader) copyTo(to *os.File, off, size int64) (bool, error) {
-	if len(r.spans) == 0 || r.spans[0].len < size {
-		return false, nil
-	}
-	for done := int64(0); done < size; {
-		from, dst := r.spans[0].off, off+done
-		n, err := unix.CopyFileRange(r.fd, &from, int(to.Fd()), &dst, int(min(size-done, 1<<30)), 0)
-		switch {
-		case errors.Is(err, unix.EINTR):
-			continue
-		case done == 0 && (errors.Is(err, unix.EXDEV) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) ||
-			errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EPERM)):
-			return false, nil
-		case err != nil:
-			return false, fmt.Errorf("copy file range: %w", err)
-		case n == 0 && done == 0:
-			return false, nil // some file systems copy nothing; reading tells whether the file shrank
-		case n == 0:
-			return false, errShrank
-		}
-		r.advance(int64(n))
-		done += int64(n)
-	}
-	return true, nil
 }

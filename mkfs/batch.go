@@ -1,0 +1,153 @@
+package mkfs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"golang.org/x/sys/unix"
+)
+
+// batch is a run of files that one worker handles, and the worker's memory.
+type batch struct {
+	*loader
+	number  int
+	files   []sourceFile
+	stretch stretch // what there is to do if there are no files
+
+	loaded []loadedFile
+	buf    []byte
+	writes []memoryWrite // what the sink wants to have written once all files have their place
+}
+
+// loadedFile is what a worker found out about a small file.
+type loadedFile struct {
+	layout layout
+	hashed bool
+	key    key
+	data   []byte
+}
+
+func (b *batch) isLarge() bool { return b.files[0].ino.Size >= largeFile }
+
+// run does what next found.
+func (b *batch) run(ctx context.Context) error {
+	switch {
+	case len(b.files) == 0:
+		return b.copyStretch(ctx)
+	case b.isLarge():
+		return b.runLarge(ctx)
+	}
+	if err := b.load(ctx); err != nil {
+		return err
+	}
+	b.writes = b.writes[:0]
+	if err := b.inTurn(ctx, b.number, b.store); err != nil {
+		return err
+	}
+	if len(b.writes) == 0 {
+		return nil
+	}
+	return b.sink.(*FileSink).write(b.writes)
+}
+
+// load reads the files and hashes those of which there may be two.
+func (b *batch) load(ctx context.Context) error {
+	b.buf, b.loaded = b.buf[:0], b.loaded[:0]
+	if b.buf == nil {
+		b.buf = make([]byte, 0, batchBytes)
+	}
+	for i := range b.files {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		f := &b.files[i]
+		fd, err := b.top.open(f)
+		if err != nil {
+			return err
+		}
+		loaded, err := b.loadOne(fd, f)
+		if err = errors.Join(err, unix.Close(fd)); err != nil {
+			return b.top.fail(f, err)
+		}
+		b.loaded = append(b.loaded, loaded)
+	}
+	return nil
+}
+
+func (b *batch) loadOne(fd int, f *sourceFile) (lf loadedFile, err error) {
+	if lf.layout, err = layoutOf(fd, f); err != nil {
+		return lf, err
+	}
+	from := len(b.buf)
+	for _, s := range lf.layout.spans {
+		at := len(b.buf)
+		b.buf = b.buf[:at+int(s.len)]
+		if err := readAt(fd, b.buf[at:], s.off); err != nil {
+			return lf, err
+		}
+	}
+	lf.data = b.buf[from:]
+	if lf.hashed = b.mayBeTwice(f, lf.layout); lf.hashed {
+		lf.key = digest(lf.layout, lf.data)
+	}
+	return lf, nil
+}
+
+// mayBeTwice reports whether there may be an equal file, with which the data could be shared.
+func (l *loader) mayBeTwice(f *sourceFile, lay layout) bool {
+	return l.sizes[f.ino.Size] > 1 && !l.tree.store.inlined(lay)
+}
+
+// store stores the files that load has read.
+func (b *batch) store() error {
+	for i := range b.files {
+		f, lf := &b.files[i], &b.loaded[i]
+		if len(lf.layout.spans) == 0 {
+			continue
+		}
+		var key *key
+		if lf.hashed {
+			key = &lf.key
+		}
+		if err := b.storeFile(f, lf.layout, key, &memoryReader{left: lf.data, writes: &b.writes}); err != nil {
+			return fmt.Errorf("store %s: %w", b.top.full(f), err)
+		}
+	}
+	return nil
+}
+
+// storeFile stores one file of which r gives the data, unless an equal one, with the same key, is there.
+func (l *loader) storeFile(f *sourceFile, lay layout, k *key, r io.Reader) error {
+	var c content
+	var err error
+	if k != nil {
+		c, err = l.tree.store.addHashed(lay, *k, r, l.sink)
+	} else {
+		c, err = l.tree.store.put(lay, r, l.sink)
+	}
+	f.ino.Extents, f.ino.Inline = c.extents, c.inline
+	return err
+}
+
+// memoryReader reads data that is in memory, and stays there until the batch is done.
+type memoryReader struct {
+	left   []byte
+	writes *[]memoryWrite
+}
+
+func (r *memoryReader) Read(p []byte) (int, error) {
+	if len(r.left) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(p, r.left)
+	r.left = r.left[n:]
+	return n, nil
+}
+
+// putOff implements [deferrer].
+func (r *memoryReader) putOff(off, size int64) {
+	*r.writes = append(*r.writes, memoryWrite{off, r.left[:size]})
+	r.left = r.left[size:]
+}
