@@ -35,7 +35,7 @@ func inodeAt(t *testing.T, f *fixture, image []byte, name string) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return image[n.nid*inodeUnit:]
+	return image[n.body-int64(n.XattrSize)-extendedSize:]
 }
 
 // Each case damages one field; the error must name the inode and what is wrong with it.
