@@ -93,7 +93,7 @@ func (t *tree) arrange() (*image, error) {
 	}
 	img.padding = p.wasted()
 	img.own = fileBlocks(p.end)
-	img.blocks = img.own + own
+	img.blocks = max(img.own+own, fileBlocks(img.shared+t.shared.reach()))
 	if img.blocks >= maxBlocks {
 		return nil, fmt.Errorf("image has more than %d blocks", uint64(maxBlocks))
 	}

@@ -184,7 +184,7 @@ type diskInode struct {
 	Size      uint64
 	U         uint32 // first block, device number, or chunk format
 	UID, GID  uint32
-	Mtime     int64 // extended only
+	Mtime     int64 // of a compact inode: seconds after the image's build time, which Linux before 6.15 ignores
 	MtimeNsec uint32
 	Nlink     uint32
 }
@@ -233,6 +233,7 @@ func (d *diskInode) decode(b []byte) {
 	}
 	d.Nlink = uint32(le.Uint16(b[6:]))
 	d.Size = uint64(le.Uint32(b[8:]))
+	d.Mtime = int64(le.Uint32(b[12:]))
 	d.UID = uint32(le.Uint16(b[24:]))
 	d.GID = uint32(le.Uint16(b[26:]))
 }

@@ -196,6 +196,13 @@ func TestImagesOfOtherWritersAreRead(t *testing.T) {
 				t.Fatal(err)
 			}
 			sameTree(t, kernelView{src}, fsView{fsys}, tt.mtimes)
+			t.Run("kernel", func(t *testing.T) {
+				var devices []string
+				if tt.blobdev {
+					devices = append(devices, blob)
+				}
+				sameTree(t, mount(t, image, devices), fsView{fsys}, true)
+			})
 			if tt.check != nil {
 				if err := tt.check(fsys); err != nil {
 					t.Error(err)

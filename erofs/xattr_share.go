@@ -8,7 +8,7 @@ import (
 const (
 	// maxSharedPerInode is what the head of an xattr area can count.
 	maxSharedPerInode = 255
-	// maxSharedSize is the longest entry in bytes that is shared: go-erofs 0.3.1 reads one block from where an entry begins.
+	// maxSharedSize is the longest entry in bytes that is shared: go-erofs 0.3.1 reads this many from where an entry begins, always.
 	maxSharedSize = BlockSize
 	// maxCandidates bounds the attributes that the writer remembers while it looks for equal ones. It costs about 8 MiB.
 	maxCandidates = 1 << 16
@@ -73,6 +73,14 @@ func (s *sharing) place(e xattrEntry) *candidate {
 		s.size += int64(c.xattrEntry.size())
 	}
 	return c
+}
+
+// reach is how many bytes from the beginning of the shared area readers may read.
+func (s *sharing) reach() int64 {
+	if len(s.placed) == 0 {
+		return 0
+	}
+	return s.placed[len(s.placed)-1].off + maxSharedSize
 }
 
 // worthwhile reports whether one entry and a number for each use are shorter than an entry for each use.
