@@ -93,15 +93,18 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 			completionCommand(),
 		},
 		EnableBashCompletion: true,
-		Before:               setUpLog,
-		Action:               noCommand,
-		OnUsageError:         badOption,
+		// A comma in a value is part of it: options are repeated instead.
+		DisableSliceFlagSeparator: true,
+		Before:                    setUpLog,
+		Action:                    noCommand,
+		OnUsageError:              badOption,
 		// run decides about the exit status; the library must not end the program.
 		ExitErrHandler: func(*cli.Context, error) {},
 	}
 	for _, c := range app.Commands {
 		c.OnUsageError = badOption
 		c.HideHelpCommand = true
+		takeOptionsAnywhere(c)
 	}
 	return app
 }

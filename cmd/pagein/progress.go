@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -12,39 +13,72 @@ import (
 	"github.com/pagein/pagein/mkfs"
 )
 
-// progressLine rewrites one line on a terminal, a few times a second.
+// How often progress is shown: on a terminal one line is rewritten, elsewhere lines follow each other.
+const (
+	progressDelay    = time.Second // before anything is shown on a terminal
+	progressInterval = 100 * time.Millisecond
+	progressPace     = 10 * time.Second // between lines elsewhere, and before the first
+)
+
+// progressLine shows how far long work is. Its methods may be called concurrently.
 type progressLine struct {
-	w    io.Writer // nil: not a terminal
+	w        io.Writer // nil: nothing is shown
+	terminal bool
+
+	mu   sync.Mutex
 	next time.Time
-	on   bool
+	on   bool // the terminal's line holds something
 }
 
-const progressInterval = 100 * time.Millisecond
-
 func newProgressLine(w io.Writer, quiet bool) *progressLine {
-	p := &progressLine{next: time.Now().Add(time.Second)}
-	if f, ok := w.(*os.File); ok && !quiet {
-		if _, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS); err == nil {
-			p.w = w
-		}
+	if quiet {
+		return &progressLine{}
 	}
+	p := &progressLine{w: w}
+	if f, ok := w.(*os.File); ok {
+		_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+		p.terminal = err == nil
+	}
+	p.next = time.Now().Add(p.pace(progressDelay))
 	return p
+}
+
+// pace is the time on a terminal, and progressPace elsewhere.
+func (p *progressLine) pace(onTerminal time.Duration) time.Duration {
+	if p.terminal {
+		return onTerminal
+	}
+	return progressPace
 }
 
 func (p *progressLine) update(s mkfs.Stats) {
 	p.show(func() string { return humanize.Comma(s.Files) + " files, " + humanize.IBytes(uint64(s.Bytes)) })
 }
 
-// show puts what text returns on the line, if the time has come.
+// show shows what text returns, if the time has come.
 func (p *progressLine) show(text func() string) {
-	if p.w == nil || time.Now().Before(p.next) {
+	if p.w == nil {
 		return
 	}
-	p.next, p.on = time.Now().Add(progressInterval), true
-	fmt.Fprint(p.w, "\r\x1b[K"+text())
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	if now.Before(p.next) {
+		return
+	}
+	p.next = now.Add(p.pace(progressInterval))
+	if p.terminal {
+		p.on = true
+		fmt.Fprint(p.w, "\r\x1b[K"+text())
+		return
+	}
+	fmt.Fprintf(p.w, "pagein: %s\n", text())
 }
 
+// clear empties the terminal's line.
 func (p *progressLine) clear() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if p.on {
 		fmt.Fprint(p.w, "\r\x1b[K")
 		p.on = false
