@@ -21,13 +21,6 @@ import (
 	"github.com/pagein/pagein/oci/artifact"
 )
 
-// dictionary finds file data in the blobs of earlier artifacts.
-type dictionary interface {
-	mkfs.Known
-	// Blob returns the blob of a number that Find gave, and its device.
-	Blob(number int) (*artifact.Borrowed, erofs.Device)
-}
-
 // source is what makes one layer of a tree.
 type source struct {
 	digest digest.Digest // of an image's layer
@@ -37,7 +30,6 @@ type source struct {
 // build is a conversion under way.
 type build struct {
 	o       Options
-	dict    dictionary // or nil
 	sources []source
 	total   int64 // bytes of all sources, 0 if unknown
 	subject *ocispec.Descriptor
@@ -71,6 +63,11 @@ func (b *build) run(ctx context.Context, dst content.Storage) (Result, error) {
 		return Result{}, err
 	}
 	defer packed.Close() // files without names
+	if b.o.Dict != nil {
+		if err := b.o.Dict.Verify(ctx); err != nil {
+			return Result{}, err
+		}
+	}
 	result, err := b.push(ctx, dst, packed)
 	if err != nil {
 		return Result{}, err
@@ -94,7 +91,11 @@ func (b *build) pack(ctx context.Context) (*mkfs.Packed, error) {
 			return s.read(ctx, l, counter{&b.read[i]})
 		})
 	}
-	return mkfs.Pack(ctx, mkfs.PackOptions{Frames: b.o.Blob, Known: b.dict, TempDir: b.o.TempDir, Note: b.o.Note}, reads...)
+	o := mkfs.PackOptions{Frames: b.o.Blob, TempDir: b.o.TempDir, Note: b.o.Note}
+	if b.o.Dict != nil {
+		o.Known = b.o.Dict
+	}
+	return mkfs.Pack(ctx, o, reads...)
 }
 
 // progressEvery is how often somebody who watches is told.
@@ -209,7 +210,7 @@ func (b *build) push(ctx context.Context, dst content.Storage, packed *mkfs.Pack
 // device describes a blob for the metadata image and for the artifact.
 func (b *build) device(d mkfs.Device) (erofs.Device, artifact.BlobContents, error) {
 	if d.Blob == nil {
-		borrowed, device := b.dict.Blob(d.Known)
+		borrowed, device := b.o.Dict.Blob(d.Known)
 		return device, artifact.BlobContents{Borrowed: borrowed}, nil
 	}
 	m := d.Blob.Map

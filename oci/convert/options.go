@@ -10,6 +10,7 @@ import (
 type Options struct {
 	Platform *ocispec.Platform  // which image of an index; nil means Linux on this machine's architecture
 	Blob     blob.WriterOptions // how frames are cut
+	Dict     *Dictionary        // blobs of earlier artifacts that may be borrowed from; nil means none
 	TempDir  string             // for blobs until they are pushed, "" means the system's directory
 	Note     func(string)       // told what was left out or looks odd
 	Progress func(Progress)     // told now and then how far it is
