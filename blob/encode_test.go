@@ -27,6 +27,15 @@ func program(t testing.TB, n int) []byte {
 	return b
 }
 
+// letters returns n bytes without repetition, of an alphabet.
+func letters(n int, alphabet string) []byte {
+	b := noise(n, 1)
+	for i := range b {
+		b[i] = alphabet[int(b[i])%len(alphabet)]
+	}
+	return b
+}
+
 // gzipped returns n bytes of a compressed program.
 func gzipped(t testing.TB, n int) []byte {
 	t.Helper()
@@ -69,6 +78,8 @@ func TestWhatCompressesIsNotMissedAndWhatDoesNotIsRaw(t *testing.T) {
 		{"noise, one block", noise(BlockSize, 1), 1},
 		{"noise but for padding", join(noise(size-3*BlockSize, 1), make([]byte, 3*BlockSize)), 0.92},
 		{"gzip", gzipped(t, size), 1},
+		{"random digits", letters(size, "0123456789"), 0.47},
+		{"random base64", letters(size, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"), 0.77},
 		{"noise, then text", join(noise(size/2, 1), text(size/2, 1)), 0.62},
 		{"noise, then a program", join(noise(size/2, 1), program(t, size/2)), 0.88},
 		{"text, then noise", join(text(size/2, 1), noise(size/2, 1)), 0.62},
