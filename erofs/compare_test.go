@@ -100,7 +100,27 @@ func compareInode(f *fixture, v view, path string, n *Inode) error {
 	case unix.S_IFDIR:
 		return compareNames(v, path, n)
 	case unix.S_IFREG:
+		if err := compareDigest(f, v, path, n); err != nil {
+			return err
+		}
 		return compareData(f, v, path, n)
+	}
+	return nil
+}
+
+// compareDigest compares content digests where the view shows them.
+func compareDigest(f *fixture, v view, path string, n *Inode) error {
+	own, ok := v.(fsView)
+	if !ok {
+		return nil
+	}
+	var want [32]byte
+	has := f.opts.DigestXattr != "" && n.Digest != nil && n.Size > 0
+	if has {
+		want = *n.Digest
+	}
+	if sum, ok, err := own.Digest(path); err != nil || ok != has || sum != want {
+		return fmt.Errorf("digest %x (%v, %v), want %x (%v)", sum, ok, err, want, has)
 	}
 	return nil
 }

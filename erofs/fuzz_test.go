@@ -83,7 +83,8 @@ func seedImages(t testing.TB) [][]byte {
 			f.root.Entries = append(f.root.Entries, Dirent{string(rune('0' + d)), &Inode{Mode: unix.S_IFREG, Size: 9000, Extents: []Extent{{Len: 9000, Device: 1}}}})
 		}
 		image, _ := f.build(t)
-		list = append(list, image)
+		digested, _ := withDigests(f, DefaultDigestXattr).build(t)
+		list = append(list, image, digested)
 	}
 	return list
 }
@@ -136,6 +137,9 @@ func FuzzWrite(f *testing.F) {
 		odd := &Inode{Mode: unix.S_IFDIR, Mtime: mtime, MtimeNsec: nsec, Xattrs: []Xattr{{xattr, value}}}
 		odd.Entries = []Dirent{{name, &Inode{Mode: unix.S_IFLNK, Target: target}}}
 		x.root.Entries = append(x.root.Entries, Dirent{"odd", odd})
+		if seed%2 == 1 {
+			withDigests(x, DefaultDigestXattr)
+		}
 
 		_, suffix, badXattr := splitXattr(xattr)
 		badXattr = cmp.Or(badXattr, checkName("x"+suffix))

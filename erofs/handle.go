@@ -48,6 +48,9 @@ func (h Handle) Stat() Stat { return newInfo(".", h.node).stat }
 // Xattrs is [FS.Xattrs].
 func (h Handle) Xattrs() ([]Xattr, error) { return h.node.xattrs() }
 
+// Digest is [FS.Digest].
+func (h Handle) Digest() (sum [32]byte, ok bool, err error) { return h.node.digest() }
+
 // Extents is [FS.Extents], of a regular file only.
 func (h Handle) Extents() ([]Extent, error) {
 	if !h.node.isRegular() {

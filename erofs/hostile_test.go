@@ -22,7 +22,7 @@ func victim(t *testing.T) (*fixture, []byte) {
 		{"inline", &Inode{Mode: unix.S_IFREG, Size: 9, Inline: f.addInline([]byte("some data"))}},
 		{"chunked", &Inode{Mode: unix.S_IFREG, Size: 20000, Extents: []Extent{{Len: 8192, Device: 1, Block: 5}, {Off: 8192, Len: 12000, Device: 1, Block: 50}}}},
 		{"link", &Inode{Mode: unix.S_IFLNK, Target: "dir/../inline"}},
-		{"xattr", &Inode{Mode: unix.S_IFREG, Xattrs: []Xattr{{"user.x", []byte("value")}}}},
+		{"xattr", &Inode{Mode: unix.S_IFREG, Xattrs: []Xattr{{"user.x", []byte("value")}, {"user.y", []byte("value")}}}},
 	}
 	image, _ := f.build(t)
 	return f, image
@@ -91,6 +91,25 @@ func TestDamagedImagesAreRefused(t *testing.T) {
 			le.PutUint32(b[12:], math.MaxUint32)
 		}, "shared xattr 0: bytes"},
 		{"xattr longer than its area", at("xattr", 64+12+2, u16(0xffff)), "xattr 0: entry does not fit"},
+		{"xattr of unknown prefix", at("xattr", 64+12+1, func(b []byte) { b[0] = 7 }), "name prefix 0x7"},
+		{"xattr of hidden prefix", at("xattr", 64+12+1, func(b []byte) { b[0] = 0 }), "name prefix 0x0"},
+		{"xattr twice", at("xattr", 64+24+4, func(b []byte) { b[0] = 'x' }), `xattr "user.x" is there twice`},
+		{"xattr that the filter denies", at("xattr", 64, u32(math.MaxUint32)), `"user.x" is there, but the name filter`},
+		{"xattr prefixes behind the end", func(_ *testing.T, _ *fixture, image []byte) {
+			image[superOffset+91] = 1
+			le.PutUint32(image[superOffset+92:], math.MaxUint32)
+		}, "xattr prefix 0: bytes"},
+		{"empty xattr prefix", func(_ *testing.T, _ *fixture, image []byte) { image[superOffset+91] = 1 }, "xattr prefix 0: length 0"},
+		{"long xattr prefix", func(_ *testing.T, _ *fixture, image []byte) {
+			image[superOffset+91] = 1
+			le.PutUint16(image, 257)
+		}, "xattr prefix 0: length 257"},
+		{"digests without a prefix", super(8, u32(compatDigestXattrs)), "digests have xattr prefix 0 of 0"},
+		{"digests with an unknown prefix", func(_ *testing.T, _ *fixture, image []byte) {
+			le.PutUint32(image[superOffset+8:], compatDigestXattrs)
+			image[superOffset+91] = 1
+			copy(image, []byte{2, 0, 9, 'x'})
+		}, "unknown number 9"},
 		{"xattr prefix", at("xattr", 64+12+1, func(b []byte) { b[0] = 0x81 }), "name prefix 0x81"},
 
 		{"chunk format", at("chunked", 16, u16(0x40)), "chunk format 0x40"},

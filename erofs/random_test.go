@@ -88,6 +88,9 @@ func (g *generator) attributes(n *Inode) {
 	n.Mode |= g.r.Uint32N(0o10000)
 	n.UID, n.GID = g.r.Uint32N(70000), g.r.Uint32()
 	n.Mtime, n.MtimeNsec = g.r.Int64N(1<<34)-1<<33, g.r.Uint32N(1e9)
+	if g.r.IntN(2) == 0 { // a few values for many inodes
+		n.Xattrs = append(n.Xattrs, Xattr{"security.selinux", fmt.Append(nil, "system_u:object_r:type", g.r.IntN(3))})
+	}
 	if g.r.IntN(3) > 0 {
 		return
 	}
