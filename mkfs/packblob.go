@@ -60,7 +60,10 @@ func (b *Blob) Small() iter.Seq[blob.Unit] {
 			}
 			block := uint64(b.Map.Frame(i).Off) / blob.BlockSize
 			for _, id := range b.plan.members[f.first : f.first+f.n] {
-				u := b.store.Small(id)
+				u, err := b.store.Small(id)
+				if err != nil { // no unit of a finished blob is missing
+					return
+				}
 				if !yield(blob.Unit{Digest: u.Digest, Size: int64(u.Len), Block: block}) {
 					return
 				}
@@ -70,22 +73,31 @@ func (b *Blob) Small() iter.Seq[blob.Unit] {
 	}
 }
 
+// pendingFrame is a frame of a plan that may not be finished.
+type pendingFrame struct {
+	piece units.ID
+	small *units.Frame // nil for a piece
+}
+
+func (f *pendingFrame) wait(store *units.Store) (units.Unit, error) {
+	if f.small == nil {
+		return store.Piece(f.piece)
+	}
+	return f.small.Wait()
+}
+
 // write makes the frames of a plan and the map.
 func (b *Blob) write(ctx context.Context, store *units.Store, p *plan, window int) error {
 	b.store, b.plan = store, p
-	type pending struct {
-		piece units.ID
-		frame *units.Frame // nil for a piece
-	}
-	queue := make(chan pending, window)
+	queue := make(chan pendingFrame, window)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		defer close(queue)
 		for _, f := range p.frames {
-			next := pending{piece: units.ID(f.first)}
+			next := pendingFrame{piece: units.ID(f.first)}
 			if f.n > 0 {
 				var err error
-				if next.frame, err = store.Frame(p.members[f.first : f.first+f.n]); err != nil {
+				if next.small, err = store.Frame(p.members[f.first : f.first+f.n]); err != nil {
 					return err
 				}
 			}
@@ -103,14 +115,9 @@ func (b *Blob) write(ctx context.Context, store *units.Store, p *plan, window in
 		object, buf := sha256.New(), []byte(nil)
 		b.offs = make([]int64, 0, len(p.frames))
 		for next := range queue {
-			var u units.Unit
-			if next.frame == nil {
-				u = store.Piece(next.piece)
-			} else {
-				var err error
-				if u, err = next.frame.Wait(); err != nil {
-					return err
-				}
+			u, err := next.wait(store)
+			if err != nil {
+				return err
 			}
 			if int(u.Stored) > cap(buf) {
 				buf = make([]byte, u.Stored, 2*u.Stored)

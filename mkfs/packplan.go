@@ -92,11 +92,14 @@ func (pl *planner) unit(p *plan, id units.ID, small bool) (fresh bool, err error
 	if at.device != 0 {
 		return false, nil
 	}
-	u := pl.store.Piece
+	get := pl.store.Piece
 	if small {
-		u = pl.store.Small
+		get = pl.store.Small
 	}
-	unit := u(id)
+	unit, err := get(id)
+	if err != nil {
+		return false, err
+	}
 	if at.device, at.block, err = pl.borrow(unit); err != nil || at.device != 0 {
 		return false, err
 	}

@@ -196,7 +196,6 @@ func TestLyingImageIsRefusedAndNothingPushed(t *testing.T) {
 	honest := gzipLayer(t, good)
 	otherBytes := honest
 	otherBytes.stored = gzipped(t, evil)
-	otherBytes.diffID = digest.FromBytes(evil)
 	otherBytes.desc.Size = int64(len(otherBytes.stored))
 	otherDiffID := honest
 	otherDiffID.diffID = digest.FromBytes(evil)

@@ -13,53 +13,66 @@ import (
 	"oras.land/oras-go/v2/content"
 )
 
-// readLayer reads a layer and checks that both its bytes and the tar in them are what the image promises.
-func readLayer(ctx context.Context, l *mkfs.Layer, src content.Fetcher, desc ocispec.Descriptor, diffID digest.Digest, count counter) (err error) {
+// readLayer reads a layer and checks that the tar in it is the one that the image's config promises. That proves every byte that is used; the digest of the
+// compressed bytes is computed only to explain what went wrong.
+func readLayer(ctx context.Context, l *mkfs.Layer, src content.Fetcher, desc ocispec.Descriptor, diffID digest.Digest, count counter) error {
 	body, err := src.Fetch(ctx, desc)
 	if err != nil {
 		return registry.Explain(err)
 	}
-	defer func() { err = errors.Join(err, body.Close()) }()
-	packed := content.NewVerifyReader(body, desc)
+	err = errors.Join(readTar(ctx, l, body, desc.Size, diffID, count), body.Close())
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	if damage := diagnose(ctx, src, desc); damage != nil {
+		return fmt.Errorf("%w (%w)", damage, err)
+	}
+	return err
+}
+
+func readTar(ctx context.Context, l *mkfs.Layer, body io.Reader, size int64, diffID digest.Digest, count counter) error {
+	packed := &io.LimitedReader{R: body, N: size + 1}
 	plain, err := mkfs.Decompress(count.reader(packed))
 	if err != nil {
-		return notAsPromised(packed, err)
+		return err
 	}
 	verifier := diffID.Verifier()
 	ahead := newAhead(io.TeeReader(plain, verifier))
-	readErr := l.ReadLayer(ctx, ahead)
+	err = l.ReadLayer(ctx, ahead)
 	ahead.stop()
 	_ = plain.Close() // only read
-	if readErr != nil {
-		return notAsPromised(packed, readErr)
+	if err == nil {
+		_, err = io.Copy(io.Discard, packed)
 	}
-	if err := verify(packed); err != nil {
-		return err
-	}
-	if !verifier.Verified() {
+	switch {
+	case err != nil:
+		return fmt.Errorf("read layer: %w", err)
+	case packed.N < 1:
+		return fmt.Errorf("it has more than the %d bytes that the manifest promises", size)
+	case packed.N > 1:
+		return fmt.Errorf("it has %d bytes, not the %d that the manifest promises", size+1-packed.N, size)
+	case !verifier.Verified():
 		return fmt.Errorf("the tar in it is not the one with diff ID %s that the image's config promises", diffID)
 	}
 	return nil
 }
 
-// maxDiagnosis is how many bytes are worth reading to find out why a layer could not be applied.
+// maxDiagnosis is how many bytes are worth reading once more to find out why a layer could not be used.
 const maxDiagnosis = 64 << 20
 
-// notAsPromised prefers to say that a layer is corrupt over what that corruption led to.
-func notAsPromised(packed *content.VerifyReader, err error) error {
-	if _, copyErr := io.CopyN(io.Discard, packed, maxDiagnosis); !errors.Is(copyErr, io.EOF) {
-		return err
+// diagnose says whether the bytes of a layer are other ones than the manifest promises: then what that led to matters less.
+func diagnose(ctx context.Context, src content.Fetcher, desc ocispec.Descriptor) error {
+	if desc.Size > maxDiagnosis {
+		return nil
 	}
-	if verifyErr := verify(packed); verifyErr != nil {
-		return fmt.Errorf("%w (%w)", verifyErr, err)
+	body, err := src.Fetch(ctx, desc)
+	if err != nil {
+		return nil // there is an error to report already
 	}
-	return err
-}
-
-// verify reads what is left and compares size and digest.
-func verify(packed *content.VerifyReader) error {
+	defer body.Close() // only read
+	packed := content.NewVerifyReader(body, desc)
 	if _, err := io.Copy(io.Discard, packed); err != nil {
-		return fmt.Errorf("read layer: %w", err)
+		return nil
 	}
 	if err := packed.Verify(); err != nil {
 		return fmt.Errorf("the bytes are not those of the digest: %w", err)

@@ -11,7 +11,7 @@ type Frame struct {
 
 // Frame begins to make a frame of small units, in this order.
 func (s *Store) Frame(members []ID) (*Frame, error) {
-	j, err := s.get()
+	j, err := s.job()
 	if err != nil {
 		return nil, err
 	}

@@ -60,7 +60,7 @@ func (in *Intake) need(k kind) error {
 	if in.open != nil {
 		return in.s.err()
 	}
-	j, err := in.s.get()
+	j, err := in.s.job()
 	if err != nil {
 		return err
 	}

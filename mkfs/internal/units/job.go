@@ -126,7 +126,11 @@ func (j *job) keepPiece(s *Store, enc *blob.Encoder) error {
 
 // makeFrame puts small units together.
 func (j *job) makeFrame(s *Store, enc *blob.Encoder) error {
-	for _, u := range j.units(s) {
+	runs, err := j.runs(s)
+	if err != nil {
+		return err
+	}
+	for _, u := range runs {
 		at, end := len(j.data), len(j.data)+int(u.Len)
 		j.data = slices.Grow(j.data, end-at)[:end]
 		if _, err := s.spool.ReadAt(j.data[at:], u.Off); err != nil {
@@ -142,18 +146,21 @@ func (j *job) makeFrame(s *Store, enc *blob.Encoder) error {
 	return nil
 }
 
-// units returns what a frame is to be made of, those that lie behind each other in the temporary file as one.
-func (j *job) units(s *Store) []Unit {
+// runs returns what a frame is to be made of, units that lie behind each other in the temporary file as one.
+func (j *job) runs(s *Store) ([]Unit, error) {
 	all := make([]Unit, 0, len(j.members))
 	for _, id := range j.members {
-		u := s.small.get(id)
+		u, err := s.Small(id)
+		if err != nil {
+			return nil, err
+		}
 		if n := len(all); n > 0 && all[n-1].Off+int64(all[n-1].Len) == u.Off {
 			all[n-1].Len += u.Len
 			continue
 		}
 		all = append(all, u)
 	}
-	return all
+	return all, nil
 }
 
 // encode stores the job's data as a frame.

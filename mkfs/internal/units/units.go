@@ -44,8 +44,8 @@ type Store struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	spool  spool
-	small  table
-	pieces table
+	small  *table
+	pieces *table
 	free   chan *job
 	work   chan *job
 	wg     sync.WaitGroup
@@ -53,7 +53,7 @@ type Store struct {
 
 // New returns an empty store. It fails, and what waits for it, when ctx ends.
 func New(ctx context.Context, o Options) (*Store, error) {
-	s := &Store{o: o}
+	s := &Store{o: o, small: newTable(), pieces: newTable()}
 	if err := s.spool.open(o.TempDir); err != nil {
 		return nil, err
 	}
@@ -64,6 +64,10 @@ func New(ctx context.Context, o Options) (*Store, error) {
 		s.free <- &job{}
 	}
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
+	context.AfterFunc(s.ctx, func() {
+		s.small.fail()
+		s.pieces.fail()
+	})
 	for range o.Workers {
 		s.wg.Go(s.run)
 	}
@@ -86,9 +90,19 @@ func (s *Store) Finish() {
 	}
 }
 
-// Small returns a small unit, and Piece a piece. All intakes that may have met it must be closed.
-func (s *Store) Small(id ID) Unit { return s.small.get(id) }
-func (s *Store) Piece(id ID) Unit { return s.pieces.get(id) }
+// Small returns a small unit.
+func (s *Store) Small(id ID) (Unit, error) { return s.get(s.small, id) }
+
+// Piece returns a piece.
+func (s *Store) Piece(id ID) (Unit, error) { return s.get(s.pieces, id) }
+
+func (s *Store) get(t *table, id ID) (Unit, error) {
+	u, ok := t.get(id)
+	if !ok {
+		return u, s.err()
+	}
+	return u, nil
+}
 
 // ReadAt reads stored forms: see [Unit].
 func (s *Store) ReadAt(p []byte, off int64) (int, error) { return s.spool.ReadAt(p, off) }
@@ -104,8 +118,8 @@ func (s *Store) err() error {
 	return nil
 }
 
-// get returns an empty job.
-func (s *Store) get() (*job, error) {
+// job returns an empty job.
+func (s *Store) job() (*job, error) {
 	select {
 	case <-s.ctx.Done():
 		return nil, context.Cause(s.ctx)
