@@ -24,8 +24,7 @@ type batch struct {
 // loadedFile is what a worker found out about a small file.
 type loadedFile struct {
 	layout layout
-	hashed bool
-	key    key
+	keys   keys
 	data   []byte
 }
 
@@ -89,15 +88,23 @@ func (b *batch) loadOne(fd int, f *sourceFile) (lf loadedFile, err error) {
 		}
 	}
 	lf.data = b.buf[from:]
-	if lf.hashed = b.mayBeTwice(f, lf.layout); lf.hashed {
-		lf.key = digest(lf.layout, lf.data)
+	whole, chunks := b.wants(f, lf.layout)
+	if whole {
+		k := digest(lf.layout, lf.data)
+		lf.keys.whole = &k
+	}
+	if chunks {
+		lf.keys.chunks = b.tree.store.chunkKeysOf(lf.layout, lf.data)
 	}
 	return lf, nil
 }
 
-// mayBeTwice reports whether there may be an equal file, with which the data could be shared.
-func (l *loader) mayBeTwice(f *sourceFile, lay layout) bool {
-	return l.sizes[f.ino.Size] > 1 && !l.tree.store.inlined(lay)
+// wants reports which keys of a file are needed.
+func (l *loader) wants(f *sourceFile, lay layout) (whole, chunks bool) {
+	st := &l.tree.store
+	chunks = st.inChunks(lay)
+	twice := l.sizes[f.ino.Size] > 1 && !chunks && !st.inlined(lay) // there may be an equal file, with which the data could be shared
+	return twice || st.opts.Digests && lay.isWhole(), chunks
 }
 
 // store stores the files that load has read.
@@ -107,27 +114,17 @@ func (b *batch) store() error {
 		if len(lf.layout.spans) == 0 {
 			continue
 		}
-		var key *key
-		if lf.hashed {
-			key = &lf.key
-		}
-		if err := b.storeFile(f, lf.layout, key, &memoryReader{left: lf.data, writes: &b.writes}); err != nil {
+		if err := b.storeFile(f, lf.layout, lf.keys, &memoryReader{left: lf.data, writes: &b.writes}); err != nil {
 			return fmt.Errorf("store %s: %w", b.top.full(f), err)
 		}
 	}
 	return nil
 }
 
-// storeFile stores one file of which r gives the data, unless an equal one, with the same key, is there.
-func (l *loader) storeFile(f *sourceFile, lay layout, k *key, r io.Reader) error {
-	var c content
-	var err error
-	if k != nil {
-		c, err = l.tree.store.addHashed(lay, *k, r, l.sink)
-	} else {
-		c, err = l.tree.store.put(lay, r, l.sink)
-	}
-	f.ino.Extents, f.ino.Inline = c.extents, c.inline
+// storeFile stores one file of which r gives the data.
+func (l *loader) storeFile(f *sourceFile, lay layout, k keys, r io.Reader) error {
+	c, err := l.tree.store.add(lay, k, r, l.sink)
+	c.give(f.ino)
 	return err
 }
 
@@ -151,3 +148,6 @@ func (r *memoryReader) putOff(off, size int64) {
 	*r.writes = append(*r.writes, memoryWrite{off, r.left[:size]})
 	r.left = r.left[size:]
 }
+
+// discard implements [discarder].
+func (r *memoryReader) discard(size int64) { r.left = r.left[size:] }

@@ -10,12 +10,6 @@ import (
 	"github.com/pagein/pagein/erofs"
 )
 
-// Overrides replace attributes of all inodes.
-type Overrides struct {
-	AllRoot bool   // owner and group become 0
-	Mtime   *int64 // the time becomes this second
-}
-
 // Finish puts the places of all data into the tree and ends its construction. All sinks must be closed before.
 func (t *Tree) Finish(o Overrides) error {
 	if t.root == nil && t.top == nil {
@@ -26,17 +20,7 @@ func (t *Tree) Finish(o Overrides) error {
 		t.root, t.top = t.top.ino, nil
 	}
 	t.store.resolve()
-	if o.AllRoot || o.Mtime != nil {
-		t.each(func(_ string, n *erofs.Inode) {
-			if o.AllRoot {
-				n.UID, n.GID = 0, 0
-			}
-			if o.Mtime != nil {
-				n.Mtime, n.MtimeNsec = *o.Mtime, 0
-			}
-		})
-	}
-	return nil
+	return t.override(o)
 }
 
 // each calls f for every name of the finished tree in a fixed order, the top with the name "".

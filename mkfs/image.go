@@ -23,12 +23,17 @@ type Source func(ctx context.Context, t *Tree, sink Sink) error
 // ImageOptions of [WriteImage]. The zero value is useful.
 type ImageOptions struct {
 	Overrides
-	UUID     *[16]byte // nil: derived from the tree, see [Summary]
-	Label    string    // volume name, up to 15 bytes
-	BlobDev  string    // path of a file that takes the file data, tagged with its SHA-256; "" keeps the data in the image
-	TempDir  string    // for temporary files; "" means the system's directory
-	Note     func(message string)
-	Progress func(Stats)
+	UUID        *[16]byte              // nil: derived from the tree, see [Summary]
+	BuildTime   *int64                 // in seconds since 1970; nil: the newest time in the tree
+	Label       string                 // volume name, up to 15 bytes
+	BlobDev     string                 // path of a file that takes the file data, tagged with its SHA-256; "" keeps the data in the image
+	NoInline    bool                   // no file data lies in the metadata
+	ChunkSize   int64                  // see [Options]
+	DigestXattr string                 // see erofs.WriteOptions; "" stores no digests
+	Skip        func(path string) bool // see [Options]
+	TempDir     string                 // for temporary files; "" means the system's directory
+	Note        func(message string)   // see [Options]
+	Progress    func(Stats)            // see [Options]
 }
 
 // ImageStats says what [WriteImage] made.
@@ -48,38 +53,44 @@ func WriteImage(ctx context.Context, path string, source Source, o ImageOptions)
 	if err != nil {
 		return ImageStats{}, err
 	}
-	defer image.discard()
+	defer image.Discard()
 	data, exclude := image, image.infos()
 	if o.BlobDev != "" {
 		if data, err = create(o.BlobDev); err != nil {
 			return ImageStats{}, err
 		}
-		defer data.discard()
+		defer data.Discard()
 		if data.is(image) {
 			return ImageStats{}, fmt.Errorf("write image %s: the data device %s is the same file", path, o.BlobDev)
 		}
 		exclude = append(exclude, data.infos()...)
 	}
-	stats, err := writeImage(ctx, image.f, data.f, source, exclude, o)
+	stats, err := writeImage(ctx, image.File.File, data.File.File, source, exclude, o)
 	if err != nil {
 		return ImageStats{}, fmt.Errorf("write image %s: %w", path, err)
 	}
 	if data != image {
 		// The device goes first: an image without it would be useless.
-		if err := data.commit(); err != nil {
+		if err := data.Commit(); err != nil {
 			return ImageStats{}, err
 		}
 	}
-	return stats, image.commit()
+	return stats, image.Commit()
 }
 
 func writeImage(ctx context.Context, image, data *os.File, source Source, exclude []os.FileInfo, o ImageOptions) (s ImageStats, err error) {
 	limit := imageTailLimit
-	tree := Options{InlineLimit: limit, TailLimit: limit, TempDir: o.TempDir, Exclude: exclude, Note: o.Note, Progress: o.Progress}
+	tree := Options{
+		InlineLimit: limit, TailLimit: limit, ChunkSize: o.ChunkSize, Digests: o.DigestXattr != "",
+		TempDir: o.TempDir, Exclude: exclude, Skip: o.Skip, Note: o.Note, Progress: o.Progress,
+	}
 	sink := NewFileSink(data, 0, 1)
 	if data != image {
 		tree.InlineLimit, tree.TailLimit = DefaultInlineLimit, 0
 		sink = NewFileSink(data, 1, 0)
+	}
+	if o.NoInline {
+		tree.InlineLimit, tree.TailLimit = 0, 0
 	}
 	t, err := New(tree)
 	if err != nil {
@@ -101,7 +112,10 @@ func writeImage(ctx context.Context, image, data *os.File, source Source, exclud
 	if o.UUID != nil {
 		s.UUID = *o.UUID
 	}
-	write := erofs.WriteOptions{UUID: s.UUID, VolumeName: o.Label, BuildTime: summary.Mtime, InlineData: t.InlineData()}
+	write := erofs.WriteOptions{UUID: s.UUID, VolumeName: o.Label, BuildTime: summary.Mtime, InlineData: t.InlineData(), DigestXattr: o.DigestXattr}
+	if o.BuildTime != nil {
+		write.BuildTime = *o.BuildTime
+	}
 	switch {
 	case data == image:
 		write.MetaBlock = blocks

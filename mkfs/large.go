@@ -68,20 +68,34 @@ func (b *batch) storeLarge(ctx context.Context, o *openLarge) error {
 	if err := unix.Fstat(o.fd, &o.before); err != nil {
 		return err
 	}
-	var k *key
-	if b.mayBeTwice(o.sourceFile, lay) {
-		h := newHash(lay)
-		if _, err := io.CopyBuffer(h, contextReader{ctx, &spanReader{o, append([]span(nil), lay.spans...)}}, b.scratch()); err != nil {
-			return err
-		}
-		k = (*key)(h.Sum(nil))
+	k, err := b.largeKeys(o.sourceFile, lay, contextReader{ctx, o.reader(lay)})
+	if err != nil {
+		return err
 	}
 	return b.inTurn(ctx, b.number, func() error {
 		if len(lay.spans) == 0 {
 			return nil
 		}
-		return b.storeFile(o.sourceFile, lay, k, &spanReader{o, append([]span(nil), lay.spans...)})
+		return b.storeFile(o.sourceFile, lay, k, o.reader(lay))
 	})
+}
+
+// largeKeys computes the keys of a large file, of which r gives the spans one after the other.
+func (b *batch) largeKeys(f *sourceFile, lay layout, r io.Reader) (k keys, err error) {
+	whole, chunks := b.wants(f, lay)
+	h := newHash(lay)
+	switch {
+	case chunks && whole:
+		k.chunks, err = b.tree.store.chunkKeys(lay, io.TeeReader(r, h), b.scratch())
+	case chunks:
+		k.chunks, err = b.tree.store.chunkKeys(lay, r, b.scratch())
+	case whole:
+		_, err = io.CopyBuffer(h, r, b.scratch())
+	}
+	if whole {
+		k.whole = (*key)(h.Sum(nil))
+	}
+	return k, err
 }
 
 // scratch is memory to copy through.
@@ -132,6 +146,11 @@ func (o *openLarge) finish() error {
 	return nil
 }
 
+// reader returns a reader of the spans of a layout.
+func (o *openLarge) reader(lay layout) *spanReader {
+	return &spanReader{o, append([]span(nil), lay.spans...)}
+}
+
 // spanReader reads the spans of an open file one after the other.
 type spanReader struct {
 	of    *openLarge
@@ -164,5 +183,14 @@ func (r *spanReader) putOff(off, size int64) {
 		r.of.copies = append(r.of.copies, stretch{r.of, r.spans[0].off, off, n})
 		r.advance(n)
 		off, size = off+n, size-n
+	}
+}
+
+// discard implements [discarder].
+func (r *spanReader) discard(size int64) {
+	for size > 0 {
+		n := min(size, r.spans[0].len)
+		r.advance(n)
+		size -= n
 	}
 }

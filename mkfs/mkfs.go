@@ -41,6 +41,11 @@ type Options struct {
 	// TailLimit is the length in bytes up to which what follows the last full block of a file is kept in the metadata. Only data on device
 	// 0 can have such tails: leave it 0 for trees with blobs.
 	TailLimit int
+	// ChunkSize has files that are not kept in the metadata stored in chunks of this many bytes, each of which is shared with equal ones: 0, or a
+	// power of two from erofs.BlockSize to MaxChunkSize. There are no tails then.
+	ChunkSize int64
+	// Digests has the tree know the SHA-256 of files without holes: see erofs.WriteOptions.DigestXattr.
+	Digests bool
 	// TempDir is where temporary files are made; "" means the system's directory.
 	TempDir string
 	// Exclude are files that a directory source leaves out: outputs that may lie inside it.
@@ -50,7 +55,7 @@ type Options struct {
 	Skip func(path string) bool
 	// Note is told what was left out or looks odd, one sentence each. nil means nobody wants to know. It is called from one goroutine.
 	Note func(message string)
-	// Progress is told after each file what was stored so far. nil means nobody wants to know. It is called from one goroutine.
+	// Progress is told after each file what was stored so far. nil means nobody wants to know. It is not called concurrently.
 	Progress func(Stats)
 }
 
@@ -75,6 +80,9 @@ func New(o Options) (*Tree, error) {
 		if limit < 0 || limit >= erofs.BlockSize {
 			return nil, fmt.Errorf("inline limit of %d bytes: want 0 to %d", limit, erofs.BlockSize-1)
 		}
+	}
+	if err := checkChunkSize(o.ChunkSize); err != nil {
+		return nil, err
 	}
 	if o.Note == nil {
 		o.Note = func(string) {}

@@ -31,6 +31,18 @@ type key [sha256.Size]byte
 type content struct {
 	extents []erofs.Extent // until Finish, Device is the number of a sink and Block a Ref
 	inline  erofs.Inline
+	digest  *key // SHA-256 of the file, if Options.Digests wants it
+}
+
+// give has an inode refer to the content.
+func (c content) give(n *erofs.Inode) {
+	n.Extents, n.Inline, n.Digest = c.extents, c.inline, (*[sha256.Size]byte)(c.digest)
+}
+
+// keys identify a file's data, as far as they are wanted.
+type keys struct {
+	whole  *key  // of the file
+	chunks []key // of its chunks, where files are stored in such
 }
 
 // store puts file contents into sinks and the spool, each once.
@@ -40,13 +52,14 @@ type store struct {
 	inline   *spool
 	sinks    []Sink
 	contents map[key]content
+	chunks   map[key]chunk
 	lengths  map[int64]struct{} // of stored data that is in contents: what has another length needs no look
 	extents  [][]erofs.Extent   // one for each content with extents
 	buf      []byte
 }
 
 func newStore(o Options, inline *spool) store {
-	return store{opts: o, inline: inline, contents: map[key]content{}, lengths: map[int64]struct{}{}}
+	return store{opts: o, inline: inline, contents: map[key]content{}, chunks: map[key]chunk{}, lengths: map[int64]struct{}{}}
 }
 
 // sinkNumber returns the number under which extents refer to s.
@@ -88,7 +101,7 @@ type storeCollector struct {
 
 func (c storeCollector) add(_ string, ino *erofs.Inode, l layout, r io.Reader) error {
 	stored, err := c.st.addStream(l, r, c.sink)
-	ino.Extents, ino.Inline = stored.extents, stored.inline
+	stored.give(ino)
 	return err
 }
 
@@ -98,24 +111,28 @@ func (st *store) addStream(l layout, r io.Reader, s Sink) (content, error) {
 	if length == 0 {
 		return content{}, nil
 	}
+	if st.inChunks(l) {
+		return st.streamChunks(l, r, s)
+	}
 	if length <= hashMemory {
-		if int64(cap(st.buf)) < length {
-			st.buf = make([]byte, max(length, 64<<10))
-		}
-		data := st.buf[:length]
+		data := st.memory(length)
 		if _, err := io.ReadFull(r, data); err != nil {
 			return content{}, err
 		}
-		if st.inlined(l) {
-			return st.put(l, bytes.NewReader(data), s)
+		var k keys
+		if st.opts.Digests || !st.inlined(l) {
+			whole := digest(l, data)
+			k.whole = &whole
 		}
-		return st.addHashed(l, digest(l, data), bytes.NewReader(data), s)
+		return st.add(l, k, bytes.NewReader(data), s)
 	}
 	h := newHash(l)
 	if _, seen := st.lengths[length]; !seen {
 		c, err := st.put(l, io.TeeReader(r, h), s)
 		if err == nil {
-			st.remember(key(h.Sum(nil)), length, c)
+			k := key(h.Sum(nil))
+			c.digest = st.wanted(l, &k)
+			st.remember(k, length, c)
 		}
 		return c, err
 	}
@@ -131,6 +148,36 @@ func (st *store) addStream(l layout, r io.Reader, s Sink) (content, error) {
 	return st.addHashed(l, key(h.Sum(nil)), io.NewSectionReader(f, 0, length), s)
 }
 
+// memory returns scratch memory that is valid until the next call.
+func (st *store) memory(size int64) []byte {
+	if int64(cap(st.buf)) < size {
+		st.buf = make([]byte, max(size, 64<<10))
+	}
+	return st.buf[:size]
+}
+
+// add stores a file whose digests, if any, are known.
+func (st *store) add(l layout, k keys, r io.Reader, s Sink) (c content, err error) {
+	switch {
+	case k.chunks != nil:
+		c, err = st.addChunks(l, s, func(i int, _ span) (key, io.Reader, error) { return k.chunks[i], r, nil })
+	case k.whole != nil && !st.inlined(l):
+		return st.addHashed(l, *k.whole, r, s)
+	default:
+		c, err = st.put(l, r, s)
+	}
+	c.digest = st.wanted(l, k.whole)
+	return c, err
+}
+
+// wanted returns the key of a file if it is to be in the image: the SHA-256 of its content.
+func (st *store) wanted(l layout, k *key) *key {
+	if !st.opts.Digests || !l.isWhole() {
+		return nil
+	}
+	return k
+}
+
 // addHashed stores a file whose digest is known, unless an equal one is there.
 func (st *store) addHashed(l layout, k key, r io.Reader, s Sink) (content, error) {
 	if c, ok := st.find(k, l); ok {
@@ -138,6 +185,7 @@ func (st *store) addHashed(l layout, k key, r io.Reader, s Sink) (content, error
 	}
 	c, err := st.put(l, r, s)
 	if err == nil {
+		c.digest = st.wanted(l, &k)
 		st.remember(k, l.stored(), c)
 	}
 	return c, err
@@ -212,7 +260,7 @@ func (st *store) resolve() {
 			e.Device, e.Block = st.sinks[e.Device].Place(Ref(e.Block))
 		}
 	}
-	st.extents, st.contents, st.lengths, st.buf = nil, nil, nil, nil
+	st.extents, st.contents, st.chunks, st.lengths, st.buf = nil, nil, nil, nil, nil
 }
 
 // newHash returns the hash that gives the key of a file's data.

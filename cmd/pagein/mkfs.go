@@ -64,7 +64,10 @@ func runMkfs(c *cli.Context) error {
 		return misuse(c, "%v", err)
 	}
 	o := mkfs.ImageOptions{Label: c.String("L"), BlobDev: c.String("blobdev")}
-	o.AllRoot = c.Bool("all-root")
+	if c.Bool("all-root") {
+		root := uint32(0)
+		o.UID, o.GID = &root, &root
+	}
 	if c.IsSet("T") {
 		t := c.Int64("T")
 		o.Mtime = &t
