@@ -1,18 +1,18 @@
 package mkfs
 
 import (
-	"bytes"
-	"context"
-	"fmt"
+	"archive/tar"
 	"slices"
 	"strings"
 	"testing"
-
-	"github.com/pagein/pagein/internal/require"
-	"github.com/pagein/pagein/internal/treetest"
 )
 
 func whiteout(name string) member { return file(name, "") }
+
+// device is a character device 0:minor.
+func device(name string, minor int64) member {
+	return member{Header: tar.Header{Typeflag: tar.TypeChar, Name: name, Mode: 0o666, Devminor: minor}}
+}
 
 // lower is the bottom layer of the table below.
 func lower(t testing.TB) []byte {
@@ -46,8 +46,26 @@ func TestLayersHideAndReplaceWhatLiesBelow(t *testing.T) {
 			[]string{`k -rw-r--r-- "A"`}},
 		"link to a file that the layer replaces": {[]member{hardLink("k", "f"), file("f", "new"), whiteout(".wh.d"), whiteout(".wh.l")},
 			[]string{`f -rw-r--r-- "new"`, `k -rw-r--r-- "F"`}},
-		"parent is a symlink of the layer below": {[]member{file("l/c", "C"), whiteout("l/.wh.a"), whiteout("d/.wh.sub"), whiteout(".wh.f")},
-			[]string{"d drwx------", `d/b -rw-r--r-- "B"`, `d/c -rw-r--r-- "C"`, "l -> d"}},
+		"a directory takes the place of a lower layer's symlink": {[]member{file("l/c", "C"), whiteout("l/.wh.a"), whiteout("d/.wh.sub"), whiteout(".wh.f")},
+			[]string{"d drwx------", `d/a -rw-r--r-- "A"`, `d/b -rw-r--r-- "B"`, "l drwxr-xr-x", `l/c -rw-r--r-- "C"`}},
+		"a symlink of the layer itself is followed": {[]member{symlink("s", "d"), file("s/c", "C"), whiteout("s/.wh.a"), whiteout("s/.wh.sub"), whiteout(".wh.f"), whiteout(".wh.l")},
+			[]string{"d drwx------", `d/b -rw-r--r-- "B"`, `d/c -rw-r--r-- "C"`, "s -> d"}},
+		"directory made anew": {[]member{whiteout(".wh.d"), directory("d", 0o750), file("d/n", "N"), whiteout(".wh.f"), whiteout(".wh.l")},
+			[]string{"d drwxr-x---", `d/n -rw-r--r-- "N"`}},
+		"directory made anew, marker last": {[]member{directory("d", 0o750), file("d/n", "N"), whiteout(".wh.d"), whiteout(".wh.f"), whiteout(".wh.l")},
+			[]string{"d drwxr-x---", `d/n -rw-r--r-- "N"`}},
+		"only the last member of a name counts": {[]member{file("d", "D"), directory("d", 0o755), file("f", "1"), directory("f", 0o700), file("f/x", "X"), file("f", "2"), whiteout(".wh.l"), whiteout("d/.wh.sub")},
+			[]string{"d drwxr-xr-x", `d/a -rw-r--r-- "A"`, `d/b -rw-r--r-- "B"`, `f -rw-r--r-- "2"`}},
+		"whiteouts of overlayfs": {[]member{device("d/sub", 0), device("f", 0), device("gone", 0), device("l", 0)},
+			[]string{"d drwx------", `d/a -rw-r--r-- "A"`, `d/b -rw-r--r-- "B"`}},
+		"a whiteout of overlayfs is a member like others": {[]member{file("d/a", "new"), device("d/a", 0), device("d/b", 0), file("d/b", "new"), device("d/sub", 0), device("f", 1), device("l", 0)},
+			[]string{"d drwx------", `d/b -rw-r--r-- "new"`, `f -rw-rw-rw- ""`}},
+		"link to a file that the layer hides first": {[]member{whiteout(".wh.d"), hardLink("k", "d/a"), device("f", 0), hardLink("m", "f"), whiteout(".wh.l")},
+			[]string{`k -rw-r--r-- "A"`, `m -rw-r--r-- "F"`}},
+		"link to a file of the layer before that of the layer below": {[]member{file("f", "new"), hardLink("k", "f"), whiteout(".wh.d"), whiteout(".wh.l")},
+			[]string{`f -rw-r--r-- "new"`, "k = f"}},
+		"link through symlinks of both layers": {[]member{symlink("s", "l/sub"), hardLink("k", "s/x"), whiteout(".wh.d"), whiteout(".wh.f"), whiteout(".wh.l")},
+			[]string{`k -rw-r--r-- "X"`, "s -> l/sub"}},
 		"implied directories inherit from setgid directories, marker last": {[]member{directory("d", 0o2775), file("d/sub/n/y", "Y"), whiteout("d/.wh..wh..opq"), whiteout(".wh.f"), whiteout(".wh.l")},
 			[]string{"d dgrwxrwxr-x", "d/sub dgrwxr-xr-x", "d/sub/n dgrwxr-xr-x", `d/sub/n/y -rw-r--r-- "Y"`}},
 		"files of aufs are no files": {[]member{directory(".wh..wh.plnk", 0o700), file(".wh..wh.plnk/1.2", "?"), file(".wh..wh.aufs", ""), whiteout(".wh.d"), whiteout(".wh.l")},
@@ -61,6 +79,73 @@ func TestLayersHideAndReplaceWhatLiesBelow(t *testing.T) {
 				t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(tc.want, "\n"))
 			}
 		})
+	}
+}
+
+func TestDirectoriesBecomeFilesAndDirectoriesAgain(t *testing.T) {
+	got := listing(t, lower(t), archive(t, file("d", "D"), directory("f", 0o700), file("f/x", "X"), whiteout(".wh.l")),
+		archive(t, directory("d", 0o711), file("d/c", "C"), file("f", "again")), archive(t, hardLink("e", "d/c"), whiteout(".wh.d")))
+	if want := []string{`e -rw-r--r-- "C"`, `f -rw-r--r-- "again"`}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	got = listing(t, lower(t), archive(t, file("d", "D"), whiteout(".wh.l")), archive(t, directory("d", 0o711)))
+	if want := []string{"d drwx--x--x", `f -rw-r--r-- "F"`}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// TestOverlayAttributesOfLayersAreLeftOut has a layer say that overlayfs should show something else.
+func TestOverlayAttributesOfLayersAreLeftOut(t *testing.T) {
+	redirecting := directory("d", 0o755)
+	redirecting.Format, redirecting.PAXRecords = tar.FormatPAX, map[string]string{
+		"SCHILY.xattr.trusted.overlay.redirect": "/etc", "SCHILY.xattr.trusted.overlay.opaque": "y", "SCHILY.xattr.trusted.other": "kept", "SCHILY.xattr.user.overlay.opaque": "y"}
+	for _, layers := range []bool{true, false} {
+		tree, err := applied(archive(t, redirecting), layers)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer tree.Close()
+		var names []string
+		for _, x := range tree.Root().Entries[0].Inode.Xattrs {
+			names = append(names, x.Name)
+		}
+		slices.Sort(names)
+		want := []string{"trusted.other", "user.overlay.opaque"}
+		if !layers { // a tar is taken as it is
+			want = []string{"trusted.other", "trusted.overlay.opaque", "trusted.overlay.redirect", "user.overlay.opaque"}
+		}
+		if !slices.Equal(names, want) {
+			t.Errorf("layers %v: attributes %q, want %q", layers, names, want)
+		}
+	}
+}
+
+func TestAttributesThatLinuxRefusesAreLeftOut(t *testing.T) {
+	const acl = "\x02\x00\x00\x00"
+	attributes := map[string]string{"SCHILY.xattr.user.x": "1", "SCHILY.xattr.trusted.x": "1", "SCHILY.xattr.system.posix_acl_access": acl, "SCHILY.xattr.system.posix_acl_default": acl}
+	want := map[string]string{
+		"d": "system.posix_acl_access system.posix_acl_default trusted.x user.x", "f": "system.posix_acl_access trusted.x user.x",
+		"l": "trusted.x", "n": "system.posix_acl_access trusted.x",
+	}
+	var members []member
+	for _, m := range []member{directory("d", 0o755), file("f", ""), symlink("l", "d"), device("n", 3)} {
+		m.Format, m.PAXRecords = tar.FormatPAX, attributes
+		members = append(members, m)
+	}
+	tree, err := applied(archive(t, members...), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tree.Close()
+	for _, e := range tree.Root().Entries {
+		var names []string
+		for _, x := range e.Inode.Xattrs {
+			names = append(names, x.Name)
+		}
+		slices.Sort(names)
+		if got := strings.Join(names, " "); got != want[e.Name] {
+			t.Errorf("%q has %q, want %q", e.Name, got, want[e.Name])
+		}
 	}
 }
 
@@ -94,28 +179,5 @@ func TestEqualFilesOfAllLayersAreStoredOnce(t *testing.T) {
 	}
 	if n := len(tree.store.sinks[0].(*memorySink).data); n != 4 {
 		t.Errorf("%d pieces of data stored, want 4", n)
-	}
-}
-
-func TestRandomLayerStacksEqualReferenceOnDisk(t *testing.T) {
-	require.Root(t)
-	for seed := range int64(12) {
-		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
-			reference := newReference(t, seed)
-			var layers [][]byte
-			for range 10 {
-				layers = append(layers, reference.addLayer())
-			}
-			image, stats := makeImage(t, func(ctx context.Context, tree *Tree, sink Sink) error {
-				for _, l := range layers {
-					if err := tree.ApplyLayer(ctx, bytes.NewReader(l), sink); err != nil {
-						return err
-					}
-				}
-				return nil
-			}, ImageOptions{})
-			accepted(t, image, "", stats)
-			treetest.Compare(t, reference.dir, mountImage(t, image, ""))
-		})
 	}
 }

@@ -15,8 +15,6 @@ import (
 	"io"
 	"os"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/pagein/pagein/erofs"
 )
 
@@ -46,6 +44,9 @@ type Options struct {
 	ChunkSize int64
 	// Digests has the tree know the SHA-256 of files without holes: see erofs.WriteOptions.DigestXattr.
 	Digests bool
+	// OverlayWhiteouts has a tar taken as one layer of an image that is to be mounted by itself, with overlayfs over or below others: OCI's whiteouts and
+	// opaque markers become character devices 0:0 and attributes "trusted.overlay.opaque". Without it, they are files like others.
+	OverlayWhiteouts bool
 	// TempDir is where temporary files are made; "" means the system's directory.
 	TempDir string
 	// Exclude are files that a directory source leaves out: outputs that may lie inside it.
@@ -100,6 +101,7 @@ func New(o Options) (*Tree, error) {
 // Members are taken as GNU tar would extract them, with these decisions: a leading "/" is dropped, ".." anywhere in a name is an error,
 // the last member of a name wins, missing parents become directories of root with mode 0755 and time 0 (and inherit from setgid
 // directories), and a member below a symbolic link goes where the link leads inside the tree, as in a chroot. Nothing can leave the tree.
+// Whiteouts are files like others, unless [Options] say what else they are to be.
 func (t *Tree) AddTar(ctx context.Context, r io.Reader, sink Sink) error {
 	if err := t.begin(); err != nil {
 		return err
@@ -116,11 +118,11 @@ func (t *Tree) addTar(ctx context.Context, r io.Reader, sink Sink) error {
 		return err
 	}
 	defer plain.Close() // only read
-	s, err := scanTar(ctx, plain, storeCollector{&t.store, sink}, false)
+	s, err := scanTar(ctx, plain, storeCollector{&t.store, sink}, t.tarRules())
 	if err != nil {
 		return err
 	}
-	if err := t.merge(s, false); err != nil {
+	if err := t.merge(s); err != nil {
 		return err
 	}
 	if _, err := io.Copy(io.Discard, r); err != nil { // whoever writes to a pipe must not find it closed
@@ -129,18 +131,32 @@ func (t *Tree) addTar(ctx context.Context, r io.Reader, sink Sink) error {
 	return nil
 }
 
+// tarRules are the rules for a tar that is the only source.
+func (t *Tree) tarRules() rules {
+	if t.opts.OverlayWhiteouts {
+		return layerByItself
+	}
+	return plainTar
+}
+
 // ApplyLayer puts the next OCI layer, bottom first, on top of the tree. r is the layer's tar stream, not compressed (see [Decompress]), and is
-// read to its end. Beyond the rules of [Tree.AddTar], whiteouts (".wh.NAME") and opaque markers (".wh..wh..opq") hide what
-// lower layers have there, wherever in the stream they stand; a directory over a directory takes new attributes and keeps its entries.
+// read to its end. What the tree then shows is what containerd's overlayfs snapshotter does:
+//
+// The rules of [Tree.AddTar] hold within the layer, of which the last word on each name is then put over the tree: directories over directories
+// take new attributes and keep their entries, everything else replaces what is there. Whiteouts (".wh.NAME") and opaque markers (".wh..wh..opq")
+// hide what lower layers have there, wherever in the stream they stand, and so does a character device 0:0, which overlayfs takes for a
+// whiteout. A directory that only names need keeps the attributes of the one below it; over a symbolic link of a lower layer it takes the link's
+// place. Hard links may lead to files of lower layers, even to those that the layer hides or replaces. Attributes "trusted.overlay.*" are
+// left out, as overlayfs would obey them wherever the tree is mounted below it.
 func (t *Tree) ApplyLayer(ctx context.Context, r io.Reader, sink Sink) error {
 	if t.top == nil {
 		if err := t.begin(); err != nil {
 			return err
 		}
 	}
-	s, err := scanTar(ctx, r, storeCollector{&t.store, sink}, true)
+	s, err := scanTar(ctx, r, storeCollector{&t.store, sink}, layerOfStack)
 	if err == nil {
-		err = t.merge(s, true)
+		err = t.merge(s)
 	}
 	if err != nil {
 		return fmt.Errorf("apply layer %d: %w", t.layer, err)
@@ -184,14 +200,4 @@ func tempFile(dir string) (*os.File, error) {
 		return nil, errors.Join(fmt.Errorf("unlink temporary file: %w", err), f.Close())
 	}
 	return f, nil
-}
-
-// impliedDir is a directory that nobody described. Below a setgid directory it is what mkdir(2) makes there.
-func impliedDir(parent *erofs.Inode) *erofs.Inode {
-	ino := &erofs.Inode{Mode: unix.S_IFDIR | 0o755}
-	if parent != nil && parent.Mode&unix.S_ISGID != 0 {
-		ino.Mode |= unix.S_ISGID
-		ino.GID = parent.GID
-	}
-	return ino
 }

@@ -20,9 +20,8 @@ type Layer struct {
 	fresh  []bool     // whether a piece got its place in this layer's own blob
 	buf    [erofs.BlockSize]byte
 
-	tar       *scanned // nil for directories
-	whiteouts bool
-	dir       *erofs.Inode
+	tar *scanned // nil for directories
+	dir *erofs.Inode
 
 	done    chan struct{} // closed when all is read
 	count   atomic.Int64
@@ -49,7 +48,7 @@ func (f *packFile) shape() layout {
 func (l *Layer) ReadTar(ctx context.Context, r io.Reader) error {
 	plain, err := Decompress(r)
 	if err == nil {
-		err = errors.Join(l.read(ctx, plain, false), plain.Close())
+		err = errors.Join(l.read(ctx, plain, l.p.tree.tarRules()), plain.Close())
 	}
 	if err == nil {
 		_, err = io.Copy(io.Discard, r) // whoever writes to a pipe must not find it closed
@@ -62,15 +61,14 @@ func (l *Layer) ReadTar(ctx context.Context, r io.Reader) error {
 
 // ReadLayer reads the tar stream of an OCI layer, which is not compressed, to its end: see [Tree.ApplyLayer].
 func (l *Layer) ReadLayer(ctx context.Context, r io.Reader) error {
-	if err := l.read(ctx, r, true); err != nil {
+	if err := l.read(ctx, r, layerOfStack); err != nil {
 		return fmt.Errorf("read layer: %w", err)
 	}
 	return nil
 }
 
-func (l *Layer) read(ctx context.Context, r io.Reader, whiteouts bool) (err error) {
-	l.whiteouts = whiteouts
-	l.tar, err = scanTar(ctx, r, l, whiteouts)
+func (l *Layer) read(ctx context.Context, r io.Reader, rules rules) (err error) {
+	l.tar, err = scanTar(ctx, r, l, rules)
 	return err
 }
 
@@ -107,7 +105,7 @@ func (l *Layer) fill(ctx context.Context, read Read) error {
 
 // merge puts what was read into the tree.
 func (l *Layer) merge(t *Tree) error {
-	if l.tar == nil || !l.whiteouts {
+	if l.tar == nil || l.tar.rules != layerOfStack {
 		if err := t.begin(); err != nil {
 			return err
 		}
@@ -116,7 +114,7 @@ func (l *Layer) merge(t *Tree) error {
 		t.root = l.dir
 		return nil
 	}
-	err := t.merge(l.tar, l.whiteouts)
+	err := t.merge(l.tar)
 	l.tar = nil
 	return err
 }

@@ -26,6 +26,7 @@ type collector interface {
 
 // scanned is what a tar stream holds, without the data.
 type scanned struct {
+	rules   rules
 	members []tarMember
 	notes   notes
 }
@@ -40,13 +41,12 @@ type tarMember struct {
 // scanner reads one tar stream.
 type scanner struct {
 	scanned
-	data  collector
-	layer bool // names may be markers
+	data collector
 }
 
-// scanTar reads a plain tar stream, the tar of a layer if that is set, to the end of r.
-func scanTar(ctx context.Context, r io.Reader, data collector, layer bool) (*scanned, error) {
-	s := &scanner{data: data, layer: layer}
+// scanTar reads a plain tar stream to the end of r.
+func scanTar(ctx context.Context, r io.Reader, data collector, rules rules) (*scanned, error) {
+	s := &scanner{scanned: scanned{rules: rules}, data: data}
 	buffered := bufio.NewReaderSize(contextReader{ctx, r}, 128<<10)
 	tr := tarstream.NewReader(buffered)
 	for {
@@ -81,7 +81,7 @@ func (s *scanner) member(h *tarstream.Header, data io.Reader) error {
 		return err
 	}
 	switch {
-	case s.layer && isMarker(parts):
+	case s.rules != plainTar && isMarker(parts):
 	case h.Type == tarstream.TypeLink:
 		m.link = h.Link
 	default:
@@ -97,8 +97,12 @@ func (s *scanner) member(h *tarstream.Header, data io.Reader) error {
 func (s *scanner) inode(h *tarstream.Header, data io.Reader) (*erofs.Inode, error) {
 	ino := &erofs.Inode{Mode: h.Mode, UID: h.UID, GID: h.GID, Mtime: h.Mtime, MtimeNsec: h.MtimeNsec}
 	for _, x := range h.Xattrs {
-		if !storableXattr(x.Name) {
+		switch {
+		case !storableXattr(x.Name):
 			s.notes.xattr(h.Name, x.Name)
+			continue
+		case !canHaveXattr(h.Type, x.Name):
+			s.notes.once(x.Name+" ", fmt.Sprintf("extended attribute %q of %q, and of other files that have it and are not of a type that can, is left out", x.Name, h.Name))
 			continue
 		}
 		ino.Xattrs = append(ino.Xattrs, erofs.Xattr{Name: x.Name, Value: x.Value})
@@ -166,4 +170,18 @@ func storableXattr(name string) bool {
 		}
 	}
 	return name == "system.posix_acl_access" || name == "system.posix_acl_default"
+}
+
+// canHaveXattr reports whether Linux lets a file of a type have an attribute: users' attributes are for files and directories, ACLs for what has
+// permissions.
+func canHaveXattr(kind byte, name string) bool {
+	switch {
+	case strings.HasPrefix(name, "user."):
+		return kind == tarstream.TypeRegular || kind == tarstream.TypeDir
+	case name == "system.posix_acl_default":
+		return kind == tarstream.TypeDir
+	case name == "system.posix_acl_access":
+		return kind != tarstream.TypeSymlink
+	}
+	return true
 }
