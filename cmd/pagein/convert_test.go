@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"io"
 	"log"
@@ -80,14 +81,18 @@ func TestConvertPutsAnArtifactBesideItsImageInARegistry(t *testing.T) {
 func TestConvertRefusesWhatCannotBeMeant(t *testing.T) {
 	zeros := strings.Repeat("0", 64)
 	for args, says := range map[string]string{
-		"":                                   "want the options, then SRC and DST",
-		"a b c":                              "want the options, then SRC and DST",
+		"":                                   "want SRC and DST",
+		"a b c":                              "want SRC and DST",
 		"dir:/x":                             "DST is missing",
 		"oci:/x":                             "DST is missing",
 		"dir:/x dir:/y":                      "must be oci:DIR",
 		"oci:x:a oci:x@sha256:" + zeros:      "names a digest",
 		"--platform amd64 localhost/a oci:x": "such as linux/amd64",
 		"http://x/y oci:z":                   "URL",
+		"dir:/x oci:y --dict dir:/z":         "must be an artifact",
+		"dir:/x oci:y --dict":                "needs an argument",
+		"dir:/x oci:y --level most":          "most",
+		"dir:/x oci:y --order size":          "neither dir nor tar",
 	} {
 		status, _, stderr := pagein(t, append([]string{"pagein", "convert"}, strings.Fields(args)...)...)
 		if status != exitUsage || !strings.Contains(stderr, says) || !strings.Contains(stderr, "pagein convert --help") {
@@ -106,5 +111,42 @@ func TestConvertOfAMissingSourceMakesNoDestination(t *testing.T) {
 		if _, err := os.Stat(dir + "/out"); err == nil {
 			t.Errorf("%s: the destination was made", src)
 		}
+	}
+}
+
+func TestAFailedConversionLeavesNothing(t *testing.T) {
+	dir := t.TempDir()
+	cut := filepath.Join(dir, "cut.tar")
+	if err := os.WriteFile(cut, bytes.Repeat([]byte("no tar "), 1000), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{
+		{"tar:" + cut, "oci:" + dir + "/a/out"},
+		{"dir:" + dir, "oci:" + dir + "/a/out", "--dict", "oci:" + dir + "/none"},
+	} {
+		status, _, stderr := pagein(t, append([]string{"pagein", "convert"}, args...)...)
+		if status != exitFailure || stderr == "" {
+			t.Errorf("%q: status %d, %s", args, status, stderr)
+		}
+		if _, err := os.Stat(dir + "/a"); err == nil {
+			t.Errorf("%q: the destination was made", args)
+		}
+	}
+}
+
+func TestConvertBorrowsFromADictionary(t *testing.T) {
+	source, layout := convertible(t), filepath.Join(t.TempDir(), "layout")
+	first := convertJSON(t, "dir:"+source, "oci:"+layout+":v1")
+	if err := os.WriteFile(filepath.Join(source, "new"), bytes.Repeat([]byte("new "), 5000), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	second := convertJSON(t, "dir:"+source, "oci:"+layout+":v2", "--dict", "oci:"+layout+":v1")
+	if second.Borrowed != 400_000 || second.Unique != 20_000 || second.Borrowing != 1 || second.Blobs != 2 || second.Copied+second.Mounted != 0 ||
+		second.Data != first.Data+20_000 || len(second.Layers) != 1 || second.Layers[0].Borrowed != second.Borrowed {
+		t.Errorf("summary is %+v", second)
+	}
+	status, stdout, stderr := pagein(t, "pagein", "convert", "--dict", "oci:"+layout+":v2", "dir:"+source, "oci:"+layout+"2:v3")
+	if status != exitSuccess || !strings.Contains(stdout, "borrowed: 410 KiB in 2 blobs, of which 0 B were mounted and ") {
+		t.Errorf("status %d\n%s%s", status, stdout, stderr)
 	}
 }

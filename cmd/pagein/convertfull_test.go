@@ -1,7 +1,6 @@
 package main
 
 import (
-	"io/fs"
 	"math/rand"
 	"os"
 	"path/filepath"
@@ -11,7 +10,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pagein/pagein/internal/require"
-	"github.com/pagein/pagein/oci/layout"
 )
 
 // smallDisk is a file system of 1 MiB.
@@ -52,21 +50,10 @@ func TestConvertOnAFullDiskSaysSoAndTagsNothing(t *testing.T) {
 			if status != exitFailure || !strings.Contains(stderr, unix.ENOSPC.Error()) || !strings.Contains(stderr, c.full) {
 				t.Errorf("status %d, %s", status, stderr)
 			}
-			store, err := layout.Open(dst)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if desc, err := store.Only(); err == nil {
-				t.Errorf("%s is listed", desc.Digest)
-			}
-			err = filepath.WalkDir(c.full, func(path string, d fs.DirEntry, err error) error {
-				if err == nil && strings.Contains(d.Name(), "pagein-") {
-					t.Errorf("%s is left behind", path)
+			for _, dir := range []string{c.dst, c.full} {
+				if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+					t.Errorf("left behind: %v, %v", left, err)
 				}
-				return err
-			})
-			if err != nil {
-				t.Error(err)
 			}
 			if err := os.RemoveAll(filepath.Join(source, "noise")); err != nil {
 				t.Fatal(err)

@@ -4,12 +4,14 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/pagein/pagein/blob"
+	"github.com/pagein/pagein/mkfs"
 )
 
 // Options of a conversion. The zero value is useful. All but TempDir, Note and Progress shape the result.
 type Options struct {
 	Platform *ocispec.Platform  // which image of an index; nil means Linux on this machine's architecture
 	Blob     blob.WriterOptions // how frames are cut
+	Order    mkfs.Order         // of the data in each blob
 	Dict     *Dictionary        // blobs of earlier artifacts that may be borrowed from; nil means none
 	TempDir  string             // for blobs until they are pushed, "" means the system's directory
 	Note     func(string)       // told what was left out or looks odd

@@ -1,0 +1,177 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/urfave/cli/v2"
+	"oras.land/oras-go/v2"
+	"oras.land/oras-go/v2/errdef"
+
+	"github.com/pagein/pagein/oci"
+	"github.com/pagein/pagein/oci/artifact"
+	"github.com/pagein/pagein/oci/convert"
+	"github.com/pagein/pagein/oci/layout"
+	"github.com/pagein/pagein/oci/registry"
+	"github.com/pagein/pagein/oci/view"
+)
+
+// convertRun is one call of the command.
+type convertRun struct {
+	c        *cli.Context
+	src, dst oci.Ref
+	dicts    []oci.Ref
+	tag      string // for the artifact; empty if it gets none
+	options  convert.Options
+	client   *registry.Client
+}
+
+func (r *convertRun) run(ctx context.Context) (err error) {
+	started := time.Now()
+	r.client, err = registry.NewClient(registry.Options{PlainHTTP: r.c.Bool("plain-http"), Insecure: r.c.Bool("insecure")})
+	if err != nil {
+		return err
+	}
+	defer r.client.Close()
+
+	quiet := r.c.Bool("quiet")
+	progress, rate := newProgressLine(r.c.App.ErrWriter, quiet), newMeter()
+	r.options.Progress = func(p convert.Progress) { progress.show(func() string { return convertProgress(rate, p) }) }
+	r.options.Note = func(message string) {
+		if !quiet {
+			progress.clear()
+			fmt.Fprintf(r.c.App.ErrWriter, "pagein convert: note: %s\n", message)
+		}
+	}
+	result, err := r.convert(ctx)
+	progress.clear()
+	if err != nil {
+		return fmt.Errorf("convert %s: %w", r.src, err)
+	}
+	return r.print(result, time.Since(started))
+}
+
+// convert makes and stores the artifact and gives it its tag. If that fails, a layout that was not there before is not there after it.
+func (r *convertRun) convert(ctx context.Context) (result convert.Result, err error) {
+	source, err := r.openSource(ctx)
+	if err != nil {
+		return result, err
+	}
+	dst, err := r.openTarget()
+	if err != nil {
+		return result, err
+	}
+	defer func() {
+		if err != nil && dst.Layout != nil {
+			err = errors.Join(err, dst.Layout.Discard())
+		}
+	}()
+	if err := r.checkTag(ctx, dst); err != nil { // before the work is done
+		return result, err
+	}
+	if err := r.loadDictionaries(ctx); err != nil {
+		return result, err
+	}
+	if r.options.Dict != nil {
+		defer r.options.Dict.Close() // files without names
+	}
+	result, err = source(ctx, dst.Target())
+	if err != nil || r.tag == "" {
+		return result, err
+	}
+	if err := r.checkTag(ctx, dst); err != nil { // somebody may have pushed meanwhile
+		return result, err
+	}
+	if err := dst.Target().Tag(ctx, result.Descriptor, r.tag); err != nil {
+		return result, fmt.Errorf("tag %s as %q: %w", r.dst, r.tag, registry.Explain(err))
+	}
+	return result, nil
+}
+
+// loadDictionaries finds the artifacts from which may be borrowed.
+func (r *convertRun) loadDictionaries(ctx context.Context) error {
+	var lenders []convert.Lender
+	for _, ref := range r.dicts {
+		place, a, err := view.Find(ctx, r.client, ref, r.options.Platform)
+		if err != nil {
+			return fmt.Errorf("open dictionary: %w", err)
+		}
+		lenders = append(lenders, convert.Lender{Place: place, Artifact: a})
+	}
+	if len(lenders) == 0 {
+		return nil
+	}
+	var err error
+	r.options.Dict, err = convert.LoadDictionary(ctx, r.options.TempDir, r.options.Note, lenders...)
+	return err
+}
+
+// checkTag refuses to take a name from anything but an artifact: an image that loses its last tag may be gone for good.
+func (r *convertRun) checkTag(ctx context.Context, place artifact.Place) error {
+	if r.tag == "" {
+		return nil
+	}
+	desc, err := place.Resolve(ctx, r.dst)
+	if errors.Is(err, errdef.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("find out what DST names: %w", err)
+	}
+	switch ours, err := place.IsArtifact(ctx, desc); {
+	case err != nil:
+		return fmt.Errorf("find out what DST %s names: %w", r.dst, err)
+	case !ours:
+		return fmt.Errorf("DST %s names %s, which is no artifact of pagein; choose another tag, or the image would lose its own", r.dst, desc.Digest)
+	}
+	return nil
+}
+
+// openSource finds the source, so that a wrong name is reported before a destination is made.
+func (r *convertRun) openSource(ctx context.Context) (func(context.Context, oras.Target) (convert.Result, error), error) {
+	switch r.src.Kind {
+	case oci.Dir:
+		if _, err := os.Stat(r.src.Path); err != nil {
+			return nil, err
+		}
+		return func(ctx context.Context, dst oras.Target) (convert.Result, error) {
+			return convert.Dir(ctx, r.src.Path, dst, r.options)
+		}, nil
+	case oci.Tar:
+		in := io.NopCloser(r.c.App.Reader)
+		if r.src.Path != "-" {
+			f, err := os.Open(r.src.Path)
+			if err != nil {
+				return nil, err
+			}
+			in = f
+		}
+		return func(ctx context.Context, dst oras.Target) (convert.Result, error) {
+			defer in.Close() // only read
+			return convert.Tar(ctx, in, dst, r.options)
+		}, nil
+	}
+	place, err := artifact.Open(r.client, r.src)
+	if err != nil {
+		return nil, err
+	}
+	desc, err := place.Resolve(ctx, r.src)
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context, dst oras.Target) (convert.Result, error) {
+		return convert.Image(ctx, place.Target(), desc, dst, r.options)
+	}, nil
+}
+
+func (r *convertRun) openTarget() (artifact.Place, error) {
+	if r.dst.Kind == oci.Layout {
+		l, err := layout.Prepare(r.dst.Path)
+		return artifact.Place{Layout: l}, err
+	}
+	return artifact.Open(r.client, r.dst)
+}

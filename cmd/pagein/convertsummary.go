@@ -1,0 +1,79 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+
+	"github.com/dustin/go-humanize"
+
+	"github.com/pagein/pagein/oci/convert"
+)
+
+// convertProgress says how far a conversion is.
+func convertProgress(m *meter, p convert.Progress) string {
+	if p.Pushing {
+		return "pushing " + m.text(p.Sent, p.ToSend)
+	}
+	s := "reading "
+	if p.Layers > 1 {
+		s += fmt.Sprintf("layer %d of %d, ", p.Layer, p.Layers)
+	}
+	return s + m.text(p.Read, p.Total) + ", " + humanize.Comma(p.Files) + " files"
+}
+
+// convertSummary is what --json prints.
+type convertSummary struct {
+	Source    string `json:"source"`
+	Reference string `json:"reference"` // of the artifact, by digest
+	convert.Result
+	Seconds float64 `json:"seconds"`
+}
+
+func (r *convertRun) print(res convert.Result, took time.Duration) error {
+	dst := r.dst
+	dst.Tag, dst.Digest = r.tag, res.Descriptor.Digest
+	switch {
+	case r.c.Bool("json"):
+		return printJSON(r.c, convertSummary{Source: r.src.String(), Reference: dst.String(), Result: res, Seconds: took.Seconds()})
+	case r.c.Bool("quiet"):
+		return nil
+	}
+	if _, err := fmt.Fprintln(r.c.App.Writer, dst); err != nil {
+		return err
+	}
+	return printConverted(r.c.App.Writer, res, took)
+}
+
+// printConverted writes the summary for people.
+func printConverted(w io.Writer, res convert.Result, took time.Duration) error {
+	if len(res.Layers) > 1 {
+		out := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+		fmt.Fprintln(out, "layer\tinput\tdata\tshared\tborrowed\tunique\tstored\tratio\t")
+		for i, l := range res.Layers {
+			fmt.Fprintf(out, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n", i+1,
+				size(l.Input), size(l.Data), size(l.Shared()), size(l.Borrowed), size(l.Unique), size(l.Compressed), ratioText(l.Ratio, l.Input))
+		}
+		if err := out.Flush(); err != nil {
+			return err
+		}
+	}
+	fmt.Fprintf(w, "%s in, %s stored (ratio %s; %s metadata, %s maps, %s indexes), %s sent; %s files, %s frames in %d blobs; %s\n",
+		size(res.Input), size(res.Stored), ratioText(res.Ratio, res.Input), size(res.Meta), size(res.Maps), size(res.Indexes), size(res.Sent),
+		humanize.Comma(res.Files), humanize.Comma(int64(res.Frames)), res.Blobs, took.Round(time.Millisecond))
+	if res.Shared() > 0 {
+		fmt.Fprintf(w, "not stored twice: %s in equal files, %s in equal pieces of files\n", size(res.SharedFiles), size(res.SharedChunks))
+	}
+	if res.Borrowing > 0 {
+		fmt.Fprintf(w, "borrowed: %s in %d blobs, of which %s were mounted and %s copied\n", size(res.Borrowed), res.Borrowing, size(res.Mounted), size(res.Copied))
+	}
+	return nil
+}
+
+func ratioText(ratio float64, input int64) string {
+	if input == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%.2f", ratio)
+}
