@@ -151,21 +151,6 @@ func (s *superblock) check(size int64) error {
 	return nil
 }
 
-// incompatName names a feature bit as Linux does. Bits 0x2 and 0x8 have two meanings; the others are listed only because they are refused.
-func incompatName(bit uint32) string {
-	switch bit {
-	case 0x10:
-		return "ZTAILPACKING"
-	case 0x20:
-		return "FRAGMENTS or DEDUPE"
-	case 0x80:
-		return "48BIT"
-	case 0x100:
-		return "METABOX"
-	}
-	return "unknown"
-}
-
 func (fsys *FS) verifySuper() error {
 	if fsys.super.Compat&compatChecksum == 0 {
 		return nil
