@@ -9,6 +9,7 @@ set -eu
 
 DISTRIBUTION=github.com/distribution/distribution/v3/cmd/registry@v3.1.2
 CRANE=github.com/google/go-containerregistry/cmd/crane@v0.22.1
+VERSITYGW=github.com/versity/versitygw/cmd/versitygw@v1.8.0
 GOLANGCI=github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)

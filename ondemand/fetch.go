@@ -49,9 +49,10 @@ func (b *Blob) fetch(bound *binding, run []int) {
 		}
 		e.log.Warn("frame is fetched again", "blob", b.ID(), "frame", run[0], "attempt", attempt, "err", err)
 		e.stats.retries.Add(1)
+		pause := max(wait, backend.RetryAfter(err)) // asking earlier would only make it worse
 		select {
-		case <-time.After(wait):
-			spent += wait
+		case <-time.After(pause):
+			spent += pause
 			wait = min(2*wait, maxBackoff)
 		case <-b.ctx.Done():
 		}
@@ -96,6 +97,9 @@ func (b *Blob) attempt(bound *binding, run []int, spent *time.Duration) (done in
 
 	for _, i := range run {
 		if err := b.bring(bound, i, body, spent); err != nil {
+			if errors.Is(err, blob.ErrCorrupt) {
+				backend.Reject(body)
+			}
 			if !errors.Is(err, errTarget) {
 				e.stats.errors.Add(1)
 			}

@@ -32,7 +32,10 @@ func check(resp *http.Response, off, n, size int64) error {
 	default:
 		return NewStatusError(resp)
 	}
-	if enc := resp.Header.Get("Content-Encoding"); enc != "" && enc != "identity" {
+	switch enc := resp.Header.Get("Content-Encoding"); enc {
+	case "", "identity":
+	case "aws-chunked": // how it was uploaded: some S3 servers keep the word, although what they send is not chunked
+	default:
 		return answerError(resp, fmt.Errorf("%w: the body is encoded with %s", ErrBadAnswer, oneLine(enc)))
 	}
 	if resp.ContentLength >= 0 && resp.ContentLength != n {

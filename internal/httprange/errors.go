@@ -65,7 +65,7 @@ func (e *StatusError) Error() string {
 	}
 	switch {
 	case e.Code == http.StatusUnauthorized || e.Code == http.StatusForbidden:
-		return s + ": no permission; log in, for example with docker login"
+		return s + ": no permission"
 	case e.Code == http.StatusNotFound || e.Code == http.StatusGone:
 		return s + ": it does not exist, or no more"
 	case e.Code == http.StatusTooManyRequests:

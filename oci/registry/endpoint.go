@@ -5,8 +5,6 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"sync"
-	"time"
 
 	"oras.land/oras-go/v2/registry/remote/auth"
 	"oras.land/oras-go/v2/registry/remote/retry"
@@ -39,34 +37,27 @@ type endpoint struct {
 	peers     *auth.Client // the same through a peer-to-peer proxy, or nil
 	elsewhere *http.Client // for where direct is redirected to: without credentials and without following redirects
 	idle      []idleCloser
-	health    health
+	health    httprange.Health
 }
 
 type idleCloser interface{ CloseIdleConnections() }
 
-// connection is how to reach an endpoint.
-type connection struct {
-	transport *http.Transport   // for redirects to other hosts, with the endpoint's TLS settings
-	home      http.RoundTripper // for the endpoint, on top of transport; nil for transport itself
-	header    http.Header       // for the endpoint only
-}
-
 // newEndpoint completes an endpoint whose scheme, host, path, mirrors and can are set.
-func (c *Client) newEndpoint(e *endpoint, conn connection) *endpoint {
-	site := newSite(e.host, conn)
+func (c *Client) newEndpoint(e *endpoint, conn httprange.Connection) *endpoint {
+	site := httprange.NewSite(e.host, conn)
 	watched := httprange.Patience(site, c.o.Stall)
 	e.idle = []idleCloser{site}
 	cache := auth.NewCache()
 	client := func(hc *http.Client) *auth.Client {
 		return &auth.Client{Client: hc, Header: http.Header{"User-Agent": {name}}, Credential: c.credential, Cache: cache, ClientID: name}
 	}
-	e.retrying = client(&http.Client{Transport: retry.NewTransport(watched), CheckRedirect: checkRedirect})
-	e.once = client(&http.Client{Transport: watched, CheckRedirect: checkRedirect})
-	e.elsewhere = &http.Client{Transport: watched, CheckRedirect: dontFollow}
+	e.retrying = client(&http.Client{Transport: retry.NewTransport(watched), CheckRedirect: httprange.CheckRedirect})
+	e.once = client(&http.Client{Transport: watched, CheckRedirect: httprange.CheckRedirect})
+	e.elsewhere = &http.Client{Transport: watched, CheckRedirect: httprange.DontFollow}
 	e.direct = client(e.elsewhere)
 	if c.o.Peers != nil {
 		through := c.o.Peers.Transport(e.host, watched)
-		e.peers = client(&http.Client{Transport: httprange.Patience(through, c.o.Stall), CheckRedirect: dontFollow})
+		e.peers = client(&http.Client{Transport: httprange.Patience(through, c.o.Stall), CheckRedirect: httprange.DontFollow})
 	}
 	return e
 }
@@ -78,7 +69,7 @@ func (c *Client) ownEndpoint(k hostKey) *endpoint {
 		e.scheme = "http"
 	}
 	config := &tls.Config{InsecureSkipVerify: c.o.Insecure} // #nosec G402 -- the user asked for it
-	return c.newEndpoint(e, connection{transport: httprange.NewTransport(config)})
+	return c.newEndpoint(e, httprange.Connection{Transport: httprange.NewTransport(config)})
 }
 
 // apiHost is where a registry's API is, if nothing is configured.
@@ -103,50 +94,13 @@ func (e *endpoint) url(path, rawQuery string) *url.URL {
 // String names the endpoint for messages.
 func (e *endpoint) String() string { return e.scheme + "://" + e.host }
 
-// health remembers that an endpoint failed. Its methods may be called concurrently.
-type health struct {
-	mu    sync.Mutex
-	pause time.Duration // after the next failure
-	until time.Time     // until then the endpoint is asked only if no other answers
-}
-
-const (
-	minPause = 2 * time.Second
-	maxPause = time.Minute
-)
-
-// failed notes that the endpoint, not only what it was asked for, is in trouble.
-func (h *health) failed() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	now := time.Now()
-	if now.Before(h.until) { // one outage fails many requests at the same time
-		return
-	}
-	h.pause = min(max(2*h.pause, minPause), maxPause)
-	h.until = now.Add(h.pause)
-}
-
-// worked notes that the endpoint answered.
-func (h *health) worked() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.pause, h.until = 0, time.Time{}
-}
-
-func (h *health) paused() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return time.Now().Before(h.until)
-}
-
 // choose returns the endpoints that can do what is asked, in order of preference; those in trouble come last.
 func choose(all []*endpoint, what capability) []*endpoint {
 	var well, paused []*endpoint
 	for _, e := range all {
 		switch {
 		case e.can&what != what:
-		case e.health.paused():
+		case e.health.Paused():
 			paused = append(paused, e)
 		default:
 			well = append(well, e)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"strings"
 
 	"oras.land/oras-go/v2/errdef"
@@ -46,18 +47,29 @@ func Explain(err error) error {
 		if resp.URL != nil {
 			e.Host = resp.URL.Host
 		}
-		return e
+		return howToLogIn(e)
 	}
 	err = httprange.Redact(err)
+	status := (*StatusError)(nil)
 	switch {
-	case errors.Is(err, auth.ErrBasicCredentialNotFound):
-		return fmt.Errorf("%w: log in, for example with docker login", err)
+	case errors.Is(err, auth.ErrBasicCredentialNotFound), errors.As(err, &status):
+		return howToLogIn(err)
 	case strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
 		return fmt.Errorf("%w: %w", err, errPlainHTTP)
 	case errors.Is(err, io.EOF): // the connection ended before an answer
 		return fmt.Errorf("the server closed the connection: %w", io.ErrUnexpectedEOF)
 	}
 	return err
+}
+
+// howToLogIn adds to an error what to do about it, if that is to log in and nobody has said so yet.
+func howToLogIn(err error) error {
+	const hint = "log in, for example with docker login"
+	status := (*StatusError)(nil)
+	if errors.As(err, &status) && status.Code != http.StatusUnauthorized && status.Code != http.StatusForbidden || strings.Contains(err.Error(), hint) {
+		return err
+	}
+	return fmt.Errorf("%w: %s", err, hint)
 }
 
 // oneLine makes others' words fit for a message.

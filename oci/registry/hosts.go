@@ -138,7 +138,7 @@ func (c *Client) load(k hostKey, dir string) ([]*endpoint, error) {
 		if h.Host != apiHost(k.registry) {
 			e.mirrors = k.registry
 		}
-		endpoints = append(endpoints, c.newEndpoint(e, connection{transport: t, home: h.Client.Transport, header: h.Header}))
+		endpoints = append(endpoints, c.newEndpoint(e, httprange.Connection{Transport: t, Home: h.Client.Transport, Header: h.Header}))
 	}
 	return endpoints, nil
 }

@@ -45,7 +45,7 @@ type Client struct {
 	o          Options
 	log        *slog.Logger
 	credential auth.CredentialFunc // nil for none
-	notes      notes
+	memory     httprange.Memory    // of where blobs are
 
 	mu    sync.Mutex
 	hosts map[hostKey]*hostSet

@@ -40,11 +40,11 @@ func (rt *router) Do(req *http.Request) (*http.Response, error) {
 		case err != nil:
 			failed.Errs = append(failed.Errs, err)
 			if req.Context().Err() == nil {
-				e.health.failed()
+				e.health.Failed()
 			}
 		case last || resp.StatusCode < 300:
 			if resp.StatusCode < 300 {
-				e.health.worked()
+				e.health.Worked()
 			}
 			rt.disguise(e, req, resp)
 			return resp, nil
@@ -52,7 +52,7 @@ func (rt *router) Do(req *http.Request) (*http.Response, error) {
 			failed.Errs = append(failed.Errs, httprange.NewStatusError(resp))
 			_ = resp.Body.Close()
 			if resp.StatusCode >= 500 {
-				e.health.failed()
+				e.health.Failed()
 			}
 		}
 		if req.Context().Err() != nil {

@@ -28,13 +28,21 @@ func layoutWith(t *testing.T, content []byte) (dir string, d digest.Digest) {
 }
 
 func TestLayoutConforms(t *testing.T) {
-	backendtest.Run(t, func(t *testing.T, content []byte) backend.Object {
-		dir, d := layoutWith(t, content)
-		o, err := backend.Layout(dir, d, int64(len(content)))
+	dir := ""
+	layout := func(t *testing.T, d digest.Digest, size int) backend.Object {
+		o, err := backend.Layout(dir, d, int64(size))
 		if err != nil {
 			t.Fatal(err)
 		}
 		return o
+	}
+	backendtest.Run(t, backendtest.Suite{
+		Open: func(t *testing.T, content []byte) backend.Object {
+			var d digest.Digest
+			dir, d = layoutWith(t, content)
+			return layout(t, d, len(content))
+		},
+		Missing: func(t *testing.T) backend.Object { return layout(t, digest.FromString("missing"), 1000) },
 	})
 }
 

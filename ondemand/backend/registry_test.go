@@ -16,6 +16,7 @@ import (
 	ggcr "github.com/google/go-containerregistry/pkg/registry"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pagein/pagein/internal/servertest"
 	"github.com/pagein/pagein/oci"
 	"github.com/pagein/pagein/oci/registry"
 	"github.com/pagein/pagein/ondemand/backend"
@@ -46,15 +47,27 @@ func describe(content []byte) ocispec.Descriptor {
 }
 
 func TestRegistryConforms(t *testing.T) {
-	backendtest.Run(t, func(t *testing.T, content []byte) backend.Object {
-		srv := httptest.NewServer(ggcr.New(ggcr.Logger(log.New(io.Discard, "", 0))))
-		t.Cleanup(srv.Close)
-		repo := repository(t, srv.URL)
-		if err := repo.Push(context.Background(), describe(content), bytes.NewReader(content)); err != nil {
-			t.Fatal(err)
-		}
-		return backend.Registry(repo, describe(content))
-	})
+	for name, server := range map[string]func(t *testing.T) string{
+		"distribution": func(t *testing.T) string { return "http://" + servertest.Distribution(t, nil).Addr },
+		"ggcr": func(t *testing.T) string {
+			srv := httptest.NewServer(ggcr.New(ggcr.Logger(log.New(io.Discard, "", 0))))
+			t.Cleanup(srv.Close)
+			return srv.URL
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			repo := repository(t, server(t))
+			backendtest.Run(t, backendtest.Suite{
+				Open: func(t *testing.T, content []byte) backend.Object {
+					if err := repo.Push(context.Background(), describe(content), bytes.NewReader(content)); err != nil {
+						t.Fatal(err)
+					}
+					return backend.Registry(repo, describe(content))
+				},
+				Missing: func(*testing.T) backend.Object { return backend.Registry(repo, describe(make([]byte, 1000))) },
+			})
+		})
+	}
 }
 
 // content is what misbehaving servers have.

@@ -15,11 +15,19 @@ import (
 	"github.com/pagein/pagein/ondemand/backend"
 )
 
-// Run runs the suite. Open returns the object with the given content.
-func Run(t *testing.T, open func(t *testing.T, content []byte) backend.Object) {
+// Suite says how to get at what is tried.
+type Suite struct {
+	// Open returns the object with the given content.
+	Open func(t *testing.T, content []byte) backend.Object
+	// Missing returns an object that its source does not have. It is called after Open.
+	Missing func(t *testing.T) backend.Object
+}
+
+// Run runs the suite.
+func Run(t *testing.T, s Suite) {
 	content := make([]byte, 3<<20+123)
 	rand.NewChaCha8([32]byte{1}).Read(content)
-	o := open(t, content)
+	o := s.Open(t, content)
 
 	t.Run("SizeIsTheContents", func(t *testing.T) {
 		if o.Size() != int64(len(content)) {
@@ -27,15 +35,18 @@ func Run(t *testing.T, open func(t *testing.T, content []byte) backend.Object) {
 		}
 	})
 	t.Run("NameSaysSomething", func(t *testing.T) {
-		if len(o.String()) < 10 || strings.ContainsAny(o.String(), "\n\r") {
+		if len(o.String()) < 10 || strings.ContainsAny(o.String(), "\n\r?") {
 			t.Errorf("name is %q", o.String())
 		}
 	})
 	t.Run("RangesAreExact", func(t *testing.T) { ranges(t, o, content) })
+	t.Run("ReaderEndsAfterTheRangeAndStaysThere", func(t *testing.T) { end(t, o, content) })
 	t.Run("RangesOutsideAreRefusedForGood", func(t *testing.T) { outside(t, o) })
 	t.Run("ReaderCanBeClosedEarly", func(t *testing.T) { closeEarly(t, o, content) })
 	t.Run("RangesAreReadConcurrently", func(t *testing.T) { concurrent(t, o, content) })
 	t.Run("EndedContextEndsReading", func(t *testing.T) { ended(t, o) })
+	t.Run("RejectedBytesCanBeReadAgain", func(t *testing.T) { rejected(t, o, content) })
+	t.Run("MissingObjectFailsForGood", func(t *testing.T) { missing(t, s.Missing(t)) })
 }
 
 // Read reads a range of an object completely.
@@ -114,5 +125,57 @@ func ended(t *testing.T, o backend.Object) {
 		t.Errorf("error is %v, want one that says so", err)
 	} else if backend.IsPermanent(err) {
 		t.Error(fmt.Errorf("%w is permanent", err))
+	}
+}
+
+// end reads with a buffer of a few bytes, which must see the end exactly once all are there.
+func end(t *testing.T, o backend.Object, content []byte) {
+	const off, n = 4090, 20
+	r, err := o.Range(context.Background(), off, n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	got, buf := []byte(nil), make([]byte, 7)
+	for {
+		k, err := r.Read(buf)
+		got = append(got, buf[:k]...)
+		if err == io.EOF {
+			break
+		}
+		if err != nil || len(got) > n {
+			t.Fatalf("%d bytes, then %v", len(got), err)
+		}
+	}
+	if !bytes.Equal(got, content[off:off+n]) {
+		t.Errorf("got %d bytes, which are others", len(got))
+	}
+	if k, err := r.Read(buf); k != 0 || err != io.EOF {
+		t.Errorf("after the end: %d bytes, %v", k, err)
+	}
+}
+
+// rejected says that right bytes were wrong, which must do no harm.
+func rejected(t *testing.T, o backend.Object, content []byte) {
+	r, err := o.Range(context.Background(), 0, 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	backend.Reject(r)
+	if err := r.Close(); err != nil {
+		t.Error(err)
+	}
+	ranges(t, o, content)
+}
+
+func missing(t *testing.T, o backend.Object) {
+	_, err := Read(context.Background(), o, 5, min(100, o.Size()-5))
+	if err == nil || !backend.IsPermanent(err) {
+		t.Fatalf("error is %v, want a permanent one", err)
+	}
+	for _, want := range []string{o.String(), "bytes 5 to "} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("error %q does not say %q", err, want)
+		}
 	}
 }

@@ -1,7 +1,6 @@
-package registry
+package httprange
 
 import (
-	"net/http"
 	"net/url"
 	"strconv"
 	"sync"
@@ -9,74 +8,85 @@ import (
 )
 
 const (
-	// defaultLife is how long a redirect is remembered that does not say how long it holds. Should it end earlier, the registry is asked again.
+	// defaultLife is how long a redirect is remembered that does not say how long it holds. Should it end earlier, who redirected is asked again.
 	defaultLife = 5 * time.Minute
 	// maxLife bounds how long a redirect is remembered.
 	maxLife = time.Hour
 	// margin is how long before its end a redirect is not used any more.
 	margin = 10 * time.Second
-	// lackLife is how long a blob that an endpoint does not have, or has not rightly, is not asked for there.
+	// lackLife is how long what a server does not have, or has not rightly, is not asked for there.
 	lackLife = time.Minute
 	// maxNotes bounds what is remembered.
 	maxNotes = 8192
 )
 
-// note is what was learnt of a blob at an endpoint.
-type note struct {
-	target *url.URL // where it is, or nil
-	lacks  error    // why it cannot be had there, or nil
-	until  time.Time
-}
-
-// notes remembers where blobs are, by the URL that an endpoint has for them. Its methods may be called concurrently.
-type notes struct {
+// Memory remembers of URLs where they redirect to and what cannot be had there. The zero value is empty; its methods may be called concurrently.
+type Memory struct {
 	mu sync.Mutex
 	m  map[string]note
 }
 
+// note is what was learnt of a URL.
+type note struct {
+	target *url.URL // where it redirects to, or nil
+	lacks  error    // why it cannot be had there, or nil
+	until  time.Time
+}
+
+// Lacks notes why what is at u cannot be had there: for a minute nobody asks. What is noted already is not prolonged.
+func (m *Memory) Lacks(u *url.URL, why error) {
+	if m.get(u.String()).lacks != nil {
+		return
+	}
+	m.set(u.String(), note{lacks: why, until: time.Now().Add(lackLife)})
+}
+
+// Forget has u asked itself the next time.
+func (m *Memory) Forget(u *url.URL) { m.forget(u.String()) }
+
 // get returns what is known, which may be nothing.
-func (n *notes) get(blob string) note {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	known, ok := n.m[blob]
+func (m *Memory) get(key string) note {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	known, ok := m.m[key]
 	if ok && time.Now().After(known.until) {
-		delete(n.m, blob)
+		delete(m.m, key)
 		return note{}
 	}
 	return known
 }
 
-func (n *notes) set(blob string, known note) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.m == nil {
-		n.m = make(map[string]note)
+func (m *Memory) set(key string, known note) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.m == nil {
+		m.m = make(map[string]note)
 	}
-	if len(n.m) >= maxNotes {
-		n.shrink()
+	if len(m.m) >= maxNotes {
+		m.shrink()
 	}
-	n.m[blob] = known
+	m.m[key] = known
 }
 
-func (n *notes) forget(blob string) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	delete(n.m, blob)
+func (m *Memory) forget(key string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.m, key)
 }
 
-// shrink makes room: what is over goes, and if that is nothing, anything. The caller holds n.mu.
-func (n *notes) shrink() {
+// shrink makes room: what is over goes, and if that is nothing, anything. The caller holds m.mu.
+func (m *Memory) shrink() {
 	now := time.Now()
-	for k, v := range n.m {
+	for k, v := range m.m {
 		if now.After(v.until) {
-			delete(n.m, k)
+			delete(m.m, k)
 		}
 	}
-	for k := range n.m {
-		if len(n.m) < maxNotes {
+	for k := range m.m {
+		if len(m.m) < maxNotes {
 			return
 		}
-		delete(n.m, k)
+		delete(m.m, k)
 	}
 }
 
@@ -103,13 +113,4 @@ func lifeOf(u *url.URL, now time.Time) time.Duration {
 
 func bounded(d time.Duration) time.Duration {
 	return min(max(d-margin, 0), maxLife)
-}
-
-// expired reports whether what a remembered target answers may mean that the redirect does not hold any more.
-func expired(code int) bool {
-	switch code {
-	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusGone:
-		return true
-	}
-	return false
 }

@@ -1,0 +1,33 @@
+package servertest
+
+import (
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/pagein/pagein/internal/require"
+)
+
+const distributionConfig = `version: 0.1
+log: {level: error, accesslog: {disabled: true}}
+storage: {filesystem: {rootdirectory: %q}, delete: {enabled: true}}
+http: {addr: %q, relativeurls: true}
+%s`
+
+// Distribution is distribution's registry. With a token server it lets in who has a token of that server.
+func Distribution(t testing.TB, tokens *TokenServer) *Process {
+	t.Helper()
+	program, dir := require.Tool(t, "registry"), t.TempDir()
+	auth := ""
+	if tokens != nil {
+		auth = fmt.Sprintf("auth: {token: {realm: %q, service: %q, issuer: %q, rootcertbundle: %q}}\n",
+			tokens.URL, tokenService, tokenIssuer, writeFile(t, filepath.Join(dir, "tokens.pem"), tokens.certificate))
+	}
+	return start(t, func(addr string) *exec.Cmd {
+		config := writeFile(t, filepath.Join(dir, "registry.yml"), fmt.Sprintf(distributionConfig, filepath.Join(dir, "data"), addr, auth))
+		cmd := exec.Command(program, "serve", config) // #nosec G204 -- a test's own
+		cmd.Env = append(cmd.Environ(), "OTEL_TRACES_EXPORTER=none")
+		return cmd
+	}, func(addr string) error { return answers("http://" + addr + "/v2/") })
+}

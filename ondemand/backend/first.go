@@ -1,0 +1,115 @@
+package backend
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+
+	"github.com/pagein/pagein/internal/httprange"
+)
+
+// First returns an object that can be read from several places, the preferred one first. A place that fails is asked last for a while, which grows from 2 seconds to a minute while it
+// goes on failing; so is one whose bytes are rejected. All objects have the same bytes; with a single one, it is returned.
+func First(log *slog.Logger, objects ...Object) Object {
+	if len(objects) == 1 {
+		return objects[0]
+	}
+	f := &firstObject{log: log, places: make([]place, len(objects))}
+	for i, o := range objects {
+		f.places[i].Object = o
+	}
+	return f
+}
+
+type firstObject struct {
+	log    *slog.Logger
+	places []place
+}
+
+type place struct {
+	Object
+	health httprange.Health
+}
+
+// Size implements [Object].
+func (f *firstObject) Size() int64 { return f.places[0].Size() }
+
+// String implements [Object].
+func (f *firstObject) String() string {
+	return fmt.Sprintf("%s or %d other places", f.places[0].Object, len(f.places)-1)
+}
+
+// order returns the places in the order in which to ask them.
+func (f *firstObject) order() []*place {
+	var well, paused []*place
+	for i := range f.places {
+		if p := &f.places[i]; p.health.Paused() {
+			paused = append(paused, p)
+		} else {
+			well = append(well, p)
+		}
+	}
+	return append(well, paused...)
+}
+
+// Range implements [Object].
+func (f *firstObject) Range(ctx context.Context, off, n int64) (io.ReadCloser, error) {
+	if err := checkRange(f, off, n); err != nil {
+		return nil, err
+	}
+	var failed httprange.Failures
+	for _, p := range f.order() {
+		r, err := p.Range(ctx, off, n)
+		if err == nil {
+			return &placeRange{ReadCloser: r, f: f, p: p, ctx: ctx, left: n}, nil
+		}
+		failed.Errs = append(failed.Errs, err)
+		if ctx.Err() != nil {
+			break
+		}
+		f.failed(p, err)
+	}
+	return nil, rangeError(f, off, n, &failed)
+}
+
+func (f *firstObject) failed(p *place, err error) {
+	if !p.health.Paused() {
+		f.log.Warn("source is avoided for a while", "source", p.Object.String(), "err", err)
+	}
+	p.health.Failed()
+}
+
+// placeRange is a range from one of the places.
+type placeRange struct {
+	io.ReadCloser
+	f    *firstObject
+	p    *place
+	ctx  context.Context
+	left int64
+	done bool // how it went is told
+}
+
+// Read implements io.Reader.
+func (r *placeRange) Read(b []byte) (int, error) {
+	n, err := r.ReadCloser.Read(b)
+	r.left -= int64(n)
+	switch {
+	case r.done:
+	case r.left == 0: // which comes before io.EOF, for which few readers wait
+		r.done = true
+		r.p.health.Worked()
+	case err != nil && r.ctx.Err() == nil:
+		r.done = true
+		r.f.failed(r.p, err)
+	}
+	return n, err
+}
+
+// Reject has the other places asked first for a while.
+func (r *placeRange) Reject() {
+	Reject(r.ReadCloser)
+	r.done = true
+	r.f.log.Warn("source sent wrong bytes and is avoided for a while", "source", r.p.Object.String())
+	r.p.health.Failed()
+}
