@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -68,7 +69,7 @@ func Mount(t testing.TB, img Image) string {
 	t.Helper()
 	require.Root(t)
 	var options []string
-	for _, d := range img.Devices {
+	for _, d := range shortNames(t, img.Devices) {
 		options = append(options, "device="+d)
 	}
 	dir := mountpoint(t)
@@ -85,17 +86,10 @@ func Mount(t testing.TB, img Image) string {
 func Overlay(t testing.TB, layers ...string) string {
 	t.Helper()
 	require.Root(t)
-	dir, links := mountpoint(t), t.TempDir()
-	// Options of mount(2) end at 4 KiB: short names leave room for more layers.
-	lower := make([]string, len(layers))
-	for i, l := range layers {
-		lower[len(layers)-1-i] = filepath.Join(links, fmt.Sprint(i))
-		if err := os.Symlink(l, lower[len(layers)-1-i]); err != nil {
-			t.Fatal(err)
-		}
-	}
+	dir, lower := mountpoint(t), shortNames(t, layers)
+	slices.Reverse(lower)
 	if len(lower) == 1 { // overlayfs wants two
-		lower = append(lower, t.TempDir())
+		lower = append(lower, shortNames(t, []string{t.TempDir()})...)
 	}
 	err := unix.Mount("overlay", dir, "overlay", unix.MS_RDONLY, "lowerdir="+strings.Join(lower, ":"))
 	require.Feature(t, err != unix.ENODEV, "overlayfs")
@@ -104,6 +98,24 @@ func Overlay(t testing.TB, layers ...string) string {
 	}
 	unmountAtEnd(t, dir)
 	return dir
+}
+
+// shortNames returns other names for paths, so that more of them fit into the 4 KiB that options of mount(2) can have, and none has a comma.
+func shortNames(t testing.TB, paths []string) []string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "pagein-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	short := make([]string, len(paths))
+	for i, p := range paths {
+		short[i] = filepath.Join(dir, fmt.Sprint(i))
+		if err := os.Symlink(p, short[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return short
 }
 
 // Scratch returns an empty directory that goes away with the test. It is in memory if it can be: there, making and removing many small files

@@ -70,8 +70,18 @@ func TestRandomLayerStacksEqualThoseOfContainerd(t *testing.T) {
 // containerd unpacks layers as containerd's overlayfs snapshotter has it done, mounts them over each other and returns the directory.
 func containerd(t testing.TB, layers ...[]byte) string {
 	t.Helper()
+	dirs, err := unpacked(t, layers...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return difftest.Overlay(t, dirs...)
+}
+
+// unpacked lets containerd unpack layers, each into a directory of its own.
+func unpacked(t testing.TB, layers ...[]byte) (dirs []string, err error) {
+	t.Helper()
 	base := difftest.Scratch(t)
-	var dirs, parents []string // the topmost parent comes first
+	var parents []string // the topmost one comes first
 	for i, l := range layers {
 		dir := filepath.Join(base, fmt.Sprint(i))
 		if err := os.Mkdir(dir, 0o755); err != nil {
@@ -79,9 +89,9 @@ func containerd(t testing.TB, layers ...[]byte) string {
 		}
 		_, err := archive.Apply(context.Background(), dir, bytes.NewReader(l), archive.WithConvertWhiteout(archive.OverlayConvertWhiteout), archive.WithParents(parents))
 		if err != nil {
-			t.Fatalf("containerd: apply layer %d: %v", i+1, err)
+			return nil, fmt.Errorf("containerd: apply layer %d: %w", i+1, err)
 		}
 		dirs, parents = append(dirs, dir), append([]string{dir}, parents...)
 	}
-	return difftest.Overlay(t, dirs...)
+	return dirs, nil
 }
