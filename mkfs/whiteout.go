@@ -108,24 +108,32 @@ func (t *Tree) leaveOutOverlay(m *tarMember) {
 	m.ino.Xattrs = kept
 }
 
-// toOverlay makes of changes a tree that says in the way of overlayfs what they hide.
+// toOverlay makes of changes a tree that says in the way of overlayfs what they hide. Where nothing of lower layers is seen anyway there must be no
+// whiteout: overlayfs lists those in directories that it need not merge.
 func (n *node) toOverlay() {
-	for stack := []*node{n}; len(stack) > 0; {
-		dir := stack[len(stack)-1]
+	type visit struct {
+		dir    *node
+		opaque bool
+	}
+	for stack := []visit{{n, false}}; len(stack) > 0; {
+		v := stack[len(stack)-1]
 		stack = stack[:len(stack)-1]
-		for _, kid := range dir.kids {
+		if v.dir.opaque || v.dir.hides {
+			v.opaque = true
+			setXattr(v.dir.ino, overlayOpaque, "y")
+		}
+		for name, kid := range v.dir.kids {
 			switch {
+			case kid.ino == nil && v.opaque:
+				delete(v.dir.kids, name)
 			case kid.ino == nil:
 				kid.ino = &erofs.Inode{Mode: unix.S_IFCHR}
 			case kid.implied:
-				kid.ino = impliedDir(dir.ino)
+				kid.ino = impliedDir(v.dir.ino)
 				fallthrough
 			case kid.isDir():
-				stack = append(stack, kid)
+				stack = append(stack, visit{kid, v.opaque})
 			}
-		}
-		if dir.opaque || dir.hides {
-			setXattr(dir.ino, overlayOpaque, "y")
 		}
 	}
 }
