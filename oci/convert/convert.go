@@ -39,7 +39,7 @@ func Image(ctx context.Context, src content.Fetcher, desc ocispec.Descriptor, ds
 	for i, desc := range img.Layers {
 		b.total += desc.Size
 		b.sources = append(b.sources, source{desc.Digest, func(ctx context.Context, l *mkfs.Layer, count counter) error {
-			if err := readLayer(ctx, l, src, desc, img.DiffIDs[i], count); err != nil {
+			if err := readLayer(ctx, l.ReadLayer, src, desc, img.DiffIDs[i], count); err != nil {
 				return fmt.Errorf("layer %d of %d (%s): %w", i+1, len(img.Layers), desc.Digest, err)
 			}
 			return nil

@@ -13,14 +13,17 @@ import (
 	"oras.land/oras-go/v2/content"
 )
 
-// readLayer reads a layer and checks that the tar in it is the one that the image's config promises. That proves every byte that is used; the digest of the
+// takeTar takes a layer's plain tar.
+type takeTar func(ctx context.Context, r io.Reader) error
+
+// readLayer has take read a layer and checks that the tar in it is the one that the image's config promises. That proves every byte that is used; the digest of the
 // compressed bytes is computed only to explain what went wrong.
-func readLayer(ctx context.Context, l *mkfs.Layer, src content.Fetcher, desc ocispec.Descriptor, diffID digest.Digest, count counter) error {
+func readLayer(ctx context.Context, take takeTar, src content.Fetcher, desc ocispec.Descriptor, diffID digest.Digest, count counter) error {
 	body, err := src.Fetch(ctx, desc)
 	if err != nil {
 		return registry.Explain(err)
 	}
-	err = errors.Join(readTar(ctx, l, body, desc.Size, diffID, count), body.Close())
+	err = errors.Join(readTar(ctx, take, body, desc.Size, diffID, count), body.Close())
 	if err == nil || ctx.Err() != nil {
 		return err
 	}
@@ -30,7 +33,7 @@ func readLayer(ctx context.Context, l *mkfs.Layer, src content.Fetcher, desc oci
 	return err
 }
 
-func readTar(ctx context.Context, l *mkfs.Layer, body io.Reader, size int64, diffID digest.Digest, count counter) error {
+func readTar(ctx context.Context, take takeTar, body io.Reader, size int64, diffID digest.Digest, count counter) error {
 	packed := &io.LimitedReader{R: body, N: size + 1}
 	plain, err := mkfs.Decompress(count.reader(packed))
 	if err != nil {
@@ -38,7 +41,7 @@ func readTar(ctx context.Context, l *mkfs.Layer, body io.Reader, size int64, dif
 	}
 	verifier := diffID.Verifier()
 	ahead := newAhead(io.TeeReader(plain, verifier))
-	err = l.ReadLayer(ctx, ahead)
+	err = take(ctx, ahead)
 	ahead.stop()
 	_ = plain.Close() // only read
 	if err == nil {
