@@ -12,27 +12,29 @@ import (
 	"github.com/pagein/pagein/ondemand/backend"
 )
 
-// Reading ahead, in bytes of the blob: a miss where the last fetch ended doubles what is fetched beyond it, from minAhead to maxAhead.
-const (
-	minAhead = 256 << 10
-	maxAhead = 4 << 20
-)
-
 // device is a blob as the tree reads it.
 type device struct {
 	v     *View
 	index int
 	load  func() (loadedBlob, error)
 
-	mu    sync.Mutex // held while frames are fetched: a second reader of the same run waits for it
-	next  int        // the frame behind the last fetch
-	ahead int64      // how far the last fetch went beyond what was asked for
+	mu      sync.Mutex
+	flights map[int]*flight // frames that are being fetched
+	next    int             // the frame behind the last fetch
+	ahead   int64           // how far the last fetch went beyond what was asked for
 }
 
 // loadedBlob is what reading from a blob needs.
 type loadedBlob struct {
 	m       *blob.Map
 	objects []backend.Object
+}
+
+// flight is a frame that is being fetched. Data and err are set when done is closed, neither if another frame of the fetch failed.
+type flight struct {
+	done chan struct{}
+	data []byte
+	err  error
 }
 
 // readers returns the devices as [erofs.Open] wants them.
@@ -108,53 +110,60 @@ func (d *device) ReadAt(p []byte, off int64) (int, error) {
 	return done, nil
 }
 
-// frame returns the bytes of frame i, of a read that ends at the byte end of the blob.
+// frame returns the bytes of frame i, for a read that ends at the byte end of the blob.
 func (d *device) frame(b loadedBlob, i int, end int64) ([]byte, error) {
-	if data := d.v.cache.get(frameKey{d.index, i}); data != nil {
-		return data, nil
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if data := d.v.cache.get(frameKey{d.index, i}); data != nil {
-		return data, nil
-	}
-	stop := d.plan(b, i, end)
-	var first []byte
-	err := d.v.fetch(b, i, stop, func(k int, data []byte) {
-		if k == i {
-			first = data
+	for {
+		if data := d.v.cache.get(frameKey{d.index, i}); data != nil {
+			return data, nil
 		}
-		d.v.cache.put(frameKey{d.index, k}, data)
+		d.mu.Lock()
+		mine := d.flights[i]
+		if mine == nil {
+			run := d.board(d.plan(b, i, end), i)
+			d.mu.Unlock()
+			d.fly(b, i, run)
+			mine = run[0]
+		} else {
+			d.mu.Unlock()
+			<-mine.done
+		}
+		if mine.data != nil || mine.err != nil {
+			return mine.data, mine.err
+		}
+	}
+}
+
+// board notes that the frames from first to stop are on their way. The caller holds the mutex.
+func (d *device) board(stop, first int) []*flight {
+	var run []*flight
+	for i := first; i < stop; i++ {
+		f := &flight{done: make(chan struct{})}
+		d.flights[i] = f
+		run = append(run, f)
+	}
+	return run
+}
+
+// fly fetches a run of frames and tells who waits for them. If one fails, the rest is for whoever needs it to fetch.
+func (d *device) fly(b loadedBlob, first int, run []*flight) {
+	landed := 0
+	land := func(data []byte, err error) {
+		f := run[landed]
+		f.data, f.err = data, err
+		d.mu.Lock()
+		delete(d.flights, first+landed)
+		d.mu.Unlock()
+		close(f.done)
+		landed++
+	}
+	err := d.v.fetch(b, first, first+len(run), func(i int, data []byte) {
+		d.v.cache.put(frameKey{d.index, i}, data)
+		land(data, nil)
 	})
-	if first != nil { // what lies ahead may fail now and work later
-		return first, nil
+	if err != nil {
+		land(nil, err)
 	}
-	return nil, err
-}
-
-// plan decides how far to fetch from frame i on, for a read that ends at the byte end: through frames that follow each other in their object as they do in
-// the blob, and are not there. The caller holds the mutex.
-func (d *device) plan(b loadedBlob, i int, end int64) (stop int) {
-	if i == d.next && i > 0 {
-		d.ahead = min(max(2*d.ahead, minAhead), maxAhead)
-	} else {
-		d.ahead = 0
+	for landed < len(run) {
+		land(nil, nil)
 	}
-	start := b.m.Frame(i)
-	limit := min(end+d.ahead, start.Off+min(maxAhead, d.v.o.Cache/2))
-	last := start
-	for stop = i + 1; stop < b.m.Frames(); stop++ {
-		f := b.m.Frame(stop)
-		if f.Off >= limit || !follows(last, f) || d.v.cache.get(frameKey{d.index, stop}) != nil {
-			break
-		}
-		last = f
-	}
-	d.next = stop
-	return stop
-}
-
-// follows reports whether f lies directly behind last in the same object.
-func follows(last, f blob.Frame) bool {
-	return f.Source == last.Source && f.SrcOff == last.SrcOff+int64(last.SrcLen)
 }

@@ -41,6 +41,7 @@ type View struct {
 	o     Options
 	dec   *blob.Decoder
 	cache *cache
+	zeros zeros
 
 	meta     func() (*os.File, error)
 	tree     func() (*erofs.FS, error)
@@ -61,7 +62,7 @@ func Open(ctx context.Context, place artifact.Place, a *artifact.Artifact, o Opt
 	v.meta = sync.OnceValues(v.openMeta)
 	v.tree = sync.OnceValues(v.openTree)
 	for i := range a.Blobs {
-		d := &device{v: v, index: i}
+		d := &device{v: v, index: i, flights: map[int]*flight{}}
 		d.load = sync.OnceValues(d.open)
 		v.devices = append(v.devices, d)
 	}
@@ -98,7 +99,7 @@ func (v *View) openTree() (*erofs.FS, error) {
 	}
 	tree, err := erofs.Open(f, v.Artifact.MetaSize, v.readers()...)
 	if err == nil {
-		err = v.checkDevices(tree)
+		err = v.checkImage(tree)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("metadata image of %s: %w", v.Artifact.Name, err)
@@ -106,9 +107,13 @@ func (v *View) openTree() (*erofs.FS, error) {
 	return tree, nil
 }
 
-// checkDevices makes sure that the metadata image wants the very blobs that the artifact lists.
-func (v *View) checkDevices(tree *erofs.FS) error {
-	devices := tree.Super().Devices
+// checkImage makes sure that the metadata image has the blobs' blocks, and wants the very blobs that the artifact lists.
+func (v *View) checkImage(tree *erofs.FS) error {
+	super := tree.Super()
+	if super.BlockSize != blob.BlockSize {
+		return fmt.Errorf("blocks are of %d bytes, want %d", super.BlockSize, blob.BlockSize)
+	}
+	devices := super.Devices
 	return v.Artifact.CheckDevices(len(devices), func(i int) (string, int64) { return devices[i].Tag, int64(devices[i].Blocks) * erofs.BlockSize })
 }
 
