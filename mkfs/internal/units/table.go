@@ -60,3 +60,10 @@ func (t *table) fail() {
 	t.failed = true
 	t.stored.Broadcast()
 }
+
+// freeze frees what only claim needs.
+func (t *table) freeze() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.ids = nil
+}

@@ -81,12 +81,14 @@ func (s *Store) Close() error {
 	return s.spool.close()
 }
 
-// Finish ends the workers and frees their memory. What is stored can still be read; nothing can be added, and no intake may be open.
+// Finish ends the workers and frees what only they need. What is stored can still be read; nothing can be added, and no intake may be open.
 func (s *Store) Finish() {
 	if s.work != nil {
 		close(s.work)
 		s.wg.Wait()
 		s.work, s.free = nil, nil
+		s.small.freeze()
+		s.pieces.freeze()
 	}
 }
 
