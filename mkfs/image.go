@@ -23,17 +23,18 @@ type Source func(ctx context.Context, t *Tree, sink Sink) error
 // ImageOptions of [WriteImage]. The zero value is useful.
 type ImageOptions struct {
 	Overrides
-	UUID        *[16]byte              // nil: derived from the tree, see [Summary]
-	BuildTime   *int64                 // in seconds since 1970; nil: the newest time in the tree
-	Label       string                 // volume name, up to 15 bytes
-	BlobDev     string                 // path of a file that takes the file data, tagged with its SHA-256; "" keeps the data in the image
-	NoInline    bool                   // no file data lies in the metadata
-	ChunkSize   int64                  // see [Options]
-	DigestXattr string                 // see erofs.WriteOptions; "" stores no digests
-	Skip        func(path string) bool // see [Options]
-	TempDir     string                 // for temporary files; "" means the system's directory
-	Note        func(message string)   // see [Options]
-	Progress    func(Stats)            // see [Options]
+	UUID             *[16]byte              // nil: derived from the tree, see [Summary]
+	BuildTime        *int64                 // in seconds since 1970; nil: the newest time in the tree
+	Label            string                 // volume name, up to 15 bytes
+	BlobDev          string                 // path of a file that takes the file data, tagged with its SHA-256; "" keeps the data in the image
+	NoInline         bool                   // no file data lies in the metadata
+	ChunkSize        int64                  // see [Options]
+	DigestXattr      string                 // see erofs.WriteOptions; "" stores no digests
+	OverlayWhiteouts bool                   // see [Options]
+	Skip             func(path string) bool // see [Options]
+	TempDir          string                 // for temporary files; "" means the system's directory
+	Note             func(message string)   // see [Options]
+	Progress         func(Stats)            // see [Options]
 }
 
 // ImageStats says what [WriteImage] made.
@@ -54,34 +55,61 @@ func WriteImage(ctx context.Context, path string, source Source, o ImageOptions)
 		return ImageStats{}, err
 	}
 	defer image.Discard()
-	data, exclude := image, image.infos()
-	if o.BlobDev != "" {
-		if data, err = create(o.BlobDev); err != nil {
-			return ImageStats{}, err
-		}
-		defer data.Discard()
-		if data.is(image) {
-			return ImageStats{}, fmt.Errorf("write image %s: the data device %s is the same file", path, o.BlobDev)
-		}
-		exclude = append(exclude, data.infos()...)
-	}
-	stats, err := writeImage(ctx, image.File.File, data.File.File, source, exclude, o)
+	stats, err := withBlobDev(ctx, image.File.File, image, source, o)
 	if err != nil {
 		return ImageStats{}, fmt.Errorf("write image %s: %w", path, err)
 	}
-	if data != image {
-		// The device goes first: an image without it would be useless.
-		if err := data.Commit(); err != nil {
-			return ImageStats{}, err
-		}
-	}
 	return stats, image.Commit()
+}
+
+// StreamImage is [WriteImage] to a stream, which gets the image once it is complete.
+func StreamImage(ctx context.Context, w io.Writer, source Source, o ImageOptions) (s ImageStats, err error) {
+	image, err := tempFile(o.TempDir)
+	if err != nil {
+		return s, err
+	}
+	defer func() { err = errors.Join(err, image.Close()) }()
+	if s, err = withBlobDev(ctx, image, nil, source, o); err != nil {
+		return s, fmt.Errorf("write image: %w", err)
+	}
+	if _, err := image.Seek(0, io.SeekStart); err != nil {
+		return s, fmt.Errorf("write image: %w", err)
+	}
+	if _, err := io.Copy(w, contextReader{ctx, image}); err != nil {
+		return s, fmt.Errorf("write image: %w", err)
+	}
+	return s, nil
+}
+
+// withBlobDev writes an image, and the separate device if there is to be one. named is the image if it is to have a name.
+func withBlobDev(ctx context.Context, image *os.File, named *output, source Source, o ImageOptions) (ImageStats, error) {
+	var exclude []os.FileInfo
+	if named != nil {
+		exclude = named.infos()
+	}
+	if o.BlobDev == "" {
+		return writeImage(ctx, image, image, source, exclude, o)
+	}
+	device, err := create(o.BlobDev)
+	if err != nil {
+		return ImageStats{}, err
+	}
+	defer device.Discard()
+	if named != nil && device.is(named) {
+		return ImageStats{}, fmt.Errorf("the data device %s is the same file", o.BlobDev)
+	}
+	stats, err := writeImage(ctx, image, device.File.File, source, append(exclude, device.infos()...), o)
+	if err != nil {
+		return ImageStats{}, err
+	}
+	// The device goes first: an image without it would be useless.
+	return stats, device.Commit()
 }
 
 func writeImage(ctx context.Context, image, data *os.File, source Source, exclude []os.FileInfo, o ImageOptions) (s ImageStats, err error) {
 	limit := imageTailLimit
 	tree := Options{
-		InlineLimit: limit, TailLimit: limit, ChunkSize: o.ChunkSize, Digests: o.DigestXattr != "",
+		InlineLimit: limit, TailLimit: limit, ChunkSize: o.ChunkSize, Digests: o.DigestXattr != "", OverlayWhiteouts: o.OverlayWhiteouts,
 		TempDir: o.TempDir, Exclude: exclude, Skip: o.Skip, Note: o.Note, Progress: o.Progress,
 	}
 	sink := NewFileSink(data, 0, 1)

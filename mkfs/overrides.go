@@ -6,8 +6,6 @@ import (
 	"math"
 	"slices"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/pagein/pagein/erofs"
 )
 
@@ -59,9 +57,7 @@ func (t *Tree) override(o Overrides) error {
 		dir := stack[len(stack)-1]
 		stack = stack[:len(stack)-1]
 		if o.NoMarkers {
-			dir.ino.Entries = slices.DeleteFunc(dir.ino.Entries, func(e erofs.Dirent) bool {
-				return e.Inode.Mode&unix.S_IFMT == unix.S_IFCHR && e.Inode.Rdev == 0 // what overlayfs takes for a whiteout
-			})
+			dir.ino.Entries = slices.DeleteFunc(dir.ino.Entries, func(e erofs.Dirent) bool { return isOverlayWhiteout(e.Inode) })
 		}
 		for i := range dir.ino.Entries {
 			e := &dir.ino.Entries[i]
