@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pagein/pagein/internal/cache"
 	"github.com/pagein/pagein/vmtests/wire"
 )
 
@@ -28,19 +29,19 @@ func (k *Kernel) accelerator(ctx context.Context, log func(string)) (string, err
 	if err := f.Close(); err != nil {
 		return "", err
 	}
-	cache, err := CacheDir()
+	kept, err := cache.Dir(cacheKind)
 	if err != nil {
 		return "", err
 	}
-	if err := os.MkdirAll(cache, 0o755); err != nil {
+	if err := os.MkdirAll(kept, 0o755); err != nil {
 		return "", err
 	}
 	key, err := hostKey(ctx)
 	if err != nil {
 		return "", err
 	}
-	file := filepath.Join(cache, "kvm-"+key)
-	unlock, err := lock(ctx, file+".lock")
+	file := filepath.Join(kept, "kvm-"+key)
+	unlock, err := cache.Lock(ctx, file+".lock")
 	if err != nil {
 		return "", err
 	}

@@ -11,8 +11,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"time"
 )
 
@@ -77,17 +75,8 @@ func (e *MissingError) Error() string {
 	return fmt.Sprintf("%s (apt-get install %s)", e.What, e.Package)
 }
 
-// CacheDir is where kernels are kept between runs: $PAGEIN_CACHE or the user's cache directory, and in it pagein/vm.
-func CacheDir() (string, error) {
-	base := os.Getenv("PAGEIN_CACHE")
-	if base == "" {
-		var err error
-		if base, err = os.UserCacheDir(); err != nil {
-			return "", fmt.Errorf("find a cache directory (set PAGEIN_CACHE): %w", err)
-		}
-	}
-	return filepath.Join(base, "pagein", "vm"), nil
-}
+// cacheKind is where kernels are kept between runs, as a kind of [cache.Dir].
+const cacheKind = "vm"
 
 // Prepare returns the newest kernel of a series, made now or taken from the cache. Calls may run at the same time, in one or several
 // processes. log, if not nil, is told what takes long. A [MissingError] in the chain says what the host lacks.
