@@ -52,7 +52,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if coded := cli.ExitCoder(nil); errors.As(err, &coded) {
 		status = coded.ExitCode()
 	}
-	report(app, err)
+	if err.Error() != "" { // else the status says it all
+		report(app, err)
+	}
 	return status
 }
 
@@ -85,6 +87,12 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		Commands: []*cli.Command{
 			mkfsCommand(),
 			convertCommand(),
+			inspectCommand(),
+			lsCommand(),
+			catCommand(),
+			diffCommand(),
+			exportCommand(),
+			checkCommand(),
 			mountCommand(),
 			mountHelperCommand(),
 			umountCommand(),

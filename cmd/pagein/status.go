@@ -106,7 +106,7 @@ func size(bytes int64) string { return humanize.IBytes(uint64(max(bytes, 0))) }
 
 // count words a number: "1 request", "3 requests"; words that are no nouns stay as they are.
 func count(n int64, word string) string {
-	if n != 1 && word == "request" {
+	if n != 1 && !strings.HasSuffix(word, "ed") {
 		word += "s"
 	}
 	return humanize.Comma(n) + " " + word

@@ -22,10 +22,11 @@ const (
 
 // Problem is one thing that is wrong.
 type Problem struct {
-	Part  Part
-	Blob  int // index of the blob: PartMap, PartFrame
-	Frame int // PartFrame
-	Err   error
+	Part   Part
+	Blob   int    // index of the blob: PartMap, PartFrame
+	Frame  int    // PartFrame
+	Object string // digest: PartObject
+	Err    error
 }
 
 // VerifyOptions of [View.Verify]. Both functions may be nil; neither is called concurrently.
@@ -57,7 +58,7 @@ func (v *View) Verify(o VerifyOptions) (Verified, error) {
 	}
 	for _, obj := range objects {
 		if err := r.object(obj); err != nil {
-			r.problem(Problem{Part: PartObject, Err: err})
+			r.problem(Problem{Part: PartObject, Object: obj.desc.Digest.String(), Err: err})
 		}
 		if v.ctx.Err() != nil {
 			return r.result, fmt.Errorf("verify %s: %w", v.Artifact.Name, context.Cause(v.ctx))

@@ -1,0 +1,135 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/pagein/pagein/erofs"
+	"github.com/pagein/pagein/erofs/check"
+	"github.com/pagein/pagein/oci"
+	"github.com/pagein/pagein/oci/view"
+)
+
+const checkDescription = `Verifies all of REF: the digests of manifest, config, metadata image, maps and source objects; every frame of every blob; every inode, name, attribute and
+chunk of the file system, and its link counts. With --against, it also compares the file system with SRC, which is ` + compareRefs + `,
+such as the image that the artifact was made from.
+
+` + lookRefs
+
+func checkCommand() *cli.Command {
+	return &cli.Command{
+		Name:        "check",
+		Usage:       "verify an artifact completely",
+		ArgsUsage:   "REF",
+		Description: checkDescription,
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "against", Usage: "compare with `SRC`, too"},
+			ignoreFlag(),
+			tempDirFlag(),
+			platformFlag(),
+			&cli.BoolFlag{Name: "quiet", Usage: "print nothing but problems and differences"},
+			jsonFlag(),
+		},
+		Action: func(c *cli.Context) error {
+			if c.NArg() != 1 {
+				return misuse(c, "want REF; got %q", c.Args().Slice())
+			}
+			ignore, err := ignored(c)
+			if err != nil {
+				return misuse(c, "%v", err)
+			}
+			if c.IsSet("ignore") && !c.IsSet("against") {
+				return misuse(c, "--ignore is for --against")
+			}
+			return look(c, func(l *looker) error { return l.check(c.Context, c.Args().First(), ignore) })
+		},
+	}
+}
+
+// check verifies what s names and reports.
+func (l *looker) check(ctx context.Context, s string, ignore map[string]bool) error {
+	ref, err := l.parse(s)
+	if err != nil {
+		return err
+	}
+	r := newCheckReport(l.c, ref)
+	p, err := l.verify(ctx, ref, r)
+	if err != nil {
+		return err
+	}
+	if p != nil {
+		if err := r.structure(ctx, p.tree); err != nil {
+			return err
+		}
+		if src := l.c.String("against"); src != "" {
+			if err := l.against(ctx, p, src, ignore, r); err != nil {
+				return err
+			}
+		}
+	}
+	return r.end()
+}
+
+// verify checks everything but the file system, and returns it, or nil if it cannot be opened.
+func (l *looker) verify(ctx context.Context, ref oci.Ref, r *checkReport) (*peek, error) {
+	switch ref.Kind {
+	case oci.EROFS:
+		tree, err := l.image(ref.Files())
+		return &peek{ref: ref, tree: tree}, err
+	case oci.Dir, oci.Tar:
+		return nil, misuse(l.c, "%s is no artifact, and can only be what an artifact is checked --against", ref)
+	}
+	v, err := l.view(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	defer r.progress.clear()
+	verified, verifyErr := v.Verify(view.VerifyOptions{
+		Problem:  func(p view.Problem) { r.artifactProblem(v, p) },
+		Progress: r.showProgress,
+	})
+	if verifyErr != nil {
+		return nil, verifyErr
+	}
+	r.setArtifact(v, verified)
+	tree, err := v.Tree()
+	r.affected(tree)
+	if err != nil {
+		return nil, nil // a problem that was reported
+	}
+	return &peek{ref: ref, tree: tree, view: v}, nil
+}
+
+// structure checks the file system.
+func (r *checkReport) structure(ctx context.Context, tree *erofs.FS) error {
+	stats, err := check.Image(ctx, tree, func(path string, err error) { r.treeProblem(path, err) })
+	if ctx.Err() != nil {
+		return fmt.Errorf("check %s: %w", r.Reference, context.Cause(ctx))
+	}
+	if err != nil {
+		r.treeProblem(".", err)
+	}
+	r.setTree(stats)
+	return nil
+}
+
+func (r *checkReport) treeProblem(path string, err error) {
+	r.problem(checkProblem{Part: "tree", Where: quoteName(path), What: err.Error()})
+}
+
+// against compares the file system with its source.
+func (l *looker) against(ctx context.Context, p *peek, src string, ignore map[string]bool, r *checkReport) error {
+	source, err := l.any(ctx, src)
+	if err != nil {
+		return err
+	}
+	d := newDifferences(l.c)
+	if d.list != nil { // in JSON they are a part of the report
+		d.list, d.keep = nil, &r.DiffList
+	}
+	err = d.compare(ctx, source, p, ignore)
+	r.Against, r.Differences, r.unread = src, d.found, d.unread
+	return err
+}
