@@ -21,7 +21,8 @@ var rooms = []struct {
 }{
 	{"erofs", nil},
 	{"blob", nil},
-	{"mkfs", []string{"erofs", "blob"}},
+	{"profile", nil},
+	{"mkfs", []string{"erofs", "blob", "profile"}},
 	{"oci", nil},
 	{"oci/registry", []string{"oci"}},
 	{"oci/artifact", []string{"blob", "oci", "oci/registry"}},
@@ -57,6 +58,7 @@ var never = []struct {
 	{"cmd/pagein-keeper", "net/http", "the keeper stays tiny: it must outlive every bug of the daemon"},
 	{"erofs", "net", "formats know no network"},
 	{"blob", "net", "formats know no network"},
+	{"profile", "net", "formats know no network"},
 	{"mkfs", "net/http", "the converter's core works without a network"},
 }
 
