@@ -108,7 +108,9 @@ func withCA(path string) (*x509.CertPool, error) {
 
 // Close ends health checks and closes idle connections.
 func (p *Proxy) Close() {
+	p.mu.Lock() // no health check begins after this
 	p.cancel()
+	p.mu.Unlock()
 	p.pinging.Wait()
 	p.transport.CloseIdleConnections()
 	p.pinger.CloseIdleConnections()

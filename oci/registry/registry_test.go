@@ -25,13 +25,18 @@ import (
 // open returns a repository of a test server.
 func open(t *testing.T, srv *httptest.Server, o registry.Options) *registry.Repository {
 	t.Helper()
+	_, addr, _ := strings.Cut(srv.URL, "://")
+	return openAt(t, addr, o)
+}
+
+func openAt(t *testing.T, addr string, o registry.Options) *registry.Repository {
+	t.Helper()
 	client, err := registry.NewClient(o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(client.Close)
-	_, host, _ := strings.Cut(srv.URL, "://")
-	repo, err := client.Repository(parse(t, host+"/team/app"))
+	repo, err := client.Repository(parse(t, addr+"/team/app"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,9 +54,12 @@ func parse(t *testing.T, s string) oci.Ref {
 
 func handler() http.Handler { return ggcr.New(ggcr.Logger(log.New(io.Discard, "", 0))) }
 
+// pattern is what blobs consist of.
+func pattern() []byte { return bytes.Repeat([]byte("0123456789"), 1000) }
+
 // roundTrip pushes a blob and reads a part of it.
 func roundTrip(repo *registry.Repository) error {
-	ctx, b := context.Background(), bytes.Repeat([]byte("0123456789"), 1000)
+	ctx, b := context.Background(), pattern()
 	desc := content.NewDescriptorFromBytes("application/octet-stream", b)
 	if err := repo.Push(ctx, desc, bytes.NewReader(b)); err != nil {
 		return registry.Explain(err)
@@ -257,3 +265,5 @@ func TestFetchThatStallsEnds(t *testing.T) {
 		t.Errorf("error is %v, want one that says it stalled and is not permanent", err)
 	}
 }
+
+func quietLog() *log.Logger { return log.New(io.Discard, "", 0) }
