@@ -13,8 +13,11 @@ import (
 
 // convertProgress says how far a conversion is.
 func convertProgress(m *meter, p convert.Progress) string {
-	if p.Pushing {
+	switch {
+	case p.Pushing:
 		return "pushing " + m.text(p.Sent, p.ToSend)
+	case p.ToVerify > 0:
+		return "verifying what is borrowed, " + m.text(p.Verified, p.ToVerify)
 	}
 	s := "reading "
 	if p.Layers > 1 {

@@ -64,7 +64,7 @@ func (b *build) run(ctx context.Context, dst content.Storage) (Result, error) {
 	}
 	defer packed.Close() // files without names
 	if b.o.Dict != nil {
-		if err := b.o.Dict.Verify(ctx); err != nil {
+		if err := b.o.Dict.Verify(ctx, b.verifying()); err != nil {
 			return Result{}, err
 		}
 	}
@@ -134,6 +134,21 @@ func (b *build) progress() Progress {
 		}
 	}
 	return p
+}
+
+// verifying returns what reports how far the verification of a dictionary is.
+func (b *build) verifying() func(done, total int64) {
+	if b.o.Progress == nil {
+		return nil
+	}
+	var mu sync.Mutex
+	p := b.progress()
+	return func(done, total int64) {
+		mu.Lock()
+		defer mu.Unlock()
+		p.Verified, p.ToVerify = max(p.Verified, done), total
+		b.o.Progress(p)
+	}
 }
 
 // describe says what was made of a source. The input of a directory is the data of its files.

@@ -48,6 +48,9 @@ type piece struct {
 	used   bool
 }
 
+// size is the piece's length in bytes.
+func (p *piece) size() int64 { return int64(p.blocks) * blob.BlockSize }
+
 // Lender is an artifact whose blobs may be borrowed.
 type Lender struct {
 	Place    artifact.Place
@@ -185,9 +188,9 @@ func (d *Dictionary) Find(digest [32]byte, size int64) (number int, block uint64
 	bucket := d.pieces[d.starts[prefix]:d.starts[int(prefix)+1]]
 	i := sort.Search(len(bucket), func(i int) bool {
 		c := bytes.Compare(bucket[i].digest[:], digest[:])
-		return c > 0 || c == 0 && int64(bucket[i].blocks)*blob.BlockSize >= size
+		return c > 0 || c == 0 && bucket[i].size() >= size
 	})
-	if i == len(bucket) || bucket[i].digest != digest || int64(bucket[i].blocks)*blob.BlockSize != size {
+	if i == len(bucket) || bucket[i].digest != digest || bucket[i].size() != size {
 		return 0, 0, false
 	}
 	bucket[i].used = true

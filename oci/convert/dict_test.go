@@ -101,8 +101,16 @@ func TestASecondVersionStoresWhatChanged(t *testing.T) {
 	v1, v2 := versionedTree(t, 1), versionedTree(t, 2)
 	first := convertDir(t, v1, l, convert.Options{})
 	full := convertDir(t, v2, newLayout(t), convert.Options{})
-	second := convertDir(t, v2, l, convert.Options{Dict: dictionary(t, place, nil, first.Descriptor)})
+	var verified []convert.Progress
+	second := convertDir(t, v2, l, convert.Options{Dict: dictionary(t, place, nil, first.Descriptor), Progress: func(p convert.Progress) {
+		if p.ToVerify > 0 && !p.Pushing {
+			verified = append(verified, p)
+		}
+	}})
 	sameTree(t, open(t, l, second.Descriptor), os.DirFS(v2))
+	if n := len(verified); n < 100 || verified[n-1].Verified != verified[n-1].ToVerify || verified[n-1].ToVerify > second.Borrowed*2 {
+		t.Errorf("verification was reported %d times", n)
+	}
 	if float64(second.Sent) > 0.25*float64(full.Sent) || second.Stored != second.Sent || second.Copied != 0 || second.Mounted != 0 {
 		t.Errorf("the second version sent %d bytes, a full conversion %d; %+v", second.Sent, full.Sent, second)
 	}

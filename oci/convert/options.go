@@ -18,12 +18,14 @@ type Options struct {
 	Progress func(Progress)     // told now and then how far it is
 }
 
-// Progress says how far a conversion is. While it reads, Pushing is false and Read of Total bytes are read; then Sent of ToSend bytes are
-// with the destination.
+// Progress says how far a conversion is. First Read of Total bytes of the sources are read, then Verified of ToVerify bytes of dictionaries, which may be none,
+// and when Pushing is true, Sent of ToSend bytes are with the destination.
 type Progress struct {
 	Layer, Layers int   // which of how many sources is being read, from 1
 	Read, Total   int64 // bytes of all sources; Total is 0 if unknown
 	Files         int64 // files with data that were met
+	Verified      int64 // bytes that are borrowed
+	ToVerify      int64 // 0 until all sources are read
 	Pushing       bool  // everything is read
 	Sent, ToSend  int64 // bytes of the artifact
 }
