@@ -44,8 +44,8 @@ func (r *checkReport) affected(tree *erofs.FS) {
 
 // affectedFile notes in which damaged frames a file lies.
 func (r *checkReport) affectedFile(path string, _ int, _ erofs.Entry, h erofs.Handle, err error) error {
-	if err != nil || r.c.Context.Err() != nil {
-		return r.c.Context.Err()
+	if err != nil || r.c.Err() != nil {
+		return r.c.Err()
 	}
 	extents, err := h.Extents()
 	if err != nil {

@@ -34,14 +34,14 @@ func (r *inspection) print(w io.Writer) error {
 			p.line(depth+1, "subject %s", a.Subject)
 		}
 	}
-	r.Image.print(p, depth+1)
+	r.Image.show(p, depth+1)
 	for _, b := range r.Blobs {
-		b.print(p, depth+1)
+		b.show(p, depth+1)
 	}
 	return p.err
 }
 
-func (i *inspectImage) print(p *printer, depth int) {
+func (i *inspectImage) show(p *printer, depth int) {
 	stored := ""
 	if i.Stored > 0 {
 		stored = fmt.Sprintf(", %s stored%s, %s", size(i.Stored), ratio(i.Stored, i.Size), perInode(i.Stored, i.Inodes))
@@ -56,7 +56,7 @@ func (i *inspectImage) print(p *printer, depth int) {
 	p.line(depth+1, "features %s; required %s", listOr(i.Compatible, "none"), listOr(i.Required, "none"))
 }
 
-func (b *inspectBlob) print(p *printer, depth int) {
+func (b *inspectBlob) show(p *printer, depth int) {
 	if b.Frames == 0 {
 		p.line(depth, "device %d %s: %s", b.Device, quoteName(b.ID), size(b.Size))
 		return
