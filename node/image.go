@@ -32,6 +32,7 @@ type blobRecord struct {
 type sourceRecord struct {
 	Digest string
 	Size   int64
+	URLs   []string `json:",omitempty"` // other places that have it, the preferred ones first
 }
 
 // image is an attached image.

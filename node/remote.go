@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -14,6 +16,7 @@ import (
 
 	"github.com/pagein/pagein/blob"
 	"github.com/pagein/pagein/erofs"
+	"github.com/pagein/pagein/internal/httprange"
 	"github.com/pagein/pagein/node/control"
 	"github.com/pagein/pagein/oci"
 	"github.com/pagein/pagein/oci/artifact"
@@ -29,27 +32,41 @@ type origin struct {
 	Insecure  bool `json:",omitempty"`
 }
 
+// Remote says where images may come from, besides registries as they are. The zero value is right for those.
+type Remote struct {
+	HostsDirs []string         // with hosts.toml files, as containerd has them
+	Peers     *httprange.Proxy // a peer-to-peer daemon that is asked for registries' blobs first, or nil; it belongs to the caller
+	Storage   *backend.Storage // for blobs that name other places; nil for registries only; it belongs to the caller
+	Stall     time.Duration    // how long a registry may go with next to no bytes, default 30 s
+}
+
 // remotes shares connections to registries between all images.
 type remotes struct {
+	Remote
+	log *slog.Logger
+
 	mu      sync.Mutex
-	clients map[registry.Options]*registry.Client
+	clients map[manner]*registry.Client
 }
+
+// manner is how an image's registry is to be spoken to.
+type manner struct{ plainHTTP, insecure bool }
 
 func (r *remotes) client(o origin) (*registry.Client, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	opts := registry.Options{PlainHTTP: o.PlainHTTP, Insecure: o.Insecure}
-	if c := r.clients[opts]; c != nil {
+	as := manner{o.PlainHTTP, o.Insecure}
+	if c := r.clients[as]; c != nil {
 		return c, nil
 	}
-	c, err := registry.NewClient(opts)
+	c, err := registry.NewClient(registry.Options{PlainHTTP: o.PlainHTTP, Insecure: o.Insecure, HostsDirs: r.HostsDirs, Peers: r.Peers, Stall: r.Stall, Log: r.log})
 	if err != nil {
 		return nil, err
 	}
 	if r.clients == nil {
-		r.clients = make(map[registry.Options]*registry.Client)
+		r.clients = make(map[manner]*registry.Client)
 	}
-	r.clients[opts] = c
+	r.clients[as] = c
 	return c, nil
 }
 
@@ -61,8 +78,27 @@ func (r *remotes) close() {
 	}
 }
 
-// object returns a source object. It does not ask whether the object is there, so an image can be attached while its origin is not.
+// object returns a source object: from the places that its descriptor names, as far as the configuration allows, and from where the artifact is. It does not ask whether the
+// object is there, so an image can be attached while its origin is not.
 func (r *remotes) object(o origin, s sourceRecord) (backend.Object, error) {
+	at, err := r.atOrigin(o, s)
+	if err != nil || len(s.URLs) == 0 || r.Storage == nil {
+		return at, err
+	}
+	var all []backend.Object
+	for _, u := range s.URLs {
+		place, err := r.Storage.Open(u, s.Size)
+		if err != nil {
+			r.log.Warn("blob is not read from where its descriptor says", "digest", s.Digest, "err", err)
+			continue
+		}
+		all = append(all, place)
+	}
+	return backend.First(r.log, append(all, at)...), nil
+}
+
+// atOrigin returns a source object as it is beside the artifact.
+func (r *remotes) atOrigin(o origin, s sourceRecord) (backend.Object, error) {
 	ref, err := oci.ParseRef(o.Ref)
 	if err != nil {
 		return nil, err
@@ -107,11 +143,11 @@ func (n *Node) load(ctx context.Context, o origin) (record, error) {
 		br := blobRecord{ID: b.ID}
 		for _, s := range b.Sources {
 			if place.Layout != nil { // asking a registry would cost a round trip for what the first miss will tell
-				if ok, err := place.Layout.Exists(ctx, s); err != nil || !ok {
+				if ok, err := place.Layout.Exists(ctx, s); (err != nil || !ok) && len(s.URLs) == 0 {
 					return record{}, control.Errorf(control.Unavailable, "mount %s: its layout lacks blob %s, or has it in another size: copy or convert the image again", ref, s.Digest)
 				}
 			}
-			br.Sources = append(br.Sources, sourceRecord{Digest: s.Digest.String(), Size: s.Size})
+			br.Sources = append(br.Sources, sourceRecord{Digest: s.Digest.String(), Size: s.Size, URLs: s.URLs})
 		}
 		r.Blobs = append(r.Blobs, br)
 	}

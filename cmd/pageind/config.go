@@ -21,6 +21,8 @@ const defaultConfig = "/etc/pagein/config.toml"
 
 // config is the daemon's configuration: the keys of the TOML file, and the options of the same names.
 type config struct {
+	remoteConfig
+
 	Root          string `toml:"root"`
 	Run           string `toml:"run"`
 	Address       string `toml:"address"`
@@ -37,6 +39,7 @@ var defaults = config{
 // readConfig returns the defaults, changed by the file, changed by the command line.
 func readConfig(c *cli.Context) (config, error) {
 	cfg := defaults
+	cfg.HostsDirs = defaultHostsDirs()
 	path, optional := c.Path("config"), false
 	if path == "" {
 		path, optional = defaultConfig, true

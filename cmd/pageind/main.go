@@ -93,6 +93,11 @@ func run(ctx context.Context, cfg config) error {
 	if err := raiseFileLimit(); err != nil {
 		return err
 	}
+	remote, closeRemote, err := cfg.remoteConfig.open(log)
+	if err != nil {
+		return cli.Exit("configuration: "+err.Error(), exitUsage)
+	}
+	defer closeRemote()
 	// Each daemon has its own run directory and its own store; the locks come before anything of either is touched.
 	lock, err := lockRun(cfg.Run)
 	if err != nil {
@@ -116,6 +121,7 @@ func run(ctx context.Context, cfg config) error {
 	// From here to the end of node.New nothing may open a descriptor that it closes again: see fanotify.New.
 	n, err := node.New(ctx, node.Config{
 		Store: s, Transport: cfg.Transport, Version: version, Keeper: cfg.keeperSocket(), Address: cfg.Address, Holder: k, Adopted: k.Take(), Log: log,
+		Remote:        remote,
 		UnmountOnExit: cfg.UnmountOnExit,
 	})
 	if err != nil {

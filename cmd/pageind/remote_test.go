@@ -1,0 +1,82 @@
+package main
+
+import (
+	"flag"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/urfave/cli/v2"
+)
+
+// readTOML reads a configuration file with the given content.
+func readTOML(t *testing.T, content string) (config, error) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "config.toml")
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	set := flag.NewFlagSet("", flag.ContinueOnError)
+	set.String("config", path, "")
+	return readConfig(cli.NewContext(newApp(), set, nil))
+}
+
+// documented is the example of docs/operations.md.
+func documented(t *testing.T) string {
+	t.Helper()
+	b, err := os.ReadFile("../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, found := strings.Cut(string(b), "```toml\n")
+	example, _, closed := strings.Cut(rest, "```\n")
+	if !found || !closed {
+		t.Fatal("there is no example")
+	}
+	return example
+}
+
+func TestDocumentedConfigurationIsAccepted(t *testing.T) {
+	cfg, err := readTOML(t, documented(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, closeAll, err := cfg.remoteConfig.open(slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	closeAll()
+	if len(r.HostsDirs) != 1 || r.Peers == nil || !r.Peers.Fallback || len(cfg.Storage) < 3 {
+		t.Errorf("read %+v", cfg.remoteConfig)
+	}
+}
+
+func TestHostsAreLookedForWhereContainerdLooks(t *testing.T) {
+	cfg, err := readTOML(t, "")
+	if err != nil || len(cfg.HostsDirs) != 2 || cfg.HostsDirs[0] != "/etc/containerd/certs.d" {
+		t.Errorf("%v, %v", cfg.HostsDirs, err)
+	}
+	if cfg, err = readTOML(t, "hosts-dirs = []"); err != nil || len(cfg.HostsDirs) != 0 {
+		t.Errorf("%v, %v", cfg.HostsDirs, err)
+	}
+}
+
+func TestRemoteConfigurationThatMakesNoSenseIsRefused(t *testing.T) {
+	for _, content := range []string{
+		"stall-timeout = '-5s'", "stall-timeout = 'soon'", "hosts-dirs = ['relative']", "[proxy]", "[proxy]\nurl = 'x'", "[[storage]]\nurl = 'ftp://x/'",
+		"[[storage]]\nurl = 's3://x'\naccess-key = 'k'", "[[storage]]\nurl = 's3://x'\nunknown = 1", "[proxy]\nurl = 'http://127.0.0.1:1'\ncheck-interval = '0s'",
+	} {
+		cfg, err := readTOML(t, content)
+		if err == nil {
+			var closeAll func()
+			if _, closeAll, err = cfg.remoteConfig.open(slog.New(slog.DiscardHandler)); err == nil {
+				closeAll()
+			}
+		}
+		if err == nil {
+			t.Errorf("%q is accepted", content)
+		}
+	}
+}
