@@ -56,6 +56,7 @@ bench: ## the ratios that pagein promises, each measured against something else 
 	@hack/deps.sh bench
 	@$(MAKE) --no-print-directory build
 	@$(BUILD) -o bin/ ./bench ./demo
+	@cd bench/peers && $(BUILD) -o ../../bin/bench-peers .
 	@bin/bench $(BENCHFLAGS)
 
 clean: ## remove what was built here (caches of test kernels stay: see docs/operations.md)

@@ -55,7 +55,10 @@ type group struct {
 
 func main() {
 	kmount.Init()
-	groups := []group{{"mkfs", benchMkfs}, {"read", benchRead}, {"miss", benchMiss}, {"startup", benchStartup}}
+	groups := []group{
+		{"mkfs", benchMkfs}, {"convert", benchConvert}, {"size", benchSize}, {"dict", benchDict}, {"memory", benchMemory},
+		{"read", benchRead}, {"miss", benchMiss}, {"startup", benchStartup},
+	}
 	var names []string
 	for _, g := range groups {
 		names = append(names, g.name)

@@ -8,24 +8,26 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
-	"syscall"
-	"time"
 
+	"github.com/pagein/pagein/bench/inputs"
 	"github.com/pagein/pagein/bench/lab"
 )
 
-// benchMkfs compares pagein mkfs with the machine's mkfs.erofs on a toolchain and on very many small files, page cache warm.
+// mkfsTree is a tree of which images are made, and what is promised of it.
+type mkfsTree struct {
+	name, path string
+	time       float64 // at most, × mkfs.erofs
+	goErofs    bool    // compare with go-erofs, too
+	peakMiB    float64 // at most; 0: not looked at
+}
+
+// benchMkfs compares pagein mkfs with the machine's mkfs.erofs and with go-erofs, page cache warm, uncompressed.
 func benchMkfs(ctx context.Context, b *bench) ([]result, error) {
-	pagein, err := lab.Ours("pagein")
+	goroot, err := inputs.Goroot(ctx)
 	if err != nil {
 		return nil, err
 	}
-	peer, err := exec.LookPath("mkfs.erofs")
-	if err != nil {
-		return nil, fmt.Errorf("find mkfs.erofs to compare with: %w", err)
-	}
-	goroot, err := findGoroot(ctx)
+	debian, err := inputs.Debian(ctx, b.progress)
 	if err != nil {
 		return nil, err
 	}
@@ -36,58 +38,83 @@ func benchMkfs(ctx context.Context, b *bench) ([]result, error) {
 	if err := makeSmallFiles(ctx, many, files); err != nil {
 		return nil, err
 	}
-
 	var results []result
-	for _, tree := range []struct{ name, path string }{{"Go toolchain", goroot}, {"100,000 files", many}} {
-		b.progress("mkfs: %s", tree.name)
-		var ours, theirs usage
-		for i := range b.runs + 1 { // the first run warms the page cache and does not count
-			if err := alternate(ctx, i, b.dir, &ours, pagein, "mkfs", "--quiet", "IMAGE", tree.path); err != nil {
-				return results, err
-			}
-			if err := alternate(ctx, i, b.dir, &theirs, peer, "--quiet", "IMAGE", tree.path); err != nil {
-				return results, err
-			}
-		}
-		results = append(results, atMost("mkfs time, "+tree.name, median(ours.seconds)/median(theirs.seconds), 1, "",
-			fmt.Sprintf("× mkfs.erofs: %.2f s / %.2f s, median of %d", median(ours.seconds), median(theirs.seconds), b.runs)))
-		if tree.path == many {
-			results = append(results, atMost("mkfs peak memory, "+tree.name, ours.peakMiB, 128, "MiB",
-				fmt.Sprintf("highest of %d runs; mkfs.erofs %.0f MiB", b.runs, theirs.peakMiB)))
+	for _, tree := range []mkfsTree{
+		{name: "Debian root", path: debian, time: 0.4, goErofs: true},
+		{name: "Go toolchain", path: goroot, time: 1},
+		{name: "100,000 files", path: many, time: 1, peakMiB: 128},
+	} {
+		got, err := b.mkfs(ctx, tree)
+		results = append(results, got...)
+		if err != nil {
+			return results, err
 		}
 	}
 	return results, nil
 }
 
-// usage is what runs of a program took.
-type usage struct {
-	seconds []float64
-	peakMiB float64 // highest resident size of any run
+func (b *bench) mkfs(ctx context.Context, tree mkfsTree) ([]result, error) {
+	b.progress("mkfs: %s", tree.name)
+	image := filepath.Join(b.dir, "image.erofs")
+	sizes := map[string]float64{}
+	packer := func(name, program string, args ...string) *contestant {
+		return &contestant{
+			name:    name,
+			command: func(ctx context.Context) *exec.Cmd { return lab.Command(ctx, program, args...) },
+			finish: func([]byte) error {
+				info, err := os.Stat(image)
+				if err == nil {
+					sizes[name] = float64(info.Size())
+				}
+				return errors.Join(err, os.Remove(image))
+			},
+		}
+	}
+	pagein, err := lab.Ours("pagein")
+	if err != nil {
+		return nil, err
+	}
+	peer, err := exec.LookPath("mkfs.erofs")
+	if err != nil {
+		return nil, fmt.Errorf("find mkfs.erofs to compare with: %w", err)
+	}
+	ours := packer("pagein mkfs", pagein, "mkfs", "--quiet", image, tree.path)
+	theirs := packer("mkfs.erofs", peer, "--quiet", image, tree.path)
+	all := []*contestant{ours, theirs}
+	if tree.goErofs {
+		peers, err := lab.Ours("bench-peers")
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, packer("go-erofs", peers, "go-erofs", image, tree.path))
+	}
+	if err := compete(ctx, 1, all...); err != nil { // warms the page cache
+		return nil, err
+	}
+	for _, c := range all {
+		c.usage = usage{}
+	}
+	if err := compete(ctx, b.runs, all...); err != nil {
+		return nil, err
+	}
+	results := []result{b.faster("mkfs time, "+tree.name, tree.time, ours, theirs)}
+	if tree.goErofs {
+		packer := all[2]
+		results = append(results, b.faster("mkfs time, "+tree.name, 0.7, ours, packer),
+			atMost("mkfs image size, "+tree.name, sizes[ours.name]/sizes[packer.name], 0.97, "",
+				fmt.Sprintf("× go-erofs: %.1f MB / %.1f MB; mkfs.erofs %.1f MB", sizes[ours.name]/1e6, sizes[packer.name]/1e6, sizes[theirs.name]/1e6)))
+	}
+	if tree.peakMiB > 0 {
+		results = append(results, atMost("mkfs peak memory, "+tree.name, ours.peakMiB, tree.peakMiB, "MiB",
+			fmt.Sprintf("highest of %d runs; mkfs.erofs %.0f MiB", b.runs, theirs.peakMiB)))
+	}
+	return results, nil
 }
 
-// alternate runs a program that writes the image whose name stands as IMAGE in args, and removes the image. Run 0 is not counted.
-func alternate(ctx context.Context, run int, dir string, u *usage, program string, args ...string) error {
-	image := filepath.Join(dir, "image.erofs")
-	for i, arg := range args {
-		if arg == "IMAGE" {
-			args[i] = image
-		}
-	}
-	syscall.Sync() // what the run before has left to write is not this one's to pay for
-	cmd := lab.Command(ctx, program, args...)
-	began := time.Now()
-	_, err := lab.Output(cmd)
-	took := time.Since(began)
-	if err != nil {
-		return err
-	}
-	if run > 0 {
-		u.seconds = append(u.seconds, took.Seconds())
-		if rusage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
-			u.peakMiB = max(u.peakMiB, float64(rusage.Maxrss)/1024) // Linux counts KiB
-		}
-	}
-	return os.Remove(image)
+// faster is the ratio of two programs' wall times.
+func (b *bench) faster(name string, limit float64, ours, theirs *contestant) result {
+	return atMost(name, median(ours.seconds)/median(theirs.seconds), limit, "",
+		fmt.Sprintf("× %s: %.2f s / %.2f s, median of %d", theirs.name, median(ours.seconds), median(theirs.seconds), len(theirs.seconds)))
 }
 
 // makeSmallFiles writes n files of up to 4 KiB, a hundred to a directory; the same at every call.
@@ -107,9 +134,4 @@ func makeSmallFiles(ctx context.Context, dir string, n int) error {
 		}
 	}
 	return nil
-}
-
-func findGoroot(ctx context.Context) (string, error) {
-	out, err := lab.Output(lab.Command(ctx, "go", "env", "GOROOT"))
-	return strings.TrimSpace(string(out)), err
 }

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/pagein/pagein/bench/inputs"
 	"github.com/pagein/pagein/bench/lab"
 	"github.com/pagein/pagein/internal/kmount"
 )
@@ -19,7 +20,7 @@ import (
 // benchRead compares reading everything through a lazy mount, once all of it is on this machine, with reading a plain EROFS image of the
 // same tree on the same disk; the page cache is empty each time.
 func benchRead(ctx context.Context, b *bench) (_ []result, err error) {
-	goroot, err := findGoroot(ctx)
+	goroot, err := inputs.Goroot(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -2,23 +2,19 @@ package main
 
 import (
 	"archive/tar"
-	"compress/gzip"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/opencontainers/go-digest"
-	"github.com/opencontainers/image-spec/specs-go"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
-	"golang.org/x/sync/errgroup"
+
+	"github.com/pagein/pagein/bench/inputs"
 )
 
 // imageRoot is where the Go toolchain lies in the image, as in the official one.
@@ -31,75 +27,30 @@ type builtImage struct {
 	unpacked   int64  // bytes of the files in them
 }
 
-// layer is one layer as it was written.
-type layer struct {
-	desc     v1.Descriptor
-	diffID   digest.Digest
-	unpacked int64
-}
-
 // buildImage writes the Go toolchain at goroot as an OCI image of two gzip layers, programs below sources, into the new directory layout.
 // The same toolchain gives the same image.
 func buildImage(ctx context.Context, goroot, layout string) (builtImage, error) {
-	blobs := filepath.Join(layout, v1.ImageBlobsDir, string(digest.SHA256))
-	if err := os.MkdirAll(blobs, 0o755); err != nil {
-		return builtImage{}, fmt.Errorf("make image layout: %w", err)
-	}
 	programs := []string{"bin", "pkg"}
-	var layers [2]layer
-	group, ctx := errgroup.WithContext(ctx)
+	var layers []inputs.Layer
+	var unpacked [2]int64
 	for i, keep := range []func(top string) bool{
 		func(top string) bool { return slices.Contains(programs, top) },
 		func(top string) bool { return !slices.Contains(programs, top) },
 	} {
-		group.Go(func() (err error) {
-			layers[i], err = writeLayer(ctx, blobs, goroot, keep)
-			return err
+		layers = append(layers, func(ctx context.Context, w io.Writer) (err error) {
+			archive := tar.NewWriter(w)
+			if unpacked[i], err = addTree(ctx, archive, goroot, keep); err != nil {
+				return err
+			}
+			return archive.Close()
 		})
 	}
-	if err := group.Wait(); err != nil {
+	config := v1.ImageConfig{Env: []string{"PATH=/" + imageRoot + "/bin:/usr/bin:/bin"}, Cmd: []string{"go", "version"}}
+	compressed, err := inputs.WriteImage(ctx, layout, config, layers...)
+	if err != nil {
 		return builtImage{}, fmt.Errorf("build image from %s: %w", goroot, err)
 	}
-	built := builtImage{layout: layout}
-	for _, l := range layers {
-		built.compressed += l.desc.Size
-		built.unpacked += l.unpacked
-	}
-	if err := writeManifest(layout, blobs, layers[:]); err != nil {
-		return builtImage{}, fmt.Errorf("write image manifest: %w", err)
-	}
-	return built, nil
-}
-
-// writeLayer writes what lies below the chosen entries of goroot as a gzip layer named by its digest.
-func writeLayer(ctx context.Context, blobs, goroot string, keep func(top string) bool) (layer, error) {
-	file, err := os.CreateTemp(blobs, "layer-")
-	if err != nil {
-		return layer{}, err
-	}
-	defer file.Close()
-	compressed, plain := digest.SHA256.Digester(), digest.SHA256.Digester()
-	gz := gzip.NewWriter(io.MultiWriter(file, compressed.Hash()))
-	archive := tar.NewWriter(io.MultiWriter(gz, plain.Hash()))
-	unpacked, err := addTree(ctx, archive, goroot, keep)
-	if err != nil {
-		return layer{}, err
-	}
-	if err := archive.Close(); err != nil {
-		return layer{}, err
-	}
-	if err := gz.Close(); err != nil {
-		return layer{}, err
-	}
-	size, err := file.Seek(0, io.SeekCurrent)
-	if err != nil {
-		return layer{}, err
-	}
-	if err := file.Close(); err != nil {
-		return layer{}, err
-	}
-	desc := v1.Descriptor{MediaType: v1.MediaTypeImageLayerGzip, Digest: compressed.Digest(), Size: size}
-	return layer{desc, plain.Digest(), unpacked}, os.Rename(file.Name(), filepath.Join(blobs, desc.Digest.Encoded()))
+	return builtImage{layout: layout, compressed: compressed, unpacked: unpacked[0] + unpacked[1]}, nil
 }
 
 // addTree appends imageRoot with its parents and the chosen entries of goroot, in the order of their names, and returns the bytes of the files.
@@ -165,46 +116,4 @@ func addFile(archive *tar.Writer, path, name string, entry fs.DirEntry) (int64, 
 	}
 	defer file.Close()
 	return io.Copy(archive, file)
-}
-
-// writeManifest completes the layout with configuration, manifest and index.
-func writeManifest(layout, blobs string, layers []layer) error {
-	image := v1.Image{
-		Platform: v1.Platform{OS: "linux", Architecture: runtime.GOARCH},
-		Config:   v1.ImageConfig{Env: []string{"PATH=/" + imageRoot + "/bin:/usr/bin:/bin"}, Cmd: []string{"go", "version"}},
-		RootFS:   v1.RootFS{Type: "layers"},
-	}
-	manifest := v1.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageManifest}
-	for _, l := range layers {
-		image.RootFS.DiffIDs = append(image.RootFS.DiffIDs, l.diffID)
-		manifest.Layers = append(manifest.Layers, l.desc)
-	}
-	var err error
-	if manifest.Config, err = writeJSON(blobs, v1.MediaTypeImageConfig, image); err != nil {
-		return err
-	}
-	desc, err := writeJSON(blobs, v1.MediaTypeImageManifest, manifest)
-	if err != nil {
-		return err
-	}
-	index, err := json.Marshal(v1.Index{
-		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageIndex, Manifests: []v1.Descriptor{desc},
-	})
-	if err != nil {
-		return err
-	}
-	if err := os.WriteFile(filepath.Join(layout, v1.ImageIndexFile), index, 0o644); err != nil {
-		return err
-	}
-	return os.WriteFile(filepath.Join(layout, v1.ImageLayoutFile), []byte(`{"imageLayoutVersion":"`+v1.ImageLayoutVersion+`"}`), 0o644)
-}
-
-// writeJSON stores a value as a blob and returns its descriptor.
-func writeJSON(blobs, mediaType string, value any) (v1.Descriptor, error) {
-	data, err := json.Marshal(value)
-	if err != nil {
-		return v1.Descriptor{}, err
-	}
-	desc := v1.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(data), Size: int64(len(data))}
-	return desc, os.WriteFile(filepath.Join(blobs, desc.Digest.Encoded()), data, 0o644)
 }

@@ -87,11 +87,14 @@ tools=
 for group; do
 	case $group in
 	demo)
+		need gzip gzip
 		need tar tar
 		tools="$tools $DISTRIBUTION $CRANE"
 		;;
 	bench)
 		need erofs-utils mkfs.erofs
+		need debootstrap debootstrap
+		need gzip gzip
 		need tar tar
 		tools="$tools $DISTRIBUTION $CRANE"
 		;;
