@@ -70,8 +70,14 @@ func (t *Tree) Summarize() Summary {
 		}
 		h.Write(b)
 	})
-	copy(s.UUID[:], h.Sum(nil))
-	s.UUID[6] = s.UUID[6]&0x0f | 0x80 // version 8: made by a rule of one's own (RFC 9562)
-	s.UUID[8] = s.UUID[8]&0x3f | 0x80
+	s.UUID = makeUUID(h.Sum(nil))
 	return s
+}
+
+// makeUUID makes a UUID of a digest.
+func makeUUID(digest []byte) (u [16]byte) {
+	copy(u[:], digest)
+	u[6] = u[6]&0x0f | 0x80 // version 8: made by a rule of one's own (RFC 9562)
+	u[8] = u[8]&0x3f | 0x80
+	return u
 }

@@ -2,6 +2,7 @@ package mkfs
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strings"
 )
@@ -15,6 +16,25 @@ const (
 	// OrderSource keeps the order in which the source has the files.
 	OrderSource
 )
+
+// ParseOrder returns the order that is called dir or tar.
+func ParseOrder(name string) (Order, error) {
+	switch name {
+	case "dir":
+		return OrderDir, nil
+	case "tar":
+		return OrderSource, nil
+	}
+	return 0, fmt.Errorf("order %q is unknown: choose dir or tar", name)
+}
+
+// String returns the name that ParseOrder takes.
+func (o Order) String() string {
+	if o == OrderSource {
+		return "tar"
+	}
+	return "dir"
+}
 
 // arrange returns the numbers of files in the order that the policy wants.
 func (o Order) arrange(files []packFile) []int32 {

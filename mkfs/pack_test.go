@@ -4,11 +4,217 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/pagein/pagein/blob"
 	"github.com/pagein/pagein/erofs"
+	"github.com/pagein/pagein/profile"
 )
+
+// packed packs tars as layers.
+func packed(t testing.TB, o PackOptions, layers ...[]member) *Packed {
+	t.Helper()
+	o.TempDir = t.TempDir()
+	var reads []Read
+	for _, members := range layers {
+		stream := archive(t, members...)
+		reads = append(reads, func(ctx context.Context, l *Layer) error { return l.ReadLayer(ctx, bytes.NewReader(stream)) })
+	}
+	p, err := Pack(t.Context(), o, reads...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return p
+}
+
+// noise is data that nothing else is like.
+func noise(seed, size int) string {
+	b := make([]byte, size)
+	_, _ = rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8)}).Read(b) // cannot fail
+	return string(b)
+}
+
+// inode finds a file of a finished tree.
+func (p *Packed) inode(t testing.TB, path string) *erofs.Inode {
+	t.Helper()
+	n := p.find(path)
+	if n == nil {
+		t.Fatalf("%s is missing", path)
+	}
+	return n
+}
+
+// byPlace sorts files by where their data begins.
+func (p *Packed) byPlace(t testing.TB, paths ...string) []string {
+	t.Helper()
+	slices.SortFunc(paths, func(a, b string) int {
+		x, y := p.inode(t, a).Extents[0], p.inode(t, b).Extents[0]
+		return int(x.Device)<<40 + int(x.Block) - int(y.Device)<<40 - int(y.Block)
+	})
+	return paths
+}
+
+func TestOrderOfDataIsAPolicy(t *testing.T) {
+	var members []member
+	names := []string{"z", "b/c/x", "b/y", "a/k/k", "b/c/a", "a/z", "b-b"}
+	for i, name := range names {
+		members = append(members, file("./"+name, noise(i, 3000)))
+	}
+	for order, want := range map[Order][]string{
+		OrderSource: names,
+		OrderDir:    {"b-b", "z", "a/z", "a/k/k", "b/y", "b/c/a", "b/c/x"},
+	} {
+		p := packed(t, PackOptions{Order: order}, members)
+		if got := p.byPlace(t, slices.Clone(names)...); !slices.Equal(got, want) {
+			t.Errorf("%v: %v, want %v", order, got, want)
+		}
+		if again, err := ParseOrder(order.String()); err != nil || again != order {
+			t.Errorf("%v is parsed as %v, %v", order, again, err)
+		}
+	}
+	if _, err := ParseOrder("random"); err == nil {
+		t.Error("an order that does not exist was accepted")
+	}
+}
+
+func TestWhatWasTouchedLiesFirst(t *testing.T) {
+	const frame = blob.LargeFrame
+	lower := []member{file("a", noise(1, 5000)), file("cold", noise(2, 5000)), file("lib/big", noise(3, 10*frame)), file("b", noise(4, 5000)), file("old", noise(5, 5000))}
+	upper := []member{file("c", noise(6, 5000)), file("d", noise(7, 5000)), hardLink("e", "c"), file("old", noise(8, 5000))}
+	p := packed(t, PackOptions{Profile: &profile.Profile{Entries: []profile.Entry{
+		{Path: "/b", Len: 1},
+		{Path: "/gone", Len: 1},
+		{Path: "/lib/big", Off: 6*frame + 1, Len: frame},
+		{Path: "/b/no/directory", Len: 1},
+		{Path: "/lib", Len: 1},
+		{Path: "/lib/big", Off: 3 * frame, Len: 1},
+		{Path: "/lib/big", Off: 6 * frame, Len: 1},
+		{Path: "/e", Len: 9},
+		{Path: "/a", Len: 1 << 40},
+		{Path: "/old", Len: 1},
+	}}}, lower, upper)
+	big := p.inode(t, "lib/big").Extents
+	blockOf := func(off int64) uint64 {
+		for _, e := range big {
+			if e.Off <= off && off < e.Off+e.Len {
+				return e.Block + uint64(off-e.Off)/erofs.BlockSize
+			}
+		}
+		t.Fatalf("big has nothing at %d", off)
+		return 0
+	}
+	hot := []uint64{blockOf(6 * frame), blockOf(7 * frame), blockOf(3 * frame), p.inode(t, "b").Extents[0].Block, p.inode(t, "a").Extents[0].Block}
+	if !slices.IsSorted(hot) || hot[0] != 0 {
+		t.Errorf("what was touched lies at %d", hot)
+	}
+	if cold := p.inode(t, "cold").Extents[0].Block; cold <= hot[4] || blockOf(0) <= hot[4] {
+		t.Errorf("what was not touched lies at %d and %d, between what was", cold, blockOf(0))
+	}
+	m := p.Layers[0].Blob.Map
+	if f := m.Frame(m.Find(int64(hot[4]) * erofs.BlockSize)); f.Len != 6*erofs.BlockSize {
+		t.Errorf("the frame of a, b and old has %d bytes: it holds more than them, or less", f.Len)
+	}
+	if got, want := p.byPlace(t, "c", "d", "old"), []string{"c", "old", "d"}; !slices.Equal(got, want) {
+		t.Errorf("the upper layer has %v, want %v", got, want)
+	}
+}
+
+func TestFilesLieInFramesAsPromised(t *testing.T) {
+	var members []member
+	for i := range 300 {
+		members = append(members, file(fmt.Sprint("d/", i), noise(i, 600+i*300)))
+	}
+	p := packed(t, PackOptions{}, members)
+	m := p.Layers[0].Blob.Map
+	for i := range 300 {
+		n := p.inode(t, fmt.Sprint("d/", i))
+		if len(n.Extents) != 1 || n.Extents[0].Len != n.Size {
+			t.Fatalf("a file of %d bytes lies at %v", n.Size, n.Extents)
+		}
+		from := int64(n.Extents[0].Block) * erofs.BlockSize
+		first, last := m.Find(from), m.Find(from+n.Size-1)
+		switch f := m.Frame(first); {
+		case n.Size <= blob.SmallFile && (first != last || f.Len > blob.SmallFrame):
+			t.Errorf("a file of %d bytes lies in frames %d to %d, the first of %d bytes", n.Size, first, last, f.Len)
+		case n.Size > blob.SmallFile && f.Off != from:
+			t.Errorf("a file of %d bytes begins at %d, its frame at %d", n.Size, from, f.Off)
+		}
+	}
+	units := 0
+	for u := range p.Layers[0].Blob.Small() {
+		at := int64(u.Block) * erofs.BlockSize
+		if f := m.Frame(m.Find(at)); at+u.Size > f.Off+int64(f.Len) {
+			t.Errorf("small file %d of %d bytes straddles frames", units, u.Size)
+		}
+		units++
+	}
+	if units < 200 {
+		t.Errorf("%d small files are listed", units)
+	}
+}
+
+func TestEqualPiecesAreStoredOnce(t *testing.T) {
+	const frame = blob.LargeFrame
+	one := noise(1, 8*frame)
+	other := one[:3*frame] + noise(2, frame) + one[4*frame:] + "and more"
+	p := packed(t, PackOptions{}, []member{file("one", one)}, []member{file("other", other), file("zeros", strings.Repeat("\x00", 20*frame)), file("same", one)})
+	f := p.Layers[1]
+	// The last piece is longer by what was appended.
+	if want := int64(frame + frame + len("and more") + frame); f.Unique != want || f.SharedPieces != int64(len(other))-2*frame-8+19*frame || f.SharedFiles != 8*frame {
+		t.Errorf("the figures are %+v, want %d new bytes", f, want)
+	}
+	if got := p.inode(t, "other").Extents; len(got) != 4 {
+		t.Errorf("what lies behind each other is not one extent: %v", got)
+	}
+}
+
+// library knows units by a function.
+type library func(digest [32]byte, size int64) (int, uint64, bool)
+
+func (l library) Find(digest [32]byte, size int64) (int, uint64, bool) { return l(digest, size) }
+
+func TestKnownDataIsBorrowed(t *testing.T) {
+	const frame = blob.LargeFrame
+	members := []member{file("a", noise(1, 5000)), file("b", noise(2, 6000)), file("big", noise(3, 3*frame))}
+	first := packed(t, PackOptions{}, members)
+	type at struct {
+		number int
+		block  uint64
+	}
+	have := map[[32]byte]at{}
+	for u := range first.Layers[0].Blob.Small() {
+		have[u.Digest] = at{7, u.Block}
+	}
+	m := first.Layers[0].Blob.Map
+	for i := range m.Frames() {
+		have[m.Frame(i).Digest] = at{7, uint64(m.Frame(i).Off) / erofs.BlockSize}
+	}
+	members = append(members, file("new", noise(4, 7000)))
+	p := packed(t, PackOptions{Known: library(func(d [32]byte, size int64) (int, uint64, bool) {
+		if size%erofs.BlockSize != 0 {
+			t.Errorf("asked for %d bytes", size)
+		}
+		found, ok := have[d]
+		return found.number, found.block, ok
+	})}, members)
+	if len(p.Devices) != 2 || p.Layers[0].Borrowed != 11000+3*frame || p.Layers[0].Unique != 7000 {
+		t.Fatalf("devices %+v, figures %+v", p.Devices, p.Layers[0])
+	}
+	for _, path := range []string{"a", "b", "big"} {
+		got, want := p.inode(t, path).Extents, first.inode(t, path).Extents
+		if len(got) != 1 || p.Devices[got[0].Device-1].Known != 7 || p.Devices[got[0].Device-1].Blob != nil || got[0].Block != want[0].Block || got[0].Len != want[0].Len {
+			t.Errorf("%s lies at %+v, want %+v of the borrowed blob", path, got, want)
+		}
+	}
+}
 
 func TestFilledHolesAreBounded(t *testing.T) {
 	var blocks uint64
@@ -36,5 +242,23 @@ func TestFilledHolesAreBounded(t *testing.T) {
 	}
 	if err := add(4); err == nil || !strings.Contains(err.Error(), "holes of one image") {
 		t.Errorf("four files: %v", err)
+	}
+}
+
+func TestImagesOfOtherContentHaveOtherUUIDs(t *testing.T) {
+	seen := map[[16]byte]string{}
+	for name, data := range map[string]string{
+		"inline": "a", "other inline": "b", "stored": noise(1, 5000), "other stored": noise(2, 5000), "large": noise(3, 200_000), "other large": noise(4, 200_000),
+	} {
+		p := packed(t, PackOptions{}, []member{file("f", data), file("g", data)})
+		var devices []erofs.Device
+		for _, d := range p.Devices {
+			devices = append(devices, erofs.Device{Tag: d.Blob.Map.ID()})
+		}
+		s, err := p.Identify(devices)
+		if err != nil || seen[s.UUID] != "" {
+			t.Errorf("%s has the UUID of %s, %v", name, seen[s.UUID], err)
+		}
+		seen[s.UUID] = name
 	}
 }

@@ -41,10 +41,13 @@ type plan struct {
 // plannedFrame is a frame of small units, members [first, first+n) of the plan, or, with n = 0, the piece first.
 type plannedFrame struct{ first, n uint32 }
 
-// layer gives all units of a layer places, in the given order of files, and files their extents.
-func (pl *planner) layer(l *Layer, order []int32) (*plan, error) {
+// layer gives all units of a layer places, those that were touched first and then in the given order of files, and files their extents.
+func (pl *planner) layer(l *Layer, touches []touch, order []int32) (*plan, error) {
 	p := &plan{}
 	l.fresh = make([]bool, len(l.ids))
+	if err := pl.hot(p, l, touches); err != nil {
+		return nil, err
+	}
 	for _, i := range order {
 		f := &l.files[i]
 		if err := pl.file(p, l, f); err != nil {
@@ -69,48 +72,43 @@ func (pl *planner) file(p *plan, l *Layer, f *packFile) error {
 	}
 	at := f.first
 	for pc := range pl.cut.pieces(shape) {
-		fresh, err := pl.unit(p, l.ids[at], pc.small)
-		if err != nil {
+		if err := pl.unit(p, l, at, pc.small); err != nil {
 			return err
 		}
-		l.fresh[at] = l.fresh[at] || fresh
 		at++
 	}
 	return nil
 }
 
-// unit gives a unit a place, unless it has one, and reports whether that is in the plan's blob.
-func (pl *planner) unit(p *plan, id units.ID, small bool) (fresh bool, err error) {
-	places := &pl.pieces
+// unit gives a unit of a layer, of which number is the piece, a place, unless it has one.
+func (pl *planner) unit(p *plan, l *Layer, number uint32, small bool) error {
+	id, places, get := l.ids[number], &pl.pieces, pl.store.Piece
 	if small {
-		places = &pl.small
+		places, get = &pl.small, pl.store.Small
 	}
 	if need := int(id) + 1; need > len(*places) {
 		*places = append(*places, make([]place, need-len(*places))...)
 	}
 	at := &(*places)[id]
 	if at.device != 0 {
-		return false, nil
-	}
-	get := pl.store.Piece
-	if small {
-		get = pl.store.Small
+		return nil
 	}
 	unit, err := get(id)
 	if err != nil {
-		return false, err
+		return err
 	}
 	if at.device, at.block, err = pl.borrow(unit); err != nil || at.device != 0 {
-		return false, err
+		return err
 	}
 	if err := pl.own(p); err != nil {
-		return false, err
+		return err
 	}
+	l.fresh[number] = true
 	at.device = p.device
 	if !small {
 		at.block = uint32(p.blocks)
 		pl.frame(p, plannedFrame{first: uint32(id)}, int64(unit.Len))
-		return true, nil
+		return nil
 	}
 	if p.waiting+int64(unit.Len) > pl.room {
 		pl.seal(p)
@@ -118,7 +116,7 @@ func (pl *planner) unit(p *plan, id units.ID, small bool) (fresh bool, err error
 	at.block = uint32(p.waiting / blob.BlockSize) // of the frame, until it is sealed
 	p.members = append(p.members, id)
 	p.waiting += int64(unit.Len)
-	return true, nil
+	return nil
 }
 
 // borrow finds a unit in the blobs of earlier conversions.

@@ -28,7 +28,7 @@ var rooms = []struct {
 	{"oci/artifact", []string{"blob", "oci", "oci/registry"}},
 	{"oci/image", []string{"oci/registry"}},
 	{"oci/view", []string{"erofs", "blob", "oci", "oci/registry", "oci/artifact", "oci/image", "ondemand/backend"}},
-	{"oci/convert", []string{"erofs", "blob", "mkfs", "oci", "oci/registry", "oci/artifact", "oci/image", "oci/view"}},
+	{"oci/convert", []string{"erofs", "blob", "profile", "mkfs", "oci", "oci/registry", "oci/artifact", "oci/image", "oci/view"}},
 	{"ondemand/backend", []string{"oci/registry"}},
 	{"ondemand/store", nil},
 	{"ondemand", []string{"blob", "ondemand/backend", "ondemand/store"}},

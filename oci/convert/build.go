@@ -198,7 +198,10 @@ func (b *build) push(ctx context.Context, dst content.Storage, packed *mkfs.Pack
 		return Result{}, err
 	}
 	defer meta.Close() // a file without a name
-	summary := packed.Summarize()
+	summary, err := packed.Identify(devices)
+	if err != nil {
+		return Result{}, err
+	}
 	written, err := erofs.Write(meta, packed.Root(), erofs.WriteOptions{
 		UUID: summary.UUID, BuildTime: summary.Mtime, InlineData: packed.InlineData(), Devices: devices,
 	})
