@@ -18,9 +18,11 @@ build: ## static bin/pagein, bin/pageind and bin/pagein-keeper
 	@mkdir -p bin
 	$(BUILD) -o bin/ ./cmd/...
 
-install: build ## the programs in $(PREFIX)/bin, and the helper that mount(8) looks for in /sbin (DESTDIR is obeyed)
+install: build ## the programs in $(PREFIX)/bin, their man pages, and the helper that mount(8) looks for in /sbin (DESTDIR is obeyed)
 	install -D -t $(DESTDIR)$(PREFIX)/bin bin/pagein bin/pageind bin/pagein-keeper
 	ln -sf pagein $(DESTDIR)$(PREFIX)/bin/mkfs.pagein
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man8 docs/man/mkfs.pagein.8
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man1 docs/man/pagein-mkfs.1
 	install -d $(DESTDIR)/sbin
 	ln -sf $(PREFIX)/bin/pagein $(DESTDIR)/sbin/mount.pagein
 

@@ -100,7 +100,7 @@ func refusedOthers() []mkfsOption {
 
 func setBlockSize(_ *mkfsRun, value string) error {
 	if value != strconv.Itoa(erofs.BlockSize) {
-		return fmt.Errorf("%s: blocks have %d bytes, the one size that all kernels since 5.16 can mount on every machine", value, erofs.BlockSize)
+		return fmt.Errorf("%s: blocks have %d bytes, the page size that kernels before 6.4 want them to have", value, erofs.BlockSize)
 	}
 	return nil
 }
