@@ -93,7 +93,7 @@ func run(ctx context.Context, cfg config) error {
 	if err := raiseFileLimit(); err != nil {
 		return err
 	}
-	remote, closeRemote, err := cfg.remoteConfig.open(log)
+	remote, closeRemote, err := cfg.openRemote(log)
 	if err != nil {
 		return cli.Exit("configuration: "+err.Error(), exitUsage)
 	}

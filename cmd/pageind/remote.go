@@ -67,8 +67,8 @@ func (d *duration) UnmarshalText(b []byte) error {
 	return nil
 }
 
-// open makes what the node reads with. The returned function closes it.
-func (c remoteConfig) open(log *slog.Logger) (node.Remote, func(), error) {
+// openRemote makes what the node reads with. The returned function closes it.
+func (c remoteConfig) openRemote(log *slog.Logger) (node.Remote, func(), error) {
 	r := node.Remote{HostsDirs: c.HostsDirs, Stall: time.Duration(c.Stall)}
 	for _, dir := range r.HostsDirs {
 		if !filepath.IsAbs(dir) {

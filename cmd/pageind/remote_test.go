@@ -43,7 +43,7 @@ func TestDocumentedConfigurationIsAccepted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, closeAll, err := cfg.remoteConfig.open(slog.New(slog.DiscardHandler))
+	r, closeAll, err := cfg.openRemote(slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,7 +71,7 @@ func TestRemoteConfigurationThatMakesNoSenseIsRefused(t *testing.T) {
 		cfg, err := readTOML(t, content)
 		if err == nil {
 			var closeAll func()
-			if _, closeAll, err = cfg.remoteConfig.open(slog.New(slog.DiscardHandler)); err == nil {
+			if _, closeAll, err = cfg.openRemote(slog.New(slog.DiscardHandler)); err == nil {
 				closeAll()
 			}
 		}

@@ -82,13 +82,13 @@ func (e *StatusError) Permanent() bool {
 		e.Code != http.StatusRequestTimeout && e.Code != http.StatusTooEarly && e.Code != http.StatusTooManyRequests
 }
 
-// Failures is what several sources answered that were asked one after the other, in that order.
-type Failures struct {
+// SourcesError is what several sources answered that were asked one after the other, in that order.
+type SourcesError struct {
 	Errs []error // not empty
 }
 
 // Error tells all.
-func (f *Failures) Error() string {
+func (f *SourcesError) Error() string {
 	if len(f.Errs) == 1 {
 		return f.Errs[0].Error()
 	}
@@ -100,10 +100,10 @@ func (f *Failures) Error() string {
 }
 
 // Unwrap returns the single errors.
-func (f *Failures) Unwrap() []error { return f.Errs }
+func (f *SourcesError) Unwrap() []error { return f.Errs }
 
 // All reports whether is holds for each of the errors.
-func (f *Failures) All(is func(error) bool) bool {
+func (f *SourcesError) All(is func(error) bool) bool {
 	for _, err := range f.Errs {
 		if !is(err) {
 			return false
@@ -114,7 +114,7 @@ func (f *Failures) All(is func(error) bool) bool {
 
 // IsPermanent reports whether an error of this package, or of a TLS handshake, will not go away by itself.
 func IsPermanent(err error) bool {
-	if all := (*Failures)(nil); errors.As(err, &all) {
+	if all := (*SourcesError)(nil); errors.As(err, &all) {
 		return all.All(IsPermanent)
 	}
 	if status := (*StatusError)(nil); errors.As(err, &status) {

@@ -28,7 +28,7 @@ var errPlainHTTP = errors.New("the registry speaks plain HTTP: use --plain-http"
 
 // IsPermanent reports whether an error of this package will not go away by itself.
 func IsPermanent(err error) bool {
-	if all := (*httprange.Failures)(nil); errors.As(err, &all) {
+	if all := (*httprange.SourcesError)(nil); errors.As(err, &all) {
 		return all.All(IsPermanent)
 	}
 	return httprange.IsPermanent(err) || errors.Is(err, errPlainHTTP) || errors.Is(err, errdef.ErrNotFound)

@@ -27,7 +27,7 @@ const hostsPatience = 5 * time.Second
 type hostSet struct {
 	endpoints []*endpoint
 	dir       string // that they are from, empty for none
-	print     uint64 // of the directory's files
+	files     uint64 // of the directory's files
 	looked    time.Time
 }
 
@@ -53,8 +53,8 @@ func (c *Client) endpoints(k hostKey) ([]*endpoint, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find the configuration of registry %s: %w", k.registry, err)
 	}
-	fresh := &hostSet{dir: dir, print: fingerprint(dir), looked: now}
-	if old != nil && old.dir == fresh.dir && old.print == fresh.print {
+	fresh := &hostSet{dir: dir, files: fingerprint(dir), looked: now}
+	if old != nil && old.dir == fresh.dir && old.files == fresh.files {
 		old.looked = now
 		return old.endpoints, nil
 	}

@@ -32,7 +32,7 @@ func (r *Repository) Range(ctx context.Context, desc ocispec.Descriptor, off, n 
 	if err != nil {
 		return nil, wrap(err)
 	}
-	var failed httprange.Failures
+	var failed httprange.SourcesError
 	for _, e := range choose(all, canPull) {
 		at := r.at(e, desc)
 		body, err := at.open(ctx, off, n)

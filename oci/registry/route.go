@@ -27,12 +27,12 @@ func (rt *router) Do(req *http.Request) (*http.Response, error) {
 	what := need(req.Method, path)
 	able := choose(all, what)
 	if !found || len(able) == 0 {
-		return nil, fmt.Errorf("%s %s: %w: hosts.toml names no server for it", req.Method, httprange.Redact(&url.Error{URL: req.URL.String()}), errNoEndpoint)
+		return nil, fmt.Errorf("%s %s%s: %w: hosts.toml names no server for it", req.Method, req.URL.Host, req.URL.Path, errNoEndpoint)
 	}
 	if what == canPush {
 		return rt.push(able[0], req, "/"+path)
 	}
-	var failed httprange.Failures
+	var failed httprange.SourcesError
 	for i, e := range able {
 		last := i == len(able)-1
 		resp, err := rt.send(e, req, "/"+path, last)

@@ -24,7 +24,7 @@ var (
 // denied, the server cannot serve ranges. A later attempt may still succeed, when somebody has mended the cause. When several places were asked, all of
 // their errors must be permanent.
 func IsPermanent(err error) bool {
-	if all := (*httprange.Failures)(nil); errors.As(err, &all) {
+	if all := (*httprange.SourcesError)(nil); errors.As(err, &all) {
 		return all.All(IsPermanent)
 	}
 	if errors.Is(err, context.Canceled) {
@@ -36,7 +36,7 @@ func IsPermanent(err error) bool {
 
 // RetryAfter is how long a source wants to be left alone after it failed with err, at most a minute; 0 if it did not say.
 func RetryAfter(err error) time.Duration {
-	if all := (*httprange.Failures)(nil); errors.As(err, &all) { // the first to be ready again counts
+	if all := (*httprange.SourcesError)(nil); errors.As(err, &all) { // the first to be ready again counts
 		least := RetryAfter(all.Errs[0])
 		for _, err := range all.Errs[1:] {
 			least = min(least, RetryAfter(err))

@@ -58,7 +58,7 @@ func (f *firstObject) Range(ctx context.Context, off, n int64) (io.ReadCloser, e
 	if err := checkRange(f, off, n); err != nil {
 		return nil, err
 	}
-	var failed httprange.Failures
+	var failed httprange.SourcesError
 	for _, p := range f.order() {
 		r, err := p.Range(ctx, off, n)
 		if err == nil {
@@ -75,7 +75,7 @@ func (f *firstObject) Range(ctx context.Context, off, n int64) (io.ReadCloser, e
 
 func (f *firstObject) failed(p *place, err error) {
 	if !p.health.Paused() {
-		f.log.Warn("source is avoided for a while", "source", p.Object.String(), "err", err)
+		f.log.Warn("source is avoided for a while", "source", p.String(), "err", err)
 	}
 	p.health.Failed()
 }
@@ -110,6 +110,6 @@ func (r *placeRange) Read(b []byte) (int, error) {
 func (r *placeRange) Reject() {
 	Reject(r.ReadCloser)
 	r.done = true
-	r.f.log.Warn("source sent wrong bytes and is avoided for a while", "source", r.p.Object.String())
+	r.f.log.Warn("source sent wrong bytes and is avoided for a while", "source", r.p.String())
 	r.p.health.Failed()
 }

@@ -56,7 +56,7 @@ func (r *posixRange) open() error {
 	for again := false; ; again = true {
 		var f *os.File
 		err := r.o.calls.do(r.ctx, func() (undo func(), err error) {
-			opened, err := r.o.file.open()
+			opened, err := r.o.open()
 			if err != nil {
 				return nil, err
 			}

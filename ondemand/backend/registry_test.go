@@ -3,12 +3,20 @@ package backend_test
 import (
 	"bytes"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	cryptorand "crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"log"
+	"math/big"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -144,6 +152,47 @@ func TestMisbehavingServerNeverYieldsWrongBytes(t *testing.T) {
 			case <-time.After(10 * time.Second):
 			}
 		}, false, registry.ErrStalled, "300ms"},
+		"a byte now and then": {func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", off, off+n-1, len(content)))
+			w.WriteHeader(http.StatusPartialContent)
+			for i := off; i < off+n && r.Context().Err() == nil; i++ {
+				_, _ = w.Write(content[i : i+1])
+				_ = http.NewResponseController(w).Flush()
+				time.Sleep(30 * time.Millisecond)
+			}
+		}, false, registry.ErrStalled, "300ms"},
+		"announces less": {func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", off, off+n-1, len(content)))
+			w.Header().Set("Content-Length", "4999")
+			w.WriteHeader(http.StatusPartialContent)
+			_, _ = w.Write(content[off : off+n-1])
+		}, false, registry.ErrBadAnswer, "Content-Length is 4999"},
+		"whole object as a part": {func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", off, off+n-1, len(content)))
+			w.Header().Set("Content-Length", "100000")
+			w.WriteHeader(http.StatusPartialContent)
+			_, _ = w.Write(content)
+		}, false, registry.ErrBadAnswer, "Content-Length is 100000"},
+		"200 for a part": {func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(content[off : off+n]) }, true, registry.ErrNoRange, "ignores Range"},
+		"several parts": {func(w http.ResponseWriter, r *http.Request) {
+			r.Header.Set("Range", "bytes=0-9,20-29")
+			good(w, r)
+		}, false, registry.ErrBadAnswer, "Content-Range"},
+		"redirect to nowhere": {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusFound) }, false, registry.ErrBadAnswer, "Location"},
+		"unfinished headers": {func(w http.ResponseWriter, _ *http.Request) {
+			if c, rw, err := http.NewResponseController(w).Hijack(); err == nil {
+				_, _ = rw.WriteString("HTTP/1.1 206 Partial Content\r\nContent-Ra")
+				_ = rw.Flush()
+				_ = c.Close()
+			}
+		}, false, nil, "malformed"},
+		"no HTTP": {func(w http.ResponseWriter, _ *http.Request) {
+			if c, rw, err := http.NewResponseController(w).Hijack(); err == nil {
+				_, _ = rw.WriteString("220 smtp ready\r\n")
+				_ = rw.Flush()
+				_ = c.Close()
+			}
+		}, false, nil, "malformed HTTP"},
 		"400": {status(400), true, nil, "400 Bad Request"},
 		"401": {status(401), true, nil, "log in"},
 		"403": {status(403), true, nil, "log in"},
@@ -177,6 +226,64 @@ func TestMisbehavingServerNeverYieldsWrongBytes(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestWhenToComeBackIsTold(t *testing.T) {
+	for _, code := range []int{http.StatusTooManyRequests, http.StatusServiceUnavailable} {
+		for header, want := range map[string]time.Duration{"": 0, "3": 3 * time.Second, "86400": time.Minute} {
+			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Retry-After", header)
+				w.WriteHeader(code)
+			}))
+			_, err := backendtest.Read(context.Background(), backend.Registry(repository(t, srv.URL), describe(content)), 0, 10)
+			if got := backend.RetryAfter(err); got != want || backend.IsPermanent(err) {
+				t.Errorf("%d with Retry-After %q: %v, %v", code, header, got, err)
+			}
+			srv.Close()
+		}
+	}
+}
+
+func TestExpiredCertificatesAreRefusedForGood(t *testing.T) {
+	cert, key := certificate(t, time.Now().Add(-time.Minute))
+	dir := t.TempDir()
+	writeObject(t, dir+"/object", content)
+	url := "https://" + servertest.NginxTLS(t, dir, cert, key, "").Addr
+	o := openURL(t, storage(t, backend.Place{URL: url, CA: cert}), url+"/object", len(content))
+	if _, err := backendtest.Read(context.Background(), o, 0, 10); err == nil || !backend.IsPermanent(err) || !strings.Contains(err.Error(), "expired") {
+		t.Errorf("error is %v", err)
+	}
+	cert, key = certificate(t, time.Now().Add(time.Minute))
+	url = "https://" + servertest.NginxTLS(t, dir, cert, key, "").Addr
+	o = openURL(t, storage(t, backend.Place{URL: url, CA: cert}), url+"/object", len(content))
+	if _, err := backendtest.Read(context.Background(), o, 0, 10); err != nil {
+		t.Errorf("a good one: %v", err)
+	}
+}
+
+// certificate makes a certificate for loopback that is its own authority, and returns the PEM files of it and its key.
+func certificate(t *testing.T, until time.Time) (cert, key string) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), cryptorand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: until, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+	}
+	der, err := x509.CreateCertificate(cryptorand.Reader, template, template, &private.PublicKey, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, key = filepath.Join(t.TempDir(), "cert.pem"), filepath.Join(t.TempDir(), "key.pem")
+	writeObject(t, cert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+	writeObject(t, key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: raw}))
+	return cert, key
 }
 
 // hijack cuts the connection.
