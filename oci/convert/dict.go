@@ -27,6 +27,7 @@ const dictCache = 8 << 20
 type Dictionary struct {
 	views  []*view.View
 	blobs  []lent
+	ids    map[string]bool   // of the blobs
 	pieces []piece           // sorted, each content once
 	starts [1<<16 + 1]uint32 // of the pieces whose digests begin with two given bytes
 }
@@ -60,7 +61,7 @@ type Lender struct {
 // LoadDictionary learns what the blobs of artifacts hold. Note is told of blobs that cannot be borrowed any more, because their data would be scattered
 // over too many artifacts.
 func LoadDictionary(ctx context.Context, tempDir string, note func(string), lenders ...Lender) (*Dictionary, error) {
-	d := &Dictionary{}
+	d := &Dictionary{ids: map[string]bool{}}
 	for _, l := range lenders {
 		if err := d.lend(ctx, l, tempDir, note); err != nil {
 			return nil, errors.Join(fmt.Errorf("use %s as a dictionary: %w", l.Artifact.Name, err), d.Close())
@@ -91,10 +92,11 @@ func (d *Dictionary) lend(ctx context.Context, l Lender, tempDir string, note fu
 		switch {
 		case b.Depth >= artifact.MaxDepth:
 			left++
-		case !d.has(b.ID):
+		case !d.ids[b.ID]: // else a dictionary before has it
 			if err := d.learn(ctx, v, i); err != nil {
 				return err
 			}
+			d.ids[b.ID] = true
 			d.blobs = append(d.blobs, lent{borrowed: artifact.Borrowed{Blob: b, From: l.Place}, view: v, number: i})
 		}
 	}
@@ -102,11 +104,6 @@ func (d *Dictionary) lend(ctx context.Context, l Lender, tempDir string, note fu
 		note(fmt.Sprintf("%d of the %d blobs of %s were borrowed %d times already: what they hold is stored anew", left, len(l.Artifact.Blobs), l.Artifact.Name, artifact.MaxDepth))
 	}
 	return nil
-}
-
-// has reports whether a dictionary before brought the blob. It may be borrowed from anywhere.
-func (d *Dictionary) has(id string) bool {
-	return slices.ContainsFunc(d.blobs, func(l lent) bool { return l.borrowed.Blob.ID == id })
 }
 
 // learn gathers the pieces of a blob: the units of its index, and the frames in which there are none.
