@@ -195,7 +195,7 @@ func TestImagesOfOtherWritersAreRead(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			sameTree(t, kernelView{src}, fsView{fsys}, tt.mtimes)
+			sameTree(t, kernelView{dir: src}, fsView{fsys}, tt.mtimes)
 			t.Run("kernel", func(t *testing.T) {
 				var devices []string
 				if tt.blobdev {

@@ -15,7 +15,10 @@ import (
 )
 
 // kernelView is the view of the running kernel: the image is mounted at dir.
-type kernelView struct{ dir string }
+type kernelView struct {
+	dir  string
+	loop bool // mounted from block devices
+}
 
 func (v kernelView) full(path string) string { return v.dir + "/" + path }
 
@@ -74,13 +77,17 @@ func mount(t *testing.T, image string, devices []string) kernelView {
 	t.Helper()
 	require.Root(t)
 	dir := t.TempDir()
-	var opts []string
-	for _, d := range devices {
-		opts = append(opts, "device="+d)
+	err := tryMount(image, dir, devices)
+	loop := err == unix.ENOTBLK
+	if loop {
+		blocks := make([]string, len(devices))
+		for i, d := range devices {
+			blocks[i] = loopDevice(t, d)
+		}
+		err = tryMount(loopDevice(t, image), dir, blocks)
 	}
-	err := unix.Mount(image, dir, "erofs", unix.MS_RDONLY, strings.Join(opts, ","))
-	if err == unix.ENODEV || err == unix.ENOTBLK || err == unix.EPERM {
-		require.Feature(t, false, "kernel that mounts EROFS from a regular file: "+err.Error())
+	if err == unix.ENODEV || err == unix.EPERM {
+		require.Feature(t, false, "kernel that mounts EROFS: "+err.Error())
 	}
 	if err != nil {
 		t.Fatalf("mount %s: %v", image, err)
@@ -90,7 +97,28 @@ func mount(t *testing.T, image string, devices []string) kernelView {
 			t.Errorf("unmount: %v", err)
 		}
 	})
-	return kernelView{dir}
+	return kernelView{dir, loop}
+}
+
+// misread reports whether the kernel may show wrong data of a file. Mounted from block devices, Linux (seen in 6.1.192 and 6.12.117,
+// iomap_readpage_iter in fs/iomap/buffered-io.c) compares sector numbers only when it puts a request together: where a piece ends and the next one begins at
+// the same number of another device, it reads on from the first.
+func (v kernelView) misread(n *Inode) bool {
+	for i := 1; v.loop && i < len(n.Extents); i++ {
+		a, b := n.Extents[i-1], n.Extents[i]
+		if a.Device != b.Device && a.Block+uint64(fileBlocks(a.Len)) == b.Block {
+			return true
+		}
+	}
+	return false
+}
+
+func tryMount(image, dir string, devices []string) error {
+	var opts []string
+	for _, d := range devices {
+		opts = append(opts, "device="+d)
+	}
+	return unix.Mount(image, dir, "erofs", unix.MS_RDONLY, strings.Join(opts, ","))
 }
 
 // goView is the view of github.com/erofs/go-erofs, an independent reader.

@@ -26,6 +26,7 @@ type suite struct {
 
 // suites is the table to extend when another package wants its tests to meet the test kernels.
 var suites = []suite{
+	{pkg: "erofs", run: "TestEveryReaderSees|TestEqualXattrs|TestMoreXattrs|TestLargeSharedArea|TestKernelAnswers|TestFilesOver4GiB", timeout: 5 * time.Minute},
 	{pkg: "cachefiles", timeout: 3 * time.Minute},
 	{pkg: "cmd/pageind", timeout: 12 * time.Minute, programs: map[string]string{
 		"/bin/pagein": "cmd/pagein", "/bin/pageind": "cmd/pageind", "/bin/pagein-keeper": "cmd/pagein-keeper",
