@@ -70,7 +70,7 @@ func (s *sharing) place(e xattrEntry) *candidate {
 	if !c.placed {
 		c.placed, c.off = true, s.size
 		s.placed = append(s.placed, c)
-		s.size += int64(c.xattrEntry.size())
+		s.size += int64(c.size())
 	}
 	return c
 }
@@ -85,7 +85,7 @@ func (s *sharing) reach() int64 {
 
 // worthwhile reports whether one entry and a number for each use are shorter than an entry for each use.
 func (c *candidate) worthwhile() bool {
-	size := uint64(c.xattrEntry.size())
+	size := uint64(c.size())
 	return uint64(c.uses-1)*size > uint64(c.uses)*xattrIDSize
 }
 
