@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -31,7 +32,7 @@ func convertCommand() *cli.Command {
 		Flags: []cli.Flag{
 			&cli.StringSliceFlag{Name: "dict", Usage: "refer to data that the artifact `REF` holds instead of storing it again; may be repeated"},
 			&cli.StringFlag{Name: "level", Value: blob.LevelDefault.String(), Usage: "compress at `LEVEL` fast, default or best"},
-			&cli.StringFlag{Name: "order", Value: "dir", Usage: "`ORDER` of file data: dir, directory by directory, or tar, as the source has it"},
+			&cli.StringFlag{Name: "order", Value: mkfs.OrderDir.String(), Usage: "`ORDER` of file data: dir, directory by directory; tar, as the source has it; profile=FILE, first what a workload touched, then as dir"},
 			&cli.StringFlag{Name: "platform", Usage: "take the image for `OS/ARCH[/VARIANT]` of an index (default: Linux on this machine's architecture)"},
 			&cli.StringFlag{Name: "temp-dir", Usage: "keep blobs in `DIR` until they are pushed; it needs room for the compressed image, and for its small files as they are"},
 			&cli.BoolFlag{Name: "quiet", Usage: "print nothing but errors"},
@@ -98,7 +99,11 @@ func (r *convertRun) parseOptions() (err error) {
 	if r.options.Blob.Level, err = blob.ParseLevel(r.c.String("level")); err != nil {
 		return err
 	}
-	if r.options.Order, err = parseOrder(r.c.String("order")); err != nil {
+	order := r.c.String("order")
+	if path, ok := strings.CutPrefix(order, "profile="); ok {
+		order, r.profile = mkfs.OrderDir.String(), path
+	}
+	if r.options.Order, err = mkfs.ParseOrder(order); err != nil {
 		return err
 	}
 	r.options.TempDir = r.c.String("temp-dir")
@@ -113,14 +118,4 @@ func (r *convertRun) parseOptions() (err error) {
 		r.dicts = append(r.dicts, ref)
 	}
 	return nil
-}
-
-func parseOrder(s string) (mkfs.Order, error) {
-	switch s {
-	case "dir":
-		return mkfs.OrderDir, nil
-	case "tar":
-		return mkfs.OrderSource, nil
-	}
-	return 0, fmt.Errorf("order %q is neither dir nor tar", s)
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"io"
 	"log"
 	"net/http/httptest"
@@ -14,6 +15,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/registry"
 
 	"github.com/pagein/pagein/oci/artifact"
+	"github.com/pagein/pagein/profile"
 )
 
 // convertible is a directory with a file that compresses.
@@ -92,7 +94,7 @@ func TestConvertRefusesWhatCannotBeMeant(t *testing.T) {
 		"dir:/x oci:y --dict dir:/z":         "must be an artifact",
 		"dir:/x oci:y --dict":                "needs an argument",
 		"dir:/x oci:y --level most":          "most",
-		"dir:/x oci:y --order size":          "neither dir nor tar",
+		"dir:/x oci:y --order size":          "choose dir or tar",
 	} {
 		status, _, stderr := pagein(t, append([]string{"pagein", "convert"}, strings.Fields(args)...)...)
 		if status != exitUsage || !strings.Contains(stderr, says) || !strings.Contains(stderr, "pagein convert --help") {
@@ -148,5 +150,38 @@ func TestConvertBorrowsFromADictionary(t *testing.T) {
 	status, stdout, stderr := pagein(t, "pagein", "convert", "--dict", "oci:"+layout+":v2", "dir:"+source, "oci:"+layout+"2:v3")
 	if status != exitSuccess || !strings.Contains(stdout, "borrowed: 410 KiB in 2 blobs, of which 0 B were mounted and ") {
 		t.Errorf("status %d\n%s%s", status, stdout, stderr)
+	}
+}
+
+func TestConvertLaysDataOutAsItIsTold(t *testing.T) {
+	source, dir := t.TempDir(), t.TempDir()
+	for _, name := range []string{"a/1", "a/2", "b/1", "c"} {
+		path := filepath.Join(source, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, bytes.Repeat([]byte(name), 2000), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	touched := filepath.Join(dir, "profile")
+	f, err := os.Create(touched)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := profile.Profile{Entries: []profile.Entry{{Path: "/c", Len: 100}, {Path: "/b/1", Len: 100}}}
+	if err := errors.Join(p.Write(f), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	made := map[string]bool{}
+	for i, args := range [][]string{{}, {"--order", "dir"}, {"--order", "profile=" + touched}, {"--level=best"}, {"--level", "default"}} {
+		made[convertJSON(t, append(args, "dir:"+source, "oci:"+dir+"/l")...).Descriptor.Digest.String()] = true
+		if want := []int{1, 1, 2, 3, 3}[i]; len(made) != want {
+			t.Errorf("after %q there are %d artifacts, want %d", args, len(made), want)
+		}
+	}
+	status, _, stderr := pagein(t, "pagein", "convert", "--order", "profile="+dir+"/none", "dir:"+source, "oci:"+dir+"/l")
+	if status != exitFailure || !strings.Contains(stderr, dir+"/none") {
+		t.Errorf("status %d, %s", status, stderr)
 	}
 }

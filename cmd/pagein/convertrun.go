@@ -18,6 +18,7 @@ import (
 	"github.com/pagein/pagein/oci/layout"
 	"github.com/pagein/pagein/oci/registry"
 	"github.com/pagein/pagein/oci/view"
+	"github.com/pagein/pagein/profile"
 )
 
 // convertRun is one call of the command.
@@ -25,6 +26,7 @@ type convertRun struct {
 	c        *cli.Context
 	src, dst oci.Ref
 	dicts    []oci.Ref
+	profile  string // file with what was touched, or empty
 	tag      string // for the artifact; empty if it gets none
 	options  convert.Options
 	client   *registry.Client
@@ -57,6 +59,9 @@ func (r *convertRun) run(ctx context.Context) (err error) {
 
 // convert makes and stores the artifact and gives it its tag. If that fails, a layout that was not there before is not there after it.
 func (r *convertRun) convert(ctx context.Context) (result convert.Result, err error) {
+	if r.options.Profile, err = r.loadProfile(); err != nil {
+		return result, err
+	}
 	source, err := r.openSource(ctx)
 	if err != nil {
 		return result, err
@@ -90,6 +95,22 @@ func (r *convertRun) convert(ctx context.Context) (result convert.Result, err er
 		return result, fmt.Errorf("tag %s as %q: %w", r.dst, r.tag, registry.Explain(err))
 	}
 	return result, nil
+}
+
+func (r *convertRun) loadProfile() (*profile.Profile, error) {
+	if r.profile == "" {
+		return nil, nil
+	}
+	f, err := os.Open(r.profile)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() // only read
+	p, err := profile.Read(f)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", r.profile, err)
+	}
+	return p, nil
 }
 
 // loadDictionaries finds the artifacts from which may be borrowed.

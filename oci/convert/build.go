@@ -91,7 +91,7 @@ func (b *build) pack(ctx context.Context) (*mkfs.Packed, error) {
 			return s.read(ctx, l, counter{&b.read[i]})
 		})
 	}
-	o := mkfs.PackOptions{Frames: b.o.Blob, Order: b.o.Order, TempDir: b.o.TempDir, Note: b.o.Note}
+	o := mkfs.PackOptions{Frames: b.o.Blob, Order: b.o.Order, Profile: b.o.Profile, TempDir: b.o.TempDir, Note: b.o.Note}
 	if b.o.Dict != nil {
 		o.Known = b.o.Dict
 	}
