@@ -54,6 +54,12 @@ func (l *looker) check(ctx context.Context, s string, ignore map[string]bool) er
 	if err != nil {
 		return err
 	}
+	var src oci.Ref
+	if against := l.c.String("against"); against != "" {
+		if src, err = l.parse(against); err != nil {
+			return err
+		}
+	}
 	r := newCheckReport(l.c, ref)
 	p, err := l.verify(ctx, ref, r)
 	if err != nil {
@@ -63,7 +69,7 @@ func (l *looker) check(ctx context.Context, s string, ignore map[string]bool) er
 		if err := r.structure(ctx, p.tree); err != nil {
 			return err
 		}
-		if src := l.c.String("against"); src != "" {
+		if src.Kind != 0 {
 			if err := l.against(ctx, p, src, ignore, r); err != nil {
 				return err
 			}
@@ -120,7 +126,7 @@ func (r *checkReport) treeProblem(path string, err error) {
 }
 
 // against compares the file system with its source.
-func (l *looker) against(ctx context.Context, p *peek, src string, ignore map[string]bool, r *checkReport) error {
+func (l *looker) against(ctx context.Context, p *peek, src oci.Ref, ignore map[string]bool, r *checkReport) error {
 	source, err := l.any(ctx, src)
 	if err != nil {
 		return err
@@ -130,6 +136,6 @@ func (l *looker) against(ctx context.Context, p *peek, src string, ignore map[st
 		d.list, d.keep = nil, &r.DiffList
 	}
 	err = d.compare(ctx, source, p, ignore)
-	r.Against, r.Differences, r.unread = src, d.found, d.unread
+	r.Against, r.Differences, r.unread = src.String(), d.found, d.unread
 	return err
 }

@@ -62,7 +62,7 @@ type checkedTree struct {
 
 // checkProblem is one thing that is wrong.
 type checkProblem struct {
-	Part  string   `json:"part"`  // meta, map, object, frame, or tree
+	Part  string   `json:"part"`  // meta, map, index, object, frame, or tree
 	Where string   `json:"where"` // which of them
 	What  string   `json:"what"`
 	Files []string `json:"files,omitempty"` // some of those that lie in a damaged frame
@@ -104,7 +104,7 @@ func (r *checkReport) artifactProblem(v *view.View, p view.Problem) {
 		} else {
 			r.Problems++
 		}
-	case view.PartMap:
+	case view.PartMap, view.PartIndex:
 		r.problem(checkProblem{Part: string(p.Part), Where: fmt.Sprintf("of blob %d", p.Blob+1), What: p.Err.Error()})
 	case view.PartMeta:
 		r.problem(checkProblem{Part: string(p.Part), Where: v.Artifact.Meta.Digest.String(), What: p.Err.Error()})

@@ -54,11 +54,19 @@ func troubled(err error) error {
 }
 
 func (l *looker) diff(ctx context.Context, nameA, nameB string, ignore map[string]bool) error {
-	a, err := l.any(ctx, nameA)
+	refA, err := l.parse(nameA)
 	if err != nil {
 		return err
 	}
-	b, err := l.any(ctx, nameB)
+	refB, err := l.parse(nameB)
+	if err != nil {
+		return err
+	}
+	a, err := l.any(ctx, refA)
+	if err != nil {
+		return err
+	}
+	b, err := l.any(ctx, refB)
 	if err != nil {
 		return err
 	}

@@ -83,11 +83,15 @@ type inspectBlob struct {
 	Size    int64           `json:"size"`
 	Stored  int64           `json:"stored,omitempty"` // of the frames as they are stored
 	Map     string          `json:"map,omitempty"`
-	MapSize int64           `json:"mapSize,omitempty"` // plain
+	MapSize int64           `json:"mapSize,omitempty"`      // plain
+	Index   string          `json:"index,omitempty"`        // digest of the layer
+	Ago     int             `json:"artifactsAgo,omitempty"` // how many artifacts ago the blob was made
 	Frames  int             `json:"frameCount,omitempty"`
 	Codecs  map[string]int  `json:"codecs,omitempty"` // frames by codec
 	Sources []inspectObject `json:"sources,omitempty"`
 	List    []inspectFrame  `json:"frames,omitempty"`
+
+	indexStored int64
 }
 
 type inspectObject struct {
@@ -137,7 +141,7 @@ func newInspection(p *peek, frames bool) (*inspection, error) {
 		}
 		b := newInspectBlob(i, a.Blobs[i], m, frames)
 		r.Blobs = append(r.Blobs, b)
-		r.Artifact.Stored += a.Blobs[i].Map.Size
+		r.Artifact.Stored += a.Blobs[i].Map.Size + b.indexStored
 		r.Artifact.Plain += b.Size
 		for _, s := range b.Sources {
 			if !seen[s.Digest] {
@@ -167,6 +171,11 @@ func loadMaps(v *view.View) error {
 func newInspectBlob(i int, b artifact.Blob, m *blob.Map, frames bool) inspectBlob {
 	r := inspectBlob{
 		Device: i + 1, ID: b.ID, Size: b.Size, Map: b.Map.Digest.String(), MapSize: b.MapSize, Frames: m.Frames(), Codecs: map[string]int{},
+	}
+	r.Ago = b.Depth
+	if b.Index != nil {
+		r.Index = b.Index.Digest.String()
+		r.indexStored = b.Index.Size
 	}
 	for _, s := range b.Sources {
 		r.Sources = append(r.Sources, inspectObject{Digest: s.Digest.String(), Size: s.Size})

@@ -67,7 +67,13 @@ func (b *inspectBlob) show(p *printer, depth int) {
 		codecs = append(codecs, fmt.Sprintf("%s %s", humanize.Comma(int64(b.Codecs[name])), name))
 	}
 	p.line(depth+1, "%s frames (%s), %s each on average", humanize.Comma(int64(b.Frames)), strings.Join(codecs, ", "), size(b.Size/int64(b.Frames)))
+	if b.Ago > 0 {
+		p.line(depth+1, "borrowed: made %s ago", count(int64(b.Ago), "artifact"))
+	}
 	p.line(depth+1, "map %s: %s plain", b.Map, size(b.MapSize))
+	if b.Index != "" {
+		p.line(depth+1, "index %s: %s stored", b.Index, size(b.indexStored))
+	}
 	for i, s := range b.Sources {
 		p.line(depth+1, "source %d %s: %s", i, s.Digest, size(s.Size))
 	}

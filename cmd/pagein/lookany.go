@@ -26,11 +26,7 @@ func tempDirFlag() cli.Flag {
 
 // any opens whatever s names. An image is that image, whether or not an artifact is attached to it. What is no file system yet is made one, in a
 // temporary file.
-func (l *looker) any(ctx context.Context, s string) (*peek, error) {
-	ref, err := l.parse(s)
-	if err != nil {
-		return nil, err
-	}
+func (l *looker) any(ctx context.Context, ref oci.Ref) (*peek, error) {
 	switch ref.Kind {
 	case oci.EROFS:
 		tree, err := l.image(ref.Files())

@@ -83,7 +83,7 @@ func notes(list *[]string) func(string) {
 
 func TestDirectoryIsTheSourceAgain(t *testing.T) {
 	require.Root(t)
-	for seed := range int64(4) {
+	for seed := range int64(2) {
 		src := t.TempDir()
 		treetest.Random(t, src, seed)
 		v := converted(t, src)
@@ -113,7 +113,7 @@ func TestDirectoryIsTheSourceAgain(t *testing.T) {
 func TestTarIsTheSourceAgain(t *testing.T) {
 	require.Root(t)
 	require.Tool(t, "tar")
-	for seed := range int64(4) {
+	for seed := range int64(2) {
 		src := t.TempDir()
 		treetest.Random(t, src, seed)
 		v := converted(t, src)

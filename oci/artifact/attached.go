@@ -19,9 +19,10 @@ func (p Place) Attached(ctx context.Context, subject ocispec.Descriptor) ([]ocis
 		return nil, nil
 	}
 	var list []ocispec.Descriptor
-	err := p.Repository.Referrers(ctx, subject, Type, func(found []ocispec.Descriptor) error {
+	// Some registries list an artifact under the type of its config, so the list is not filtered by them.
+	err := p.Repository.Referrers(ctx, subject, "", func(found []ocispec.Descriptor) error {
 		for _, d := range found {
-			if d.ArtifactType == Type && len(list) < maxAttached {
+			if (d.ArtifactType == Type || d.ArtifactType == MediaTypeConfig) && len(list) < maxAttached {
 				list = append(list, d)
 			}
 		}

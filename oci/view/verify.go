@@ -16,6 +16,7 @@ type Part string
 const (
 	PartMeta   Part = "meta"   // the metadata image as a layer: its bytes and digests, and whether it opens
 	PartMap    Part = "map"    // a blob map
+	PartIndex  Part = "index"  // the index of a blob, which only converters read
 	PartObject Part = "object" // a source object as a whole
 	PartFrame  Part = "frame"  // one frame of a blob
 )
@@ -23,7 +24,7 @@ const (
 // Problem is one thing that is wrong.
 type Problem struct {
 	Part   Part
-	Blob   int    // index of the blob: PartMap, PartFrame
+	Blob   int    // number of the blob, from 0: PartMap, PartIndex, PartFrame
 	Frame  int    // PartFrame
 	Object string // digest: PartObject
 	Err    error
@@ -44,7 +45,7 @@ type Verified struct {
 	FrameBytes  int64 // decoded
 }
 
-// Verify reads everything once: the metadata image, all maps, all source objects. It compares the digest of each, and decodes and compares every frame, on all
+// Verify reads everything once: the metadata image, all maps and indexes, all source objects. It compares the digest of each, and decodes and compares every frame, on all
 // processors and with some 64 MiB of memory beside a few bytes for each frame of an object. What is wrong does not stop it; only the end of the view's context
 // is an error. The structure of the metadata image is not its business: see package erofs/check.
 func (v *View) Verify(o VerifyOptions) (Verified, error) {
@@ -108,9 +109,11 @@ func (r *verification) collect() []*sourceObject {
 	var list []*sourceObject
 	byDigest := map[digest.Digest]*sourceObject{}
 	for i, b := range r.v.Artifact.Blobs {
-		_, err := r.v.Map(i)
+		m, err := r.v.Map(i)
 		if err != nil {
 			r.problem(Problem{Part: PartMap, Blob: i, Err: err})
+		} else if _, err := r.v.Artifact.FetchIndex(r.v.ctx, i, m); err != nil {
+			r.problem(Problem{Part: PartIndex, Blob: i, Err: err})
 		}
 		for j, desc := range b.Sources {
 			obj := byDigest[desc.Digest]

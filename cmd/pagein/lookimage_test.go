@@ -1,0 +1,97 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"os/exec"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"oras.land/oras-go/v2"
+	"oras.land/oras-go/v2/content"
+
+	"github.com/pagein/pagein/internal/require"
+	"github.com/pagein/pagein/oci"
+	"github.com/pagein/pagein/oci/artifact"
+	"github.com/pagein/pagein/oci/layout"
+	"github.com/pagein/pagein/oci/registry"
+)
+
+// pushTestImage pushes an ordinary image with a layer for each directory, and tags it.
+func pushTestImage(t *testing.T, ref string, dirs ...string) {
+	t.Helper()
+	parsed, err := oci.ParseRef(ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := registry.NewClient(registry.Options{Anonymous: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	place, err := artifact.Open(client, parsed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	desc := putTestImage(t, place.Target(), dirs)
+	if err := place.Target().Tag(t.Context(), desc, parsed.Reference()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func putTestImage(t *testing.T, dst oras.Target, dirs []string) ocispec.Descriptor {
+	t.Helper()
+	gnutar := require.Tool(t, "tar")
+	put := func(mediaType string, b []byte) ocispec.Descriptor {
+		t.Helper()
+		desc := content.NewDescriptorFromBytes(mediaType, b)
+		if err := dst.Push(t.Context(), desc, bytes.NewReader(b)); err != nil {
+			t.Fatal(err)
+		}
+		return desc
+	}
+	putJSON := func(mediaType string, v any) ocispec.Descriptor {
+		t.Helper()
+		b, err := json.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return put(mediaType, b)
+	}
+	config := ocispec.Image{Platform: ocispec.Platform{OS: "linux", Architecture: "amd64"}, RootFS: ocispec.RootFS{Type: "layers"}}
+	m := ocispec.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest}
+	for _, dir := range dirs {
+		b, err := exec.Command(gnutar, "-c", "--format=pax", "--xattrs", "--xattrs-include=*", "--numeric-owner", "-C", dir, ".").Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.Layers = append(m.Layers, put(ocispec.MediaTypeImageLayer, b))
+		config.RootFS.DiffIDs = append(config.RootFS.DiffIDs, digest.FromBytes(b))
+	}
+	m.Config = putJSON(ocispec.MediaTypeImageConfig, config)
+	return putJSON(m.MediaType, m)
+}
+
+// createLayout makes the empty layout that ref names.
+func createLayout(t *testing.T, ref string) {
+	t.Helper()
+	parsed, err := oci.ParseRef(ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := layout.Create(parsed.Path); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// output runs a program that must succeed.
+func output(t *testing.T, name string, args ...string) string {
+	t.Helper()
+	out, err := exec.Command(name, args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %q: %v: %s", name, args, err, out)
+	}
+	return string(out)
+}
