@@ -23,7 +23,7 @@ func mountCommand() *cli.Command {
 		Flags: []cli.Flag{transportFlag(), jsonFlag()},
 		Action: func(c *cli.Context) error {
 			if c.NArg() != 2 {
-				return misuse(c, "want the options, then REF and DIR; got %q", c.Args().Slice())
+				return misuse(c, "want REF and DIR; got %q", c.Args().Slice())
 			}
 			resp, err := mount(c, c.Args().Get(0), c.Args().Get(1), c.String("transport"))
 			if err != nil {
@@ -89,7 +89,7 @@ func prepareCommand() *cli.Command {
 		Flags:       []cli.Flag{transportFlag(), jsonFlag()},
 		Action: func(c *cli.Context) error {
 			if c.NArg() != 1 {
-				return misuse(c, "want the options, then REF; got %q", c.Args().Slice())
+				return misuse(c, "want REF; got %q", c.Args().Slice())
 			}
 			src, err := source(c, c.Args().First())
 			if err != nil {
