@@ -44,10 +44,13 @@ type scanner struct {
 	data collector
 }
 
+// scanBuffer holds headers. File data in larger pieces passes it by, as r is buffered.
+const scanBuffer = 16 << 10
+
 // scanTar reads a plain tar stream to the end of r.
 func scanTar(ctx context.Context, r io.Reader, data collector, rules rules) (*scanned, error) {
 	s := &scanner{scanned: scanned{rules: rules}, data: data}
-	buffered := bufio.NewReaderSize(contextReader{ctx, r}, 128<<10)
+	buffered := bufio.NewReaderSize(contextReader{ctx, r}, scanBuffer)
 	tr := tarstream.NewReader(buffered)
 	for {
 		if err := ctx.Err(); err != nil {

@@ -285,7 +285,7 @@ func TestHostileArtifactIsRefused(t *testing.T) {
 
 func TestWrongMetaOrMapIsNotGivenOut(t *testing.T) {
 	packed := func(b []byte) []byte {
-		p, err := pack(bytes.NewReader(b))
+		p, err := pack(bytes.NewReader(b), int64(len(b)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -387,7 +387,7 @@ func TestWrongIndexIsNotGivenOut(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			src, desc := forge(t, func(l lies, m *ocispec.Manifest, config *Config) {
-				packed, err := pack(bytes.NewReader(c.plain))
+				packed, err := pack(bytes.NewReader(c.plain), int64(len(c.plain)))
 				if err != nil {
 					t.Fatal(err)
 				}

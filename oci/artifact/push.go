@@ -108,7 +108,7 @@ func (p *pusher) push(ctx context.Context, c Contents) error {
 
 func (p *pusher) pushMeta(ctx context.Context, c Contents) (ConfigMeta, error) {
 	plain := digest.SHA256.Digester()
-	packed, err := pack(io.TeeReader(io.NewSectionReader(c.Meta, 0, c.Size), plain.Hash()))
+	packed, err := pack(io.TeeReader(io.NewSectionReader(c.Meta, 0, c.Size), plain.Hash()), c.Size)
 	if err != nil {
 		return ConfigMeta{}, err
 	}
@@ -145,7 +145,7 @@ func (p *pusher) pushBlob(ctx context.Context, b BlobContents) (ConfigBlob, erro
 
 // pushPacked compresses and stores a layer.
 func (p *pusher) pushPacked(ctx context.Context, mediaType string, plain []byte) (ocispec.Descriptor, error) {
-	packed, err := pack(bytes.NewReader(plain))
+	packed, err := pack(bytes.NewReader(plain), int64(len(plain)))
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
@@ -224,13 +224,18 @@ func (p *pusher) send(ctx context.Context, desc ocispec.Descriptor, push func(co
 	return sent, err
 }
 
-// pack compresses a metadata image or a map. It counts in the time to ready, so it is worth some effort.
-func pack(r io.Reader) ([]byte, error) {
+// pack compresses the size bytes of a metadata image, a map or an index. They count in the time to ready, so it is worth some effort.
+func pack(r io.Reader, size int64) ([]byte, error) {
+	window := zstd.MinWindowSize // the encoder has memory for twice the window
+	for int64(window) < size && window < maxWindow {
+		window <<= 1
+	}
 	var buf bytes.Buffer
 	z, err := zstd.NewWriter(&buf,
 		zstd.WithEncoderConcurrency(1), // the same bytes on every machine
 		zstd.WithEncoderLevel(zstd.SpeedBetterCompression),
-		zstd.WithWindowSize(maxWindow),
+		zstd.WithWindowSize(window),
+		zstd.WithLowerEncoderMem(true),
 		zstd.WithEncoderCRC(false)) // the config has a SHA-256
 	if err != nil {
 		return nil, err
