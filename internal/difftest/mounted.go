@@ -48,7 +48,8 @@ func linksAreCounted(t testing.TB, dir string) {
 	}
 }
 
-// holesStay fails unless every block that lies in a hole of a source file is in a hole of the mounted one, too.
+// holesStay fails unless every block that lies in a hole of a source file is in a hole of the mounted one, too. Files of less than a block are
+// passed over: tar makes no holes of those.
 func holesStay(t testing.TB, source, mounted string) {
 	t.Helper()
 	err := filepath.WalkDir(source, func(path string, d fs.DirEntry, err error) error {
@@ -56,7 +57,7 @@ func holesStay(t testing.TB, source, mounted string) {
 			return err
 		}
 		var st unix.Stat_t
-		if err := unix.Lstat(path, &st); err != nil || st.Blocks*512 >= st.Size {
+		if err := unix.Lstat(path, &st); err != nil || st.Blocks*512 >= st.Size || st.Size < erofs.BlockSize {
 			return err
 		}
 		rel, err := filepath.Rel(source, path)
