@@ -315,7 +315,7 @@ func TestSpoolGivesBackWhatItTook(t *testing.T) {
 	s := spool{dir: t.TempDir()}
 	defer s.close()
 	var want []byte
-	for i := range 3000 {
+	for i := range 8000 {
 		data := bytes.Repeat([]byte{byte(i)}, i*7%9000)
 		off, err := s.append(data)
 		if err != nil || off != int64(len(want)) {

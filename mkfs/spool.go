@@ -5,32 +5,38 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"sync"
 )
 
-// spoolMemory is how much inline data is kept in memory before a temporary file takes it.
-const spoolMemory = 8 << 20
+const (
+	spoolBlock  = 1 << 20  // bytes that are allocated at a time: a slice that grows would be copied again and again
+	spoolMemory = 16 << 20 // how much inline data is kept in memory before a temporary file takes it
+)
 
-// spool gathers inline data. It is written first, by any number of goroutines, and read afterwards.
+// spool gathers inline data. It is written first and read afterwards.
 type spool struct {
-	dir  string
-	mu   sync.Mutex
-	buf  []byte // what is not yet in the file
-	file *os.File
-	off  int64 // length of the file
+	dir    string
+	blocks [][]byte // of spoolBlock bytes
+	held   int64    // bytes in blocks, which are not in the file
+	file   *os.File
+	off    int64 // length of the file
 }
 
 // append stores data and returns its offset.
 func (s *spool) append(data []byte) (int64, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.buf)+len(data) > spoolMemory {
+	if s.held+int64(len(data)) > spoolMemory {
 		if err := s.flush(); err != nil {
 			return 0, err
 		}
 	}
-	off := s.off + int64(len(s.buf))
-	s.buf = append(s.buf, data...)
+	off := s.off + s.held
+	for len(data) > 0 {
+		if s.held == int64(len(s.blocks))*spoolBlock {
+			s.blocks = append(s.blocks, make([]byte, spoolBlock))
+		}
+		n := copy(s.blocks[s.held/spoolBlock][s.held%spoolBlock:], data)
+		s.held += int64(n)
+		data = data[n:]
+	}
 	return off, nil
 }
 
@@ -40,11 +46,13 @@ func (s *spool) flush() (err error) {
 			return err
 		}
 	}
-	if _, err := s.file.WriteAt(s.buf, s.off); err != nil {
-		return fmt.Errorf("write temporary file: %w", err)
+	for _, block := range s.blocks {
+		n := min(s.held, spoolBlock)
+		if _, err := s.file.WriteAt(block[:n], s.off); err != nil {
+			return fmt.Errorf("write temporary file: %w", err)
+		}
+		s.off, s.held = s.off+n, s.held-n
 	}
-	s.off += int64(len(s.buf))
-	s.buf = s.buf[:0]
 	return nil
 }
 
@@ -56,8 +64,9 @@ func (s *spool) ReadAt(p []byte, off int64) (n int, err error) {
 			return n, fmt.Errorf("read temporary file: %w", err)
 		}
 	}
-	if at := off + int64(n) - s.off; n < len(p) && at >= 0 && at < int64(len(s.buf)) {
-		n += copy(p[n:], s.buf[at:])
+	for at := off + int64(n) - s.off; n < len(p) && at >= 0 && at < s.held; at = off + int64(n) - s.off {
+		block := s.blocks[at/spoolBlock][at%spoolBlock:]
+		n += copy(p[n:], block[:min(int64(len(block)), s.held-at)])
 	}
 	if n < len(p) {
 		return n, io.EOF
@@ -66,7 +75,7 @@ func (s *spool) ReadAt(p []byte, off int64) (n int, err error) {
 }
 
 func (s *spool) close() error {
-	s.buf = nil
+	s.blocks, s.held = nil, 0
 	if s.file == nil {
 		return nil
 	}

@@ -55,6 +55,7 @@ type store struct {
 	chunks   map[key]chunk
 	lengths  map[int64]struct{} // of stored data that is in contents: what has another length needs no look
 	extents  [][]erofs.Extent   // one for each content with extents
+	tail     [erofs.BlockSize]byte
 	buf      []byte
 }
 
@@ -238,7 +239,7 @@ func (st *store) put(l layout, r io.Reader, s Sink) (content, error) {
 		st.stats.Appended += body
 	}
 	if tail > 0 {
-		data := make([]byte, tail)
+		data := st.tail[:tail]
 		if _, err := io.ReadFull(r, data); err != nil {
 			return c, err
 		}
