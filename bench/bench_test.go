@@ -86,3 +86,39 @@ func TestSmallFilesAreTheSameEachTime(t *testing.T) {
 		t.Error("two trees differ")
 	}
 }
+
+func TestEveryTenthFileIsChanged(t *testing.T) {
+	dir := t.TempDir()
+	if err := makeSmallFiles(t.Context(), dir, 200); err != nil {
+		t.Fatal(err)
+	}
+	read := func() map[string]string {
+		content := map[string]string{}
+		paths, err := filepath.Glob(filepath.Join(dir, "*", "*", "*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range paths {
+			data, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			content[path] = string(data)
+		}
+		return content
+	}
+	before := read()
+	changed, total, err := changeEveryTenth(dir)
+	if err != nil || changed < total/12 || changed > total/8 {
+		t.Errorf("%d of %d bytes, error %v; want a tenth", changed, total, err)
+	}
+	different := 0
+	for path, now := range read() {
+		if now != before[path] {
+			different++
+		}
+	}
+	if different != 20 {
+		t.Errorf("%d of 200 files differ, want 20", different)
+	}
+}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -60,10 +61,15 @@ func benchDict(ctx context.Context, b *bench) ([]result, error) {
 			float64(changed)/1e6, float64(total)/1e6, float64(second.Meta)/1e6))}, nil
 }
 
-// changeEveryTenth reverses the bytes of every tenth regular file below dir, which changes all of it and hardly how it compresses, and returns how many bytes
-// of how many that are.
+// changeEveryTenth reverses the bytes of every tenth regular file below dir, in the order of their sizes, so that a tenth of the bytes is changed, too. That
+// changes all of a file and hardly how it compresses. It returns how many bytes of how many were changed.
 func changeEveryTenth(dir string) (changed, total int64, err error) {
-	n := 0
+	type file struct {
+		path string
+		size int64
+		perm fs.FileMode
+	}
+	var files []file
 	err = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {
 			return err
@@ -72,17 +78,24 @@ func changeEveryTenth(dir string) (changed, total int64, err error) {
 		if err != nil {
 			return err
 		}
+		files = append(files, file{path, info.Size(), info.Mode().Perm()})
 		total += info.Size()
-		if n++; n%10 != 0 {
-			return nil
-		}
-		data, err := os.ReadFile(path)
+		return nil
+	})
+	if err != nil {
+		return 0, 0, err
+	}
+	slices.SortStableFunc(files, func(a, b file) int { return cmp.Compare(b.size, a.size) })
+	for i := 5; i < len(files); i += 10 {
+		data, err := os.ReadFile(files[i].path)
 		if err != nil {
-			return err
+			return 0, 0, err
 		}
 		slices.Reverse(data)
-		changed += info.Size()
-		return os.WriteFile(path, data, info.Mode().Perm())
-	})
-	return changed, total, err
+		if err := os.WriteFile(files[i].path, data, files[i].perm); err != nil {
+			return 0, 0, err
+		}
+		changed += files[i].size
+	}
+	return changed, total, nil
 }
