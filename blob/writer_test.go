@@ -174,20 +174,9 @@ func TestObjectOfCompressibleDataIsAZstdStream(t *testing.T) {
 	}
 }
 
-func TestSameInputGivesSameBytesWhateverTheWorkers(t *testing.T) {
-	files := sampleFiles()
-	want, wantObject, _ := write(t, WriterOptions{Workers: 1}, files...)
-	for _, workers := range []int{1, 2, 7} {
-		m, object, _ := write(t, WriterOptions{Workers: workers}, files...)
-		if m.ID() != want.ID() || !bytes.Equal(object, wantObject) {
-			t.Errorf("with %d workers the blob differs", workers)
-		}
-	}
-}
-
 func TestFrameBytesDoNotDependOnEarlierFrames(t *testing.T) {
-	_, firstObject, _ := write(t, WriterOptions{Workers: 1}, text(1<<20, 1))
-	_, object, _ := write(t, WriterOptions{Workers: 1}, text(2<<20, 2), noise(1<<20, 3), text(1<<20, 1))
+	_, firstObject, _ := write(t, WriterOptions{}, text(1<<20, 1))
+	_, object, _ := write(t, WriterOptions{}, text(2<<20, 2), noise(1<<20, 3), text(1<<20, 1))
 	if !bytes.Equal(object[len(object)-len(firstObject):], firstObject) {
 		t.Error("the same data was encoded differently by an encoder that was used before")
 	}
