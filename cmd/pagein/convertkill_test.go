@@ -124,7 +124,7 @@ func leftovers(t *testing.T, dirs ...string) (found []string) {
 }
 
 func TestAnEndedConversionLeavesAWholeLayoutOrNone(t *testing.T) {
-	source, temp := mixedTree(t), t.TempDir()
+	source, temp, older := mixedTree(t), t.TempDir(), convertible(t)
 	convert := func(layout string) *exec.Cmd {
 		cmd := program(t, "convert", "--quiet", "--temp-dir", temp, "dir:"+source, "oci:"+layout+":v1")
 		cmd.Env = append(cmd.Env, "GOMAXPROCS=1")
@@ -136,11 +136,14 @@ func TestAnEndedConversionLeavesAWholeLayoutOrNone(t *testing.T) {
 	}
 	usual := time.Since(started)
 	signals := []unix.Signal{unix.SIGKILL, unix.SIGTERM, unix.SIGINT}
-	ended := map[unix.Signal]int{}
+	ended := map[bool]map[unix.Signal]int{false: {}, true: {}} // by whether there was a layout before
 	deadline := time.Now().Add(8 * time.Second)
 	for i := 0; i < 60 && time.Now().Before(deadline); i++ {
 		layout := filepath.Join(t.TempDir(), "a", "layout")
-		signal := signals[i%len(signals)]
+		signal, existing := signals[i%len(signals)], i%2 == 1
+		if existing {
+			convertJSON(t, "--quiet", "dir:"+older, "oci:"+layout+":v1")
+		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(rand.Float64()*1.1*float64(usual)))
 		cmd := convert(layout)
 		if err := cmd.Start(); err != nil {
@@ -152,9 +155,9 @@ func TestAnEndedConversionLeavesAWholeLayoutOrNone(t *testing.T) {
 		cancel()
 		tags := checkLayout(t, layout)
 		switch {
-		case err == nil && (len(tags) != 1 || tags[0] != "v1"):
-			t.Fatalf("a conversion that succeeded has tags %q", tags)
-		case err != nil && signal != unix.SIGKILL:
+		case (err == nil || existing) && (len(tags) != 1 || tags[0] != "v1"):
+			t.Fatalf("the tags are %q after %v", tags, err)
+		case err != nil && !existing && signal != unix.SIGKILL:
 			if _, statErr := os.Stat(filepath.Dir(layout)); statErr == nil {
 				t.Errorf("signal %v: the layout is left behind, tags %q", signal, tags)
 			}
@@ -165,7 +168,7 @@ func TestAnEndedConversionLeavesAWholeLayoutOrNone(t *testing.T) {
 		if err == nil {
 			continue
 		}
-		ended[signal]++
+		ended[existing][signal]++
 		if signal == unix.SIGKILL {
 			if out, err := convert(layout).CombinedOutput(); err != nil {
 				t.Fatalf("the conversion after a killed one: %v: %s", err, out)
@@ -179,7 +182,7 @@ func TestAnEndedConversionLeavesAWholeLayoutOrNone(t *testing.T) {
 		}
 	}
 	for _, s := range signals {
-		if ended[s] == 0 {
+		if ended[false][s] == 0 || ended[true][s] == 0 {
 			t.Errorf("no conversion was ended by signal %v", s)
 		}
 	}

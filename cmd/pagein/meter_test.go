@@ -2,9 +2,15 @@ package main
 
 import (
 	"bytes"
+	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pagein/pagein/internal/require"
 )
 
 func TestMeterTellsRateAndTimeLeft(t *testing.T) {
@@ -75,5 +81,35 @@ func TestProgressRewritesTheLineOfATerminal(t *testing.T) {
 	p.clear()
 	if got := out.String(); got != "\r\x1b[Kone\r\x1b[Ktwo\r\x1b[K" || strings.Contains(got, "\n") {
 		t.Errorf("printed %q", got)
+	}
+}
+
+func TestProgressStaysOnOneLineOfTheTerminal(t *testing.T) {
+	primary, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+	require.Feature(t, err == nil, "pseudo-terminals")
+	defer primary.Close()
+	if err := unix.IoctlSetPointerInt(int(primary.Fd()), unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	number, err := unix.IoctlGetInt(int(primary.Fd()), unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	terminal, err := os.OpenFile(fmt.Sprint("/dev/pts/", number), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer terminal.Close()
+	if err := unix.IoctlSetWinsize(int(terminal.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 5, Col: 20}); err != nil {
+		t.Fatal(err)
+	}
+	p := newProgressLine(terminal, false)
+	p.next = time.Now()
+	p.show(func() string { return strings.Repeat("x", 100) })
+	p.clear()
+	buf := make([]byte, 200)
+	n, err := primary.Read(buf)
+	if got, want := string(buf[:n]), "\r\x1b[K"+strings.Repeat("x", 19); err != nil || !strings.HasPrefix(got, want) || strings.HasPrefix(got, want+"x") {
+		t.Errorf("the terminal got %q, %v", got, err)
 	}
 }

@@ -69,10 +69,23 @@ func (p *progressLine) show(text func() string) {
 	p.next = now.Add(p.pace(progressInterval))
 	if p.terminal {
 		p.on = true
-		fmt.Fprint(p.w, "\r\x1b[K"+text())
+		fmt.Fprint(p.w, "\r\x1b[K"+p.fit(text()))
 		return
 	}
 	fmt.Fprintf(p.w, "pagein: %s\n", text())
+}
+
+// fit cuts a text so that it stays on one line of the terminal, which may have become narrower: what has wrapped could not be rewritten.
+func (p *progressLine) fit(text string) string {
+	f, ok := p.w.(*os.File)
+	if !ok {
+		return text
+	}
+	size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
+	if err != nil || size.Col == 0 || len(text) < int(size.Col) {
+		return text
+	}
+	return text[:size.Col-1]
 }
 
 // clear empties the terminal's line.
