@@ -1,11 +1,12 @@
-// Package mkfs turns sources (a directory, a tar stream, the layers of an OCI image) into one flattened tree, whose file data goes to
-// sinks while the source is read.
+// Package mkfs turns sources (a directory, a tar stream, the layers of an OCI image) into one flattened tree and puts the data of its files where images
+// want it.
 //
-// It knows the rules of the sources, among them how layers hide what lies below them, and that equal files are stored once. It must not
-// know OCI manifests, registries or how a blob is compressed.
+// It knows the rules of the sources, among them how layers hide what lies below them, and that equal data is stored once. It must not know OCI
+// manifests, registries or how frames are compressed. There are two ways through it: [WriteImage] makes a plain image, whose data goes straight to a
+// file, and [Pack] makes what lazy images are of, a tree and blobs.
 //
-// The idea to hold in mind: data gets a place only when its sink is closed. Until then an extent of the tree holds a [Ref] of its sink;
-// [Tree.Finish] puts device and block numbers in. So one pass over a source is enough, and each layer can fill a blob of its own.
+// The idea to hold in mind: a source is read once, names and data apart. Names become a tree by rules that need no data; data gets its place later,
+// when it is clear what else there is. Until then an extent of a plain image's tree holds a [Ref] of its sink, and data for blobs waits in units.
 package mkfs
 
 import (
@@ -39,14 +40,14 @@ type Options struct {
 	// TailLimit is the length in bytes up to which what follows the last full block of a file is kept in the metadata. Only data on device
 	// 0 can have such tails: leave it 0 for trees with blobs.
 	TailLimit int
+	// OverlayWhiteouts has a tar taken as one layer of an image that is to be mounted by itself, with overlayfs over or below others: OCI's whiteouts and
+	// opaque markers become character devices 0:0 and attributes "trusted.overlay.opaque". Without it, they are files like others.
+	OverlayWhiteouts bool
 	// ChunkSize has files that are not kept in the metadata stored in chunks of this many bytes, each of which is shared with equal ones: 0, or a
 	// power of two from erofs.BlockSize to MaxChunkSize. There are no tails then.
 	ChunkSize int64
 	// Digests has the tree know the SHA-256 of files without holes: see erofs.WriteOptions.DigestXattr.
 	Digests bool
-	// OverlayWhiteouts has a tar taken as one layer of an image that is to be mounted by itself, with overlayfs over or below others: OCI's whiteouts and
-	// opaque markers become character devices 0:0 and attributes "trusted.overlay.opaque". Without it, they are files like others.
-	OverlayWhiteouts bool
 	// TempDir is where temporary files are made; "" means the system's directory.
 	TempDir string
 	// Exclude are files that a directory source leaves out: outputs that may lie inside it.
