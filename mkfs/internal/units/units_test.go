@@ -21,7 +21,7 @@ import (
 	"github.com/pagein/pagein/blob"
 )
 
-func newStore(t *testing.T, ctx context.Context, intakes int) *Store {
+func newStore(ctx context.Context, t *testing.T, intakes int) *Store {
 	t.Helper()
 	s, err := New(ctx, Options{MaxSmall: 64 << 10, MaxPiece: 128 << 10, Workers: 3, Intakes: intakes, TempDir: t.TempDir()})
 	if err != nil {
@@ -64,7 +64,7 @@ func pad(b []byte) []byte { return append(b, make([]byte, padded(len(b))-len(b))
 
 func TestEqualUnitsOfAllSourcesAreStoredOnceAndReadBackEqual(t *testing.T) {
 	const sources, each, distinct = 5, 200, 40
-	s := newStore(t, t.Context(), sources)
+	s := newStore(t.Context(), t, sources)
 	ids := make([][]ID, sources)
 	var wg sync.WaitGroup
 	for n := range sources {
@@ -119,7 +119,7 @@ func TestEqualUnitsOfAllSourcesAreStoredOnceAndReadBackEqual(t *testing.T) {
 }
 
 func TestFramesHoldTheirMembersInOrder(t *testing.T) {
-	s := newStore(t, t.Context(), 1)
+	s := newStore(t.Context(), t, 1)
 	in := s.Intake()
 	for i := range 20 {
 		if err := in.Small(bytes.NewReader(content(i, 500+i*200)), 500+i*200); err != nil {
@@ -151,7 +151,7 @@ func TestFramesHoldTheirMembersInOrder(t *testing.T) {
 }
 
 func TestImpossibleUnitsAreRefused(t *testing.T) {
-	s := newStore(t, t.Context(), 1)
+	s := newStore(t.Context(), t, 1)
 	in := s.Intake()
 	zeros := strings.NewReader(strings.Repeat("\x00", 1<<20))
 	for _, err := range []error{in.Small(zeros, 0), in.Small(zeros, 64<<10+1), in.Piece(zeros, 0), in.Piece(zeros, 128<<10+1)} {
@@ -170,7 +170,7 @@ func TestImpossibleUnitsAreRefused(t *testing.T) {
 // TestACancelledStoreLetsNobodyWait has more sources than jobs, and one that has claimed a unit and never stores it.
 func TestACancelledStoreLetsNobodyWait(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
-	s := newStore(t, ctx, 1)
+	s := newStore(ctx, t, 1)
 	id, _ := s.small.claim([32]byte{1})
 	var wg sync.WaitGroup
 	errs := make(chan error, 2)
@@ -200,7 +200,7 @@ func TestACancelledStoreLetsNobodyWait(t *testing.T) {
 }
 
 func TestAFullDiskIsSaid(t *testing.T) {
-	s := newStore(t, t.Context(), 1)
+	s := newStore(t.Context(), t, 1)
 	real := s.spool.file
 	full, err := os.OpenFile("/dev/full", os.O_RDWR, 0)
 	if err != nil {
@@ -217,7 +217,7 @@ func TestAFullDiskIsSaid(t *testing.T) {
 }
 
 func TestRunsOfNeighboursAreReadAtOnce(t *testing.T) {
-	s := newStore(t, t.Context(), 1)
+	s := newStore(t.Context(), t, 1)
 	for i, u := range []Unit{{Off: 0, Len: 4096}, {Off: 4096, Len: 8192}, {Off: 20480, Len: 4096}} {
 		id, _ := s.small.claim([32]byte{byte(i)})
 		s.small.set(id, u)
