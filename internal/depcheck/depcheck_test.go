@@ -25,6 +25,7 @@ var rooms = []struct {
 	{"mkfs", []string{"erofs", "blob", "profile"}},
 	{"oci", nil},
 	{"oci/registry", []string{"oci"}},
+	{"oci/attach", []string{"ondemand/backend"}},
 	{"oci/artifact", []string{"blob", "oci", "oci/registry"}},
 	{"oci/image", []string{"oci/registry"}},
 	{"oci/view", []string{"erofs", "blob", "oci", "oci/registry", "oci/artifact", "oci/image", "ondemand/backend"}},

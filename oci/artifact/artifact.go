@@ -48,6 +48,8 @@ type Config struct {
 	Version int          `json:"version"`
 	Meta    ConfigMeta   `json:"meta"`
 	Blobs   []ConfigBlob `json:"blobs"` // in the order of the metadata image's device slots
+
+	Objects []ocispec.Descriptor `json:"objects,omitempty"` // source objects that other places have, which their URLs name; they need not be layers
 }
 
 // ConfigMeta describes the metadata image.
@@ -63,7 +65,7 @@ type ConfigBlob struct {
 	Size    int64           `json:"size"`    // bytes of the blob
 	MapSize int64           `json:"mapSize"` // bytes of the plain map
 	Map     digest.Digest   `json:"map"`     // the layer with the compressed map
-	Sources []digest.Digest `json:"sources"` // the layers with the source objects, in the map's order
+	Sources []digest.Digest `json:"sources"` // the source objects, layers or among Objects, in the map's order
 
 	Index     digest.Digest `json:"index,omitempty"`     // the layer with the compressed index, if there is one
 	IndexSize int64         `json:"indexSize,omitempty"` // bytes of the plain index
@@ -91,7 +93,7 @@ func (c *Config) check() error {
 		}
 		seen[b.ID] = true
 	}
-	return nil
+	return checkObjects(c.Objects)
 }
 
 func (m *ConfigMeta) check() error {

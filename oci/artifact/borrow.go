@@ -35,6 +35,7 @@ func (p *pusher) borrow(ctx context.Context, b *Borrowed) (ConfigBlob, error) {
 	cb := ConfigBlob{ID: b.Blob.ID, Size: b.Blob.Size, MapSize: b.Blob.MapSize, Map: b.Blob.Map.Digest, Depth: b.Blob.Depth + 1}
 	for _, src := range b.Blob.Sources {
 		cb.Sources = append(cb.Sources, src.Digest)
+		p.listObject(src) // the places that have it go on to have it
 	}
 	if b.Blob.Index != nil {
 		cb.Index, cb.IndexSize = b.Blob.Index.Digest, b.Blob.IndexSize

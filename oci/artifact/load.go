@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -37,16 +36,24 @@ type Blob struct {
 	Size    int64  // bytes
 	MapSize int64  // bytes of the plain map
 	Map     ocispec.Descriptor
-	Sources []ocispec.Descriptor // source objects in the order in which the map names them
+	Sources []ocispec.Descriptor // source objects in the order in which the map names them, with other places that have them
 
 	Index     *ocispec.Descriptor // compressed index, or nil
 	IndexSize int64               // bytes of the plain index
 	Depth     int                 // how many artifacts ago it was made, 0 for one that was made with this artifact
+
+	away map[digest.Digest]bool // sources that are no layers
 }
 
 // Layers are all layers of the blob.
 func (b *Blob) Layers() []ocispec.Descriptor {
-	all := append(slices.Clone(b.Sources), b.Map)
+	var all []ocispec.Descriptor
+	for i, src := range b.Sources {
+		if !b.Away(i) {
+			all = append(all, src)
+		}
+	}
+	all = append(all, b.Map)
 	if b.Index != nil {
 		all = append(all, *b.Index)
 	}
@@ -204,6 +211,7 @@ func (a *Artifact) resolve(c *Config, descs []ocispec.Descriptor) error {
 	if a.Meta, err = l.find(c.Meta.Layer, MediaTypeMeta); err != nil {
 		return fmt.Errorf("meta: %w", err)
 	}
+	elsewhere := newObjects(c.Objects)
 	a.Blobs = make([]Blob, len(c.Blobs))
 	for i, cb := range c.Blobs {
 		b := Blob{ID: cb.ID, Size: cb.Size, MapSize: cb.MapSize, IndexSize: cb.IndexSize, Depth: cb.Depth}
@@ -211,9 +219,15 @@ func (a *Artifact) resolve(c *Config, descs []ocispec.Descriptor) error {
 			return fmt.Errorf("blob %d: map: %w", i, err)
 		}
 		for j, d := range cb.Sources {
-			src, err := l.find(d, MediaTypeObject)
+			src, away, err := elsewhere.source(l, d)
 			if err != nil {
 				return fmt.Errorf("blob %d: source %d: %w", i, j, err)
+			}
+			if away {
+				if b.away == nil {
+					b.away = make(map[digest.Digest]bool)
+				}
+				b.away[d] = true
 			}
 			b.Sources = append(b.Sources, src)
 		}

@@ -25,6 +25,9 @@ type Contents struct {
 	Blobs   []BlobContents
 	Subject *ocispec.Descriptor // the image it was made from, or nil
 
+	Attached Attachment // where source objects go, or nil
+	Keep     bool       // source objects go to the target too
+
 	// Progress, unless nil, is told now and then how many of how many bytes are with the target. Both grow.
 	Progress func(done, total int64)
 }
@@ -48,13 +51,14 @@ type Pushed struct {
 	Maps       int64              // bytes of the compressed maps of own blobs
 	Indexes    int64              // bytes of the compressed indexes of own blobs
 	Copied     int64              // bytes of borrowed blobs that had to be copied to the target
+	Attached   int64              // bytes that the attached storage did not have
 	Mounted    int64              // bytes of borrowed blobs that the registry took from another of its repositories
 }
 
 // Push stores everything and then the manifest, which is not tagged. Equal contents give equal manifests. What the target has already is not
 // sent again.
 func Push(ctx context.Context, dst content.Storage, c Contents) (Pushed, error) {
-	p := &pusher{dst: dst, layers: make(map[digest.Digest]bool), progress: progress{report: c.Progress}}
+	p := &pusher{dst: dst, attached: c.Attached, keep: c.Keep || c.Attached == nil, layers: make(map[digest.Digest]bool), progress: progress{report: c.Progress}}
 	if err := p.push(ctx, c); err != nil {
 		return Pushed{}, fmt.Errorf("push artifact: %w", registry.Explain(err))
 	}
@@ -63,7 +67,10 @@ func Push(ctx context.Context, dst content.Storage, c Contents) (Pushed, error) 
 
 type pusher struct {
 	dst      content.Storage
+	attached Attachment             // or nil
+	keep     bool                   // source objects are layers
 	layers   map[digest.Digest]bool // those in the manifest
+	objects  []ocispec.Descriptor   // those for the config
 	manifest ocispec.Manifest
 	done     Pushed
 	progress progress
@@ -85,6 +92,7 @@ func (p *pusher) push(ctx context.Context, c Contents) error {
 		}
 		config.Blobs = append(config.Blobs, cb)
 	}
+	config.Objects = p.objects
 	if err := config.check(); err != nil {
 		return fmt.Errorf("config: %w", err)
 	}
@@ -122,7 +130,7 @@ func (p *pusher) pushBlob(ctx context.Context, b BlobContents) (ConfigBlob, erro
 		return p.borrow(ctx, b.Borrowed)
 	}
 	object := ocispec.Descriptor{MediaType: MediaTypeObject, Digest: b.Digest, Size: b.Map.SourceSize(0)}
-	if err := p.add(ctx, object, io.NewSectionReader(b.Object, 0, object.Size)); err != nil {
+	if err := p.addObject(ctx, object, b.Object); err != nil {
 		return ConfigBlob{}, fmt.Errorf("object: %w", err)
 	}
 	layer, err := p.pushPacked(ctx, MediaTypeMap, b.Map.Bytes())

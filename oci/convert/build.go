@@ -2,10 +2,8 @@ package convert
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -17,6 +15,7 @@ import (
 
 	"github.com/pagein/pagein/blob"
 	"github.com/pagein/pagein/erofs"
+	"github.com/pagein/pagein/internal/atomicfile"
 	"github.com/pagein/pagein/mkfs"
 	"github.com/pagein/pagein/oci/artifact"
 )
@@ -178,7 +177,7 @@ func describe(d digest.Digest, f mkfs.Figures, read int64) Layer {
 func (b *build) push(ctx context.Context, dst content.Storage, packed *mkfs.Packed) (Result, error) {
 	p := b.progress()
 	p.Pushing = true
-	contents := artifact.Contents{Subject: b.subject}
+	contents := artifact.Contents{Subject: b.subject, Attached: b.o.Attached, Keep: b.o.Keep}
 	if b.o.Progress != nil {
 		contents.Progress = func(done, total int64) {
 			p.Sent, p.ToSend = done, total
@@ -193,7 +192,7 @@ func (b *build) push(ctx context.Context, dst content.Storage, packed *mkfs.Pack
 		}
 		devices, contents.Blobs = append(devices, device), append(contents.Blobs, c)
 	}
-	meta, err := tempFile(b.o.TempDir)
+	meta, err := atomicfile.Temp(b.o.TempDir)
 	if err != nil {
 		return Result{}, err
 	}
@@ -215,7 +214,7 @@ func (b *build) push(ctx context.Context, dst content.Storage, packed *mkfs.Pack
 	}
 	r := Result{
 		Descriptor: pushed.Descriptor, Blobs: len(packed.Devices), MetaPlain: written.Size, Meta: pushed.Meta, Maps: pushed.Maps, Indexes: pushed.Indexes,
-		Stored: pushed.Stored, Sent: pushed.Sent, Copied: pushed.Copied, Mounted: pushed.Mounted,
+		Stored: pushed.Stored, Sent: pushed.Sent, Copied: pushed.Copied, Mounted: pushed.Mounted, Attached: pushed.Attached,
 	}
 	for _, d := range packed.Devices {
 		if d.Blob == nil {
@@ -240,16 +239,4 @@ func (b *build) device(d mkfs.Device) (erofs.Device, artifact.BlobContents, erro
 		}
 	}
 	return erofs.Device{Tag: m.ID(), Blocks: uint64(m.Size()) / blob.BlockSize}, c, nil
-}
-
-// tempFile makes a file that has no name any more, so that it goes away however the process ends.
-func tempFile(dir string) (*os.File, error) {
-	f, err := os.CreateTemp(dir, "pagein-convert-*")
-	if err != nil {
-		return nil, fmt.Errorf("make temporary file: %w", err)
-	}
-	if err := os.Remove(f.Name()); err != nil {
-		return nil, errors.Join(fmt.Errorf("unlink temporary file: %w", err), f.Close())
-	}
-	return f, nil
 }

@@ -5,19 +5,22 @@ import (
 
 	"github.com/pagein/pagein/blob"
 	"github.com/pagein/pagein/mkfs"
+	"github.com/pagein/pagein/oci/artifact"
 	"github.com/pagein/pagein/profile"
 )
 
 // Options of a conversion. The zero value is useful. All but TempDir, Note and Progress shape the result.
 type Options struct {
-	Platform *ocispec.Platform  // which image of an index; nil means Linux on this machine's architecture
-	Blob     blob.WriterOptions // how frames are cut
-	Order    mkfs.Order         // of the data in each blob
-	Profile  *profile.Profile   // what was touched lies before the rest; nil means nothing
-	Dict     *Dictionary        // blobs of earlier artifacts that may be borrowed from; nil means none
-	TempDir  string             // for blobs until they are pushed, "" means the system's directory
-	Note     func(string)       // told what was left out or looks odd
-	Progress func(Progress)     // told now and then how far it is
+	Platform *ocispec.Platform   // which image of an index; nil means Linux on this machine's architecture
+	Blob     blob.WriterOptions  // how frames are cut
+	Order    mkfs.Order          // of the data in each blob
+	Profile  *profile.Profile    // what was touched lies before the rest; nil means nothing
+	Dict     *Dictionary         // blobs of earlier artifacts that may be borrowed from; nil means none
+	TempDir  string              // for blobs until they are pushed, "" means the system's directory
+	Attached artifact.Attachment // where the data goes besides, or instead of, the destination; nil for the destination only
+	Keep     bool                // with Attached: the data goes to the destination too
+	Note     func(string)        // told what was left out or looks odd
+	Progress func(Progress)      // told now and then how far it is
 }
 
 // Progress says how far a conversion is. First Read of Total bytes of the sources are read, then Verified of ToVerify bytes of dictionaries, which may be none,

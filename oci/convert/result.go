@@ -62,6 +62,7 @@ type Result struct {
 	Sent       int64              `json:"sent"`           // of these, bytes that the destination did not have
 	Copied     int64              `json:"copied"`         // bytes of borrowed blobs that were copied to the destination
 	Mounted    int64              `json:"mounted"`        // bytes of borrowed blobs that the registry took from another of its repositories
+	Attached   int64              `json:"attached"`       // bytes sent to attached storage
 	Ratio      float64            `json:"ratio"`          // Stored / Input, 0 without input
 }
 
