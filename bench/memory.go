@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 
@@ -24,7 +25,7 @@ func benchMemory(ctx context.Context, b *bench) ([]result, error) {
 	var u usage
 	made, err := b.convert(ctx, &u, reader, "tar:-")
 	cancel()
-	reader.Close()
+	err = errors.Join(err, reader.Close())
 	<-written
 	if err != nil {
 		return nil, err

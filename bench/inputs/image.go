@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -99,12 +100,8 @@ func Gzip(ctx context.Context, w io.Writer, layer Layer) (int64, error) {
 	if err := cmd.Start(); err != nil {
 		return 0, err
 	}
-	err = layer(ctx, in)
-	in.Close()
-	if waitErr := cmd.Wait(); err == nil {
-		err = waitErr
-	}
-	return counted.n, err
+	err = errors.Join(layer(ctx, in), in.Close())
+	return counted.n, errors.Join(err, cmd.Wait())
 }
 
 // counter counts what is written through it.
