@@ -1,7 +1,10 @@
 package check
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/pagein/pagein/erofs"
 )
@@ -46,10 +49,10 @@ func (c *checker) atEnd() {
 	if c.broken {
 		return
 	}
-	for _, l := range c.links {
-		if l.want != l.found {
-			c.problem(l.path, fmt.Errorf("%d links, but %d names lead to it", l.want, l.found))
-		}
+	wrong := slices.DeleteFunc(slices.Collect(maps.Values(c.links)), func(l *link) bool { return l.want == l.found })
+	slices.SortFunc(wrong, func(a, b *link) int { return cmp.Compare(a.path, b.path) })
+	for _, l := range wrong {
+		c.problem(l.path, fmt.Errorf("%d links, but %d names lead to it", l.want, l.found))
 	}
 	if c.super.Inodes != 0 && c.super.Inodes != c.stats.Inodes {
 		c.problem(".", fmt.Errorf("the superblock says %d inodes, there are %d", c.super.Inodes, c.stats.Inodes))
