@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 )
 
 const (
@@ -12,17 +13,20 @@ const (
 	spoolMemory = 16 << 20 // how much inline data is kept in memory before a temporary file takes it
 )
 
-// spool gathers inline data. It is written first and read afterwards.
+// spool gathers inline data. It is written first, by any number of goroutines (layers are read at the same time), and read afterwards.
 type spool struct {
 	dir    string
-	blocks [][]byte // of spoolBlock bytes
-	held   int64    // bytes in blocks, which are not in the file
+	mu     sync.Mutex // held while data is written
+	blocks [][]byte   // of spoolBlock bytes
+	held   int64      // bytes in blocks, which are not in the file
 	file   *os.File
 	off    int64 // length of the file
 }
 
 // append stores data and returns its offset.
 func (s *spool) append(data []byte) (int64, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.held+int64(len(data)) > spoolMemory {
 		if err := s.flush(); err != nil {
 			return 0, err
