@@ -83,7 +83,7 @@ func (b both) kid(name string) (kid both, n *node) {
 	if b.lower != nil {
 		kid.lower = b.lower.kids[name]
 	}
-	if n = kid.own; n == nil || n.ino == nil {
+	if n = kid.own; n == nil || n.ino == nil && !n.device {
 		n = kid.lower
 	}
 	return kid, n
@@ -108,13 +108,16 @@ func (c *changes) hardLink(parts []string, target string) error {
 	if err != nil {
 		return fmt.Errorf("hard link to %q: %w", target, err)
 	}
-	if ino.IsDir() {
+	switch {
+	case ino == nil: // overlayfs has all whiteouts share an inode
+		return c.hide(parts)
+	case ino.IsDir():
 		return fmt.Errorf("hard link to %q: it is a directory", target)
 	}
 	return c.place(parts, ino)
 }
 
-// lookup returns what has a name. Symbolic links are followed in its directory, not at its end.
+// lookup returns what has a name, nil for a whiteout of overlayfs. Symbolic links are followed in its directory, not at its end.
 func (c *changes) lookup(name string) (*erofs.Inode, error) {
 	parts, err := splitPath(name)
 	if err != nil {

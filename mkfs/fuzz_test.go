@@ -11,10 +11,11 @@ import (
 	"github.com/pagein/pagein/erofs"
 )
 
-// FuzzTar reads anything as a tar or as two layers. It must end without a panic, and what is accepted must, once written, be readable.
+// FuzzTar reads anything as a tar, as two layers, or as a layer by itself. It must end without a panic, and what is accepted must, once written, be readable.
 func FuzzTar(f *testing.F) {
 	seed := archive(f,
 		directory("d", 0o755), file("d/f", "data"), file("d/.wh.f", ""), file("d/.wh..wh..opq", ""), symlink("l", "d"), file("l/g", "x"), hardLink("h", "d/f"),
+		device("w", 0), hardLink("d/f", "w"), file(".wh.l", ""), file("d/.wh..wh.x/y", ""),
 		file(strings.Repeat("long/", 60)+"n", strings.Repeat("x", 600)),
 		member{tar.Header{Typeflag: tar.TypeReg, Name: "x", Size: 1, PAXRecords: map[string]string{"SCHILY.xattr.user.a": "b"}, Format: tar.FormatPAX}, "y"},
 	)
@@ -23,38 +24,45 @@ func FuzzTar(f *testing.F) {
 	f.Add(gzipped(f, seed), true)
 	f.Add(make([]byte, 1024), false)
 	f.Fuzz(func(t *testing.T, stream []byte, layers bool) {
-		tree, err := New(Options{InlineLimit: DefaultInlineLimit, TempDir: t.TempDir()})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer tree.Close()
-		sink := &countingSink{}
-		if layers {
-			if err = tree.ApplyLayer(context.Background(), bytes.NewReader(stream), sink); err == nil {
-				err = tree.ApplyLayer(context.Background(), bytes.NewReader(stream), sink)
-			}
-		} else {
-			err = tree.AddTar(context.Background(), bytes.NewReader(stream), sink)
-		}
-		if err != nil {
-			return
-		}
-		if err := tree.Finish(Overrides{}); err != nil {
-			t.Fatal(err)
-		}
-		var image memoryFile
-		o := erofs.WriteOptions{InlineData: tree.InlineData(), Devices: []erofs.Device{{Tag: "data", Blocks: sink.blocks}}}
-		if _, err := erofs.Write(&image, tree.Root(), o); err != nil {
-			return // such as an ACL that is none: the format's own checks found it
-		}
-		fsys, err := erofs.Open(bytes.NewReader(image), int64(len(image)))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := fsys.ReadDir("."); err != nil {
-			t.Fatal(err)
+		fuzzTree(t, stream, layers, false)
+		if !layers {
+			fuzzTree(t, stream, false, true)
 		}
 	})
+}
+
+func fuzzTree(t *testing.T, stream []byte, layers, overlay bool) {
+	tree, err := New(Options{InlineLimit: DefaultInlineLimit, TempDir: t.TempDir(), OverlayWhiteouts: overlay})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tree.Close()
+	sink := &countingSink{}
+	if layers {
+		if err = tree.ApplyLayer(context.Background(), bytes.NewReader(stream), sink); err == nil {
+			err = tree.ApplyLayer(context.Background(), bytes.NewReader(stream), sink)
+		}
+	} else {
+		err = tree.AddTar(context.Background(), bytes.NewReader(stream), sink)
+	}
+	if err != nil {
+		return
+	}
+	if err := tree.Finish(Overrides{}); err != nil {
+		t.Fatal(err)
+	}
+	var image memoryFile
+	o := erofs.WriteOptions{InlineData: tree.InlineData(), Devices: []erofs.Device{{Tag: "data", Blocks: sink.blocks}}}
+	if _, err := erofs.Write(&image, tree.Root(), o); err != nil {
+		return // such as an ACL that is none: the format's own checks found it
+	}
+	fsys, err := erofs.Open(bytes.NewReader(image), int64(len(image)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fsys.ReadDir("."); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // countingSink throws data away.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -40,6 +39,16 @@ func mountImage(t testing.TB, image, device string) string {
 		}
 	})
 	return dir
+}
+
+func open(t testing.TB, path string) *os.File {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return f
 }
 
 // dirOf returns a source that reads a directory.
@@ -98,22 +107,12 @@ func accepted(t testing.TB, image, device string, stats ImageStats) {
 	}
 }
 
-// sources are the trees that every image must reproduce. The large ones take minutes and run with PAGEIN_LONG=1: /usr of the machine, and a
-// Debian root in the directory that PAGEIN_DEBOOTSTRAP names.
+// sources are the trees that every image must reproduce. Package difftest has many more, and more readers.
 func sources(t *testing.T) map[string]string {
 	all := map[string]string{}
 	for seed, name := range []string{"random tree 0", "random tree 1", "random tree 2"} {
 		all[name] = t.TempDir()
 		treetest.Random(t, all[name], int64(seed))
-	}
-	if out, err := exec.Command("go", "env", "GOROOT").Output(); err == nil {
-		all["Go toolchain"] = strings.TrimSpace(string(out))
-	}
-	if os.Getenv("PAGEIN_LONG") != "" {
-		all["system files"] = "/usr"
-		if root := os.Getenv("PAGEIN_DEBOOTSTRAP"); root != "" {
-			all["debootstrap root"] = root
-		}
 	}
 	return all
 }

@@ -29,6 +29,7 @@ type node struct {
 	kids    map[string]*node // of directories
 	implied bool             // a directory that no member described so far
 	hides   bool             // nothing of lower layers is seen under this name
+	device  bool             // it hides because it is a whiteout of overlayfs, which is a member of the tar
 	opaque  bool             // a directory in which no entries of lower layers are seen
 }
 

@@ -86,7 +86,7 @@ func (c *changes) hide(parts []string) error {
 	}
 	dir, err := c.dir(parts[:len(parts)-1])
 	if err == nil {
-		dir.put(parts[len(parts)-1], &node{hides: true})
+		dir.put(parts[len(parts)-1], &node{hides: true, device: true})
 	}
 	return err
 }

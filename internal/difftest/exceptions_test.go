@@ -111,6 +111,7 @@ func TestFormsOfWhiteoutsEqualThoseOfContainerd(t *testing.T) {
 		"device over a directory":        {tartest.Char("d", 0, 0)},
 		"device, then a file":            {tartest.Char("f", 0, 0), tartest.File("f", "new")},
 		"file, then a device":            {tartest.File("f", "new"), tartest.Char("f", 0, 0)},
+		"links of one device":            {tartest.Char("f", 0, 0), tartest.HardLink("l", "f"), tartest.HardLink("d", "l")},
 		"other devices":                  {tartest.Char("f", 0, 1), tartest.Char("l", 1, 0)},
 		"attribute of overlayfs":         {tartest.Directory("d", 0o750).With("trusted.overlay.opaque", "y")},
 		"attribute for users":            {tartest.Directory("d", 0o750).With("user.overlay.opaque", "y")},
