@@ -18,6 +18,7 @@ import (
 
 	"github.com/pagein/pagein/node/control"
 	"github.com/pagein/pagein/node/keeper"
+	"github.com/pagein/pagein/oci/remote"
 	"github.com/pagein/pagein/ondemand"
 	"github.com/pagein/pagein/ondemand/store"
 )
@@ -30,7 +31,7 @@ type Config struct {
 	Keeper    string           // for the status: who the holder is
 	Address   string           // of the control API, for mount commands
 	Engine    ondemand.Options // bounds on fetching
-	Remote    Remote           // where images may come from
+	Remote    *remote.Remote   // where images may come from; nil for registries as they are. It belongs to the caller
 	Holder    ondemand.Holder  // keeps what mounts depend on
 	Adopted   map[string]int   // descriptors that the holder kept from a predecessor; they now belong to the node
 	Log       *slog.Logger
@@ -59,7 +60,7 @@ type Node struct {
 // New takes up what a predecessor left. It must be called before the process opens descriptors that it will close again:
 // see fanotify.New.
 func New(ctx context.Context, cfg Config) (*Node, error) {
-	n := &Node{cfg: cfg, log: cfg.Log, store: cfg.Store, remotes: remotes{Remote: cfg.Remote, log: cfg.Log}, started: time.Now(), images: make(map[string]*image), blobs: make(map[string]*sharedBlob)}
+	n := &Node{cfg: cfg, log: cfg.Log, store: cfg.Store, remotes: remotes{Remote: cfg.Remote}, started: time.Now(), images: make(map[string]*image), blobs: make(map[string]*sharedBlob)}
 	if err := n.open(ctx); err != nil {
 		return nil, errors.Join(err, n.close())
 	}

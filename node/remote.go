@@ -5,10 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"sync"
-	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -16,11 +14,11 @@ import (
 
 	"github.com/pagein/pagein/blob"
 	"github.com/pagein/pagein/erofs"
-	"github.com/pagein/pagein/internal/httprange"
 	"github.com/pagein/pagein/node/control"
 	"github.com/pagein/pagein/oci"
 	"github.com/pagein/pagein/oci/artifact"
 	"github.com/pagein/pagein/oci/registry"
+	"github.com/pagein/pagein/oci/remote"
 	"github.com/pagein/pagein/ondemand/backend"
 	"github.com/pagein/pagein/ondemand/store"
 )
@@ -32,18 +30,9 @@ type origin struct {
 	Insecure  bool `json:",omitempty"`
 }
 
-// Remote says where images may come from, besides registries as they are. The zero value is right for those.
-type Remote struct {
-	HostsDirs []string         // with hosts.toml files, as containerd has them
-	Peers     *httprange.Proxy // a peer-to-peer daemon that is asked for registries' blobs first, or nil; it belongs to the caller
-	Storage   *backend.Storage // for blobs that name other places; nil for registries only; it belongs to the caller
-	Stall     time.Duration    // how long a registry may go with next to no bytes, default 30 s
-}
-
 // remotes shares connections to registries between all images.
 type remotes struct {
-	Remote
-	log *slog.Logger
+	*remote.Remote
 
 	mu      sync.Mutex
 	clients map[manner]*registry.Client
@@ -59,7 +48,7 @@ func (r *remotes) client(o origin) (*registry.Client, error) {
 	if c := r.clients[as]; c != nil {
 		return c, nil
 	}
-	c, err := registry.NewClient(registry.Options{PlainHTTP: o.PlainHTTP, Insecure: o.Insecure, HostsDirs: r.HostsDirs, Peers: r.Peers, Stall: r.Stall, Log: r.log})
+	c, err := registry.NewClient(r.Registry(registry.Options{PlainHTTP: o.PlainHTTP, Insecure: o.Insecure}))
 	if err != nil {
 		return nil, err
 	}
@@ -78,23 +67,14 @@ func (r *remotes) close() {
 	}
 }
 
-// object returns a source object: from the places that its descriptor names, as far as the configuration allows, and from where the artifact is. It does not ask whether the
-// object is there, so an image can be attached while its origin is not.
+// object returns a source object, preferably from the places that its descriptor names. It does not ask whether the object is there, so an image can be attached while its
+// origin is not.
 func (r *remotes) object(o origin, s sourceRecord) (backend.Object, error) {
 	at, err := r.atOrigin(o, s)
-	if err != nil || len(s.URLs) == 0 || r.Storage == nil {
-		return at, err
+	if err != nil {
+		return nil, err
 	}
-	var all []backend.Object
-	for _, u := range s.URLs {
-		place, err := r.Storage.Open(u, s.Size)
-		if err != nil {
-			r.log.Warn("blob is not read from where its descriptor says", "digest", s.Digest, "err", err)
-			continue
-		}
-		all = append(all, place)
-	}
-	return backend.First(r.log, append(all, at)...), nil
+	return r.Prefer(s.URLs, at), nil
 }
 
 // atOrigin returns a source object as it is beside the artifact.

@@ -15,13 +15,14 @@ import (
 
 	"github.com/pagein/pagein/node"
 	"github.com/pagein/pagein/node/control"
+	"github.com/pagein/pagein/oci/remote"
 )
 
 const defaultConfig = "/etc/pagein/config.toml"
 
 // config is the daemon's configuration: the keys of the TOML file, and the options of the same names.
 type config struct {
-	remoteConfig
+	remote.Config
 
 	Root          string `toml:"root"`
 	Run           string `toml:"run"`
@@ -39,7 +40,7 @@ var defaults = config{
 // readConfig returns the defaults, changed by the file, changed by the command line.
 func readConfig(c *cli.Context) (config, error) {
 	cfg := defaults
-	cfg.HostsDirs = defaultHostsDirs()
+	cfg.Config = remote.Default()
 	path, optional := c.Path("config"), false
 	if path == "" {
 		path, optional = defaultConfig, true

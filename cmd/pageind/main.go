@@ -93,11 +93,11 @@ func run(ctx context.Context, cfg config) error {
 	if err := raiseFileLimit(); err != nil {
 		return err
 	}
-	remote, closeRemote, err := cfg.openRemote(log)
+	remote, err := cfg.Open(log)
 	if err != nil {
 		return cli.Exit("configuration: "+err.Error(), exitUsage)
 	}
-	defer closeRemote()
+	defer remote.Close()
 	// Each daemon has its own run directory and its own store; the locks come before anything of either is touched.
 	lock, err := lockRun(cfg.Run)
 	if err != nil {

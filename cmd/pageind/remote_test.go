@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/pagein/pagein/oci/remote"
 )
 
 // readTOML reads a configuration file with the given content.
@@ -43,13 +45,13 @@ func TestDocumentedConfigurationIsAccepted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, closeAll, err := cfg.openRemote(slog.New(slog.DiscardHandler))
+	r, err := cfg.Open(slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
-	closeAll()
-	if len(r.HostsDirs) != 1 || r.Peers == nil || !r.Peers.Fallback || len(cfg.Storage) < 3 {
-		t.Errorf("read %+v", cfg.remoteConfig)
+	r.Close()
+	if len(cfg.HostsDirs) != 1 || cfg.Proxy == nil || len(cfg.Storage) < 3 {
+		t.Errorf("read %+v", cfg.Config)
 	}
 }
 
@@ -70,9 +72,9 @@ func TestRemoteConfigurationThatMakesNoSenseIsRefused(t *testing.T) {
 	} {
 		cfg, err := readTOML(t, content)
 		if err == nil {
-			var closeAll func()
-			if _, closeAll, err = cfg.openRemote(slog.New(slog.DiscardHandler)); err == nil {
-				closeAll()
+			var r *remote.Remote
+			if r, err = cfg.Open(slog.New(slog.DiscardHandler)); err == nil {
+				r.Close()
 			}
 		}
 		if err == nil {

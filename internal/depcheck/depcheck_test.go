@@ -25,6 +25,7 @@ var rooms = []struct {
 	{"mkfs", []string{"erofs", "blob", "profile"}},
 	{"oci", nil},
 	{"oci/registry", []string{"oci"}},
+	{"oci/remote", []string{"oci/registry", "ondemand/backend"}},
 	{"oci/attach", []string{"ondemand/backend"}},
 	{"oci/artifact", []string{"blob", "oci", "oci/registry"}},
 	{"oci/image", []string{"oci/registry"}},
@@ -38,7 +39,7 @@ var rooms = []struct {
 	{"node/keeper", nil},
 	{"node/control", nil},
 	{"node", []string{
-		"erofs", "blob", "oci", "oci/registry", "oci/artifact", "ondemand", "ondemand/backend", "ondemand/store",
+		"erofs", "blob", "oci", "oci/registry", "oci/artifact", "oci/remote", "ondemand", "ondemand/backend", "ondemand/store",
 		"cachefiles", "fanotify", "node/keeper", "node/control",
 	}},
 }

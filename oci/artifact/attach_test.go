@@ -170,4 +170,3 @@ func TestObjectsThatMakeNoSenseAreRefused(t *testing.T) {
 		t.Error("an object that is nowhere is accepted")
 	}
 }
-

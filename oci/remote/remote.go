@@ -1,0 +1,60 @@
+// Package remote knows the part of the configuration that says where images may come from and how those places are reached: directories of hosts.toml files, a
+// peer-to-peer proxy, and storage besides registries. The daemon and the command read the same file.
+//
+// It knows TOML and what backends can be told, and neither reads nor writes objects itself.
+package remote
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/pagein/pagein/internal/httprange"
+	"github.com/pagein/pagein/oci/registry"
+	"github.com/pagein/pagein/ondemand/backend"
+)
+
+// Remote is where images may come from. Nil is good for registries as they are. Its methods may be called concurrently.
+type Remote struct {
+	hostsDirs []string
+	stall     time.Duration
+	peers     *httprange.Proxy
+	storage   *backend.Storage
+	log       *slog.Logger
+}
+
+// Registry adds to a registry client's options what is configured.
+func (r *Remote) Registry(o registry.Options) registry.Options {
+	if r == nil {
+		return o
+	}
+	o.HostsDirs, o.Peers, o.Log = r.hostsDirs, r.peers, r.log
+	if o.Stall == 0 {
+		o.Stall = r.stall
+	}
+	return o
+}
+
+// Prefer returns an object that is read from the given URLs, as far as the configuration allows, and else from where it is beside its artifact. It does not connect.
+func (r *Remote) Prefer(urls []string, beside backend.Object) backend.Object {
+	if r == nil || len(urls) == 0 {
+		return beside
+	}
+	var all []backend.Object
+	for _, u := range urls {
+		o, err := r.storage.Open(u, beside.Size())
+		if err != nil {
+			r.log.Warn("object is not read from a place that its descriptor names", "object", beside.String(), "err", err)
+			continue
+		}
+		all = append(all, o)
+	}
+	return backend.First(r.log, append(all, beside)...)
+}
+
+// Close closes idle connections and ends health checks.
+func (r *Remote) Close() {
+	r.storage.Close()
+	if r.peers != nil {
+		r.peers.Close()
+	}
+}
