@@ -252,6 +252,18 @@ func TestAttachedArtifactsAreFoundThroughTheirImage(t *testing.T) {
 			out := filepath.Join(t.TempDir(), "out")
 			succeeds(t, "export", "--quiet", repo+":v1", out)
 			treetest.CompareWith(t, src, out, treetest.Options{IgnoreRoot: true})
+
+			pushTestIndex(t, repo+":multi", src)
+			if got := succeeds(t, "ls", repo+":multi"); got != "file\n" {
+				t.Errorf("ls of an index shows %q", got)
+			}
+			if _, said := fails(t, "ls", "--platform", "linux/none", repo+":multi"); !strings.Contains(said, "no image for linux/none") {
+				t.Error(said)
+			}
+			convertJSON(t, "--level", "best", repo+":v1") // another one
+			if _, said := fails(t, "ls", repo+":v1"); !strings.Contains(said, "2 artifacts are attached") || strings.Count(said, "sha256:") != 2 {
+				t.Error(said)
+			}
 		})
 	}
 }

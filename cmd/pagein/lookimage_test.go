@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"os/exec"
+	"runtime"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
@@ -22,6 +23,31 @@ import (
 // pushTestImage pushes an ordinary image with a layer for each directory, and tags it.
 func pushTestImage(t *testing.T, ref string, dirs ...string) {
 	t.Helper()
+	tagTestImage(t, ref, func(dst oras.Target) ocispec.Descriptor { return putTestImage(t, dst, dirs) })
+}
+
+// pushTestIndex pushes an index with such an image for this machine.
+func pushTestIndex(t *testing.T, ref string, dirs ...string) {
+	t.Helper()
+	tagTestImage(t, ref, func(dst oras.Target) ocispec.Descriptor {
+		desc := putTestImage(t, dst, dirs)
+		desc.Platform = &ocispec.Platform{OS: "linux", Architecture: runtime.GOARCH}
+		index := ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex, Manifests: []ocispec.Descriptor{desc}}
+		b, err := json.Marshal(index)
+		if err != nil {
+			t.Fatal(err)
+		}
+		desc = content.NewDescriptorFromBytes(index.MediaType, b)
+		if err := dst.Push(t.Context(), desc, bytes.NewReader(b)); err != nil {
+			t.Fatal(err)
+		}
+		return desc
+	})
+}
+
+// tagTestImage tags what put puts where ref says.
+func tagTestImage(t *testing.T, ref string, put func(oras.Target) ocispec.Descriptor) {
+	t.Helper()
 	parsed, err := oci.ParseRef(ref)
 	if err != nil {
 		t.Fatal(err)
@@ -35,8 +61,7 @@ func pushTestImage(t *testing.T, ref string, dirs ...string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	desc := putTestImage(t, place.Target(), dirs)
-	if err := place.Target().Tag(t.Context(), desc, parsed.Reference()); err != nil {
+	if err := place.Target().Tag(t.Context(), put(place.Target()), parsed.Reference()); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -63,7 +88,7 @@ func putTestImage(t *testing.T, dst oras.Target, dirs []string) ocispec.Descript
 	config := ocispec.Image{Platform: ocispec.Platform{OS: "linux", Architecture: "amd64"}, RootFS: ocispec.RootFS{Type: "layers"}}
 	m := ocispec.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest}
 	for _, dir := range dirs {
-		b, err := exec.Command(gnutar, "-c", "--format=pax", "--xattrs", "--xattrs-include=*", "--numeric-owner", "-C", dir, ".").Output()
+		b, err := exec.Command(gnutar, "-c", "--format=pax", "--pax-option=delete=atime,delete=ctime", "--xattrs", "--xattrs-include=*", "--numeric-owner", "-C", dir, ".").Output()
 		if err != nil {
 			t.Fatal(err)
 		}

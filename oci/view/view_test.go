@@ -235,7 +235,7 @@ func TestWrongBytesAreNeverReturned(t *testing.T) {
 			w.Header()[k] = h
 		}
 		w.WriteHeader(rec.Code)
-		w.Write(b)
+		_, _ = w.Write(b)
 	})
 	if b, err := fs.ReadFile(tree, "small1"); !errors.Is(err, blob.ErrCorrupt) || len(b) > 0 {
 		t.Errorf("%d bytes: %v", len(b), err)
