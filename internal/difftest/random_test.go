@@ -100,13 +100,5 @@ func fromDir(dir string) mkfs.Source {
 
 func imageOfTar(t testing.TB, dir string) difftest.Image {
 	t.Helper()
-	stream := difftest.TarOf(t, dir)
-	return makeImage(t, func(ctx context.Context, tree *mkfs.Tree, sink mkfs.Sink) error {
-		f, err := os.Open(stream)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		return tree.AddTar(ctx, f, sink)
-	}, false)
+	return makeImage(t, fromTarFile(difftest.TarOf(t, dir)), false)
 }
