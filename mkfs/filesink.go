@@ -3,6 +3,7 @@ package mkfs
 import (
 	"fmt"
 	"io"
+	"math"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -106,13 +107,17 @@ func (s *FileSink) flush() error {
 	return nil
 }
 
-// prepare asks for the space that will be needed soon. It is only a hint: a file system that cannot do it, or is nearly full, goes without.
+// prepare asks for the space that will be needed soon. It is only a hint: a file system that cannot do it goes without, and on one that is nearly full, what
+// was got is given back, as temporary files may need it.
 func (s *FileSink) prepare() {
 	if s.at <= s.ahead {
 		return
 	}
 	end := s.at + aheadBytes
-	_ = retry(func() error { return unix.Fallocate(s.fd, 0, s.ahead, end-s.ahead) })
+	if err := retry(func() error { return unix.Fallocate(s.fd, 0, s.ahead, end-s.ahead) }); err != nil {
+		_ = s.f.Truncate(s.at) // nothing has a place behind that
+		end = math.MaxInt64
+	}
 	s.ahead = end
 }
 

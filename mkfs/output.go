@@ -26,6 +26,8 @@ func create(path string) (*output, error) {
 	if info, err := os.Lstat(path); err == nil && !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("write %s: it is there and no regular file", path)
 	}
+	// Where files cannot be without a name, one that was killed has left its file. It does no harm if it cannot be removed.
+	_ = atomicfile.Sweep(filepath.Dir(path))
 	f, err := atomicfile.Create(path, 0o666)
 	if err != nil {
 		return nil, err

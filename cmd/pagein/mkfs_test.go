@@ -3,9 +3,11 @@ package main
 import (
 	"archive/tar"
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pagein/pagein/erofs"
 	"github.com/pagein/pagein/internal/require"
 )
 
@@ -95,6 +98,49 @@ func TestMkfsReadsTars(t *testing.T) {
 	}
 }
 
+func TestMkfsTurnsWhiteoutsIntoThoseOfOverlayfs(t *testing.T) {
+	var layer bytes.Buffer
+	w := tar.NewWriter(&layer)
+	for _, name := range []string{"dir/.wh.gone", "dir/opaque/.wh..wh..opq", "dir/opaque/file"} {
+		if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o644}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	archive, file := filepath.Join(t.TempDir(), "tar"), filepath.Join(t.TempDir(), "image")
+	if err := os.WriteFile(archive, layer.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if status, _, stderr := pagein(t, "pagein", "mkfs", "--quiet", "--tar", "--aufs", file, archive); status != exitSuccess {
+		t.Fatal(stderr)
+	}
+	image, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer image.Close()
+	info, err := image.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	fsys, err := erofs.Open(image, info.Size())
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone, err := fsys.Lstat("dir/gone")
+	if err != nil || gone.Mode().Type() != fs.ModeDevice|fs.ModeCharDevice || gone.Sys().(*erofs.Stat).Rdev != 0 {
+		t.Errorf("the whiteout is %v, %v", gone, err)
+	}
+	if xattrs, err := fsys.Xattrs("dir/opaque"); err != nil || len(xattrs) != 1 || xattrs[0].Name != "trusted.overlay.opaque" || string(xattrs[0].Value) != "y" {
+		t.Errorf("the opaque directory has %v, %v", xattrs, err)
+	}
+	if entries, err := fsys.ReadDir("dir/opaque"); err != nil || len(entries) != 1 {
+		t.Errorf("it holds %v, %v", entries, err)
+	}
+}
+
 func TestMkfsRefusesWhatCannotBeMeant(t *testing.T) {
 	source, image := smallSource(t), filepath.Join(t.TempDir(), "image")
 	for _, tc := range []struct {
@@ -108,7 +154,23 @@ func TestMkfsRefusesWhatCannotBeMeant(t *testing.T) {
 		{[]string{"-Unonsense", image, source}, exitUsage, "no UUID"},
 		{[]string{"-Tnonsense", image, source}, exitUsage, "-T"},
 		{[]string{"-L1234567890123456", image, source}, exitUsage, "longer than 15"},
-		{[]string{"--unknown", image, source}, exitUsage, "unknown"},
+		{[]string{image, source, "-T"}, exitUsage, "SECONDS is missing"},
+		{[]string{"--quiet=1", image, source}, exitUsage, "takes no value"},
+		{[]string{"-b512", image, source}, exitUsage, "4096 bytes"},
+		{[]string{"-b", "65536", image, source}, exitUsage, "4096 bytes"},
+		{[]string{"-d10", image, source}, exitUsage, "0 to 9"},
+		{[]string{"-xmany", image, source}, exitUsage, "no number"},
+		{[]string{"-Esomething", image, source}, exitUsage, "no extended option"},
+		{[]string{"--force-uid=-1", image, source}, exitUsage, "no number"},
+		{[]string{"--gid-offset=4294967296", image, source}, exitUsage, "no number"},
+		{[]string{"--exclude-regex=(", image, source}, exitUsage, "missing closing"},
+		{[]string{"--exclude-path=a", "--tar", image, source}, exitUsage, "for directories"},
+		{[]string{"--file-contexts=" + filepath.Join(source, "a"), image, source}, exitUsage, "line 1"},
+		{[]string{"--chunksize=3000", image, source}, exitUsage, "power of two"},
+		{[]string{"--aufs", image, source}, exitUsage, "--tar"},
+		{[]string{"--mkfs-time", image, source}, exitUsage, "-T"},
+		{[]string{"--clean=rvsp", image, source}, exitUsage, "only data"},
+		{[]string{"--unknown", image, source}, exitUsage, "--unknown"},
 		{[]string{image, filepath.Join(source, "gone")}, exitFailure, "gone: no such file"},
 		{[]string{image, filepath.Join(source, "a")}, exitFailure, "not a directory"},
 		{[]string{image, "tar:" + filepath.Join(source, "a")}, exitFailure, "not a tar header"},
