@@ -20,6 +20,7 @@ import (
 	"github.com/pagein/pagein/blob"
 	"github.com/pagein/pagein/erofs"
 	"github.com/pagein/pagein/oci/artifact"
+	"github.com/pagein/pagein/oci/remote"
 	"github.com/pagein/pagein/ondemand/backend"
 )
 
@@ -30,6 +31,8 @@ const DefaultCache = 64 << 20
 type Options struct {
 	Cache   int64  // bytes of decoded frames that are kept, 0 means DefaultCache
 	TempDir string // for the metadata image and the maps, "" means the system's directory
+
+	Remote *remote.Remote // how to reach the places that objects name; nil for where the artifact is only
 }
 
 // View is an artifact that is looked into. Its methods may be called concurrently, but for Close.
@@ -119,10 +122,20 @@ func (v *View) checkImage(tree *erofs.FS) error {
 
 // object returns a source object of the artifact.
 func (v *View) object(desc ocispec.Descriptor) (backend.Object, error) {
-	if v.place.Layout != nil {
-		return backend.Layout(v.place.Layout.Dir(), desc.Digest, desc.Size)
+	beside := backend.Object(nil)
+	if v.place.Layout == nil {
+		beside = backend.Registry(v.place.Repository, desc)
+	} else {
+		o, err := backend.Layout(v.place.Layout.Dir(), desc.Digest, desc.Size)
+		if err != nil {
+			return nil, err
+		}
+		beside = o
 	}
-	return backend.Registry(v.place.Repository, desc), nil
+	if v.o.Prefer == nil {
+		return beside, nil
+	}
+	return v.o.Prefer(desc.URLs, beside), nil
 }
 
 // tempFile makes a file without a name that is closed with the view.
