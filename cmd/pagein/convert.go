@@ -10,6 +10,7 @@ import (
 	"github.com/pagein/pagein/blob"
 	"github.com/pagein/pagein/mkfs"
 	"github.com/pagein/pagein/oci"
+	"github.com/pagein/pagein/oci/attach"
 	"github.com/pagein/pagein/oci/image"
 )
 
@@ -20,7 +21,11 @@ pushed before all are. The same image or tar gives the same artifact on every ma
 holes of sparse files alike. A tag that names anything but an artifact stays where it is.
 
 With --dict, data that an earlier artifact holds is not stored again: the new artifact lists the blobs that have it. They are brought to DST if they
-are not there: a registry takes them from another of its repositories, from elsewhere they are copied. The dictionary may be deleted afterwards.`
+are not there: a registry takes them from another of its repositories, from elsewhere they are copied. The dictionary may be deleted afterwards.
+
+With --attach, DST gets the manifest, the metadata image and the maps, and the data goes to other storage: s3://BUCKET[/PREFIX][?endpoint=URL&region=REGION&style=path|host],
+with the keys of the environment, ~/.aws/credentials or the machine's role, or file:///DIRECTORY, which nodes must have at the same place. READ-URL=URL stores at URL what nodes
+read at READ-URL, such as https://cdn.example.com/images=s3://images. Of several places, nodes prefer the first that their configuration allows.`
 
 // convertCommand is "pagein convert".
 func convertCommand() *cli.Command {
@@ -30,6 +35,8 @@ func convertCommand() *cli.Command {
 		ArgsUsage:   "SRC [DST]",
 		Description: convertDescription,
 		Flags: []cli.Flag{
+			&cli.StringSliceFlag{Name: "attach", Usage: "store the data at `URL` (s3://BUCKET/PREFIX, file:///DIR, READ-URL=URL) instead of DST; may be repeated"},
+			&cli.BoolFlag{Name: "keep-data", Usage: "with --attach, store the data in DST too"},
 			&cli.StringSliceFlag{Name: "dict", Usage: "refer to data that the artifact `REF` holds instead of storing it again; may be repeated"},
 			&cli.StringFlag{Name: "level", Value: blob.LevelDefault.String(), Usage: "compress at `LEVEL` fast, default or best"},
 			&cli.StringFlag{Name: "order", Value: mkfs.OrderDir.String(), Usage: "`ORDER` of file data: dir, directory by directory; tar, as the source has it; profile=FILE, first what a workload touched, then as dir"},
@@ -107,6 +114,9 @@ func (r *convertRun) parseOptions() (err error) {
 		return err
 	}
 	r.options.TempDir = r.c.String("temp-dir")
+	if err := r.parseAttach(); err != nil {
+		return err
+	}
 	for _, s := range r.c.StringSlice("dict") {
 		ref, err := oci.ParseRef(s)
 		if err != nil {
@@ -118,4 +128,19 @@ func (r *convertRun) parseOptions() (err error) {
 		r.dicts = append(r.dicts, ref)
 	}
 	return nil
+}
+
+// parseAttach reads where the data goes.
+func (r *convertRun) parseAttach() (err error) {
+	places := r.c.StringSlice("attach")
+	r.options.Keep = r.c.Bool("keep-data")
+	switch {
+	case len(places) > 0:
+		if r.attached, err = attach.New(places); err == nil {
+			r.options.Attached = r.attached
+		}
+	case r.options.Keep:
+		err = errors.New("--keep-data is for use with --attach")
+	}
+	return err
 }

@@ -15,9 +15,11 @@ import (
 
 	"github.com/pagein/pagein/oci"
 	"github.com/pagein/pagein/oci/artifact"
+	"github.com/pagein/pagein/oci/attach"
 	"github.com/pagein/pagein/oci/convert"
 	"github.com/pagein/pagein/oci/layout"
 	"github.com/pagein/pagein/oci/registry"
+	"github.com/pagein/pagein/oci/remote"
 	"github.com/pagein/pagein/oci/view"
 	"github.com/pagein/pagein/profile"
 )
@@ -30,16 +32,21 @@ type convertRun struct {
 	profile  string // file with what was touched, or empty
 	tag      string // for the artifact; empty if it gets none
 	options  convert.Options
+	attached *attach.Attachment // storage for the data, or nil
+	remote   *remote.Remote
 	client   *registry.Client
 }
 
 func (r *convertRun) run(ctx context.Context) (err error) {
 	started := time.Now()
-	r.client, err = registry.NewClient(registry.Options{PlainHTTP: r.c.Bool("plain-http"), Insecure: r.c.Bool("insecure")})
-	if err != nil {
+	if r.remote, r.client, err = openRemote(r.c); err != nil {
 		return err
 	}
+	defer r.remote.Close()
 	defer r.client.Close()
+	if r.attached != nil {
+		defer r.attached.Close()
+	}
 	// What a large image takes is mostly long-lived names and places. Collecting earlier than Go's default costs little and keeps the rest small.
 	defer debug.SetGCPercent(debug.SetGCPercent(50))
 
@@ -124,7 +131,7 @@ func (r *convertRun) loadDictionaries(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("open dictionary: %w", err)
 		}
-		lenders = append(lenders, convert.Lender{Place: place, Artifact: a})
+		lenders = append(lenders, convert.Lender{Place: place, Artifact: a, Remote: r.remote})
 	}
 	if len(lenders) == 0 {
 		return nil

@@ -14,6 +14,7 @@ import (
 	"github.com/pagein/pagein/oci"
 	"github.com/pagein/pagein/oci/image"
 	"github.com/pagein/pagein/oci/registry"
+	"github.com/pagein/pagein/oci/remote"
 	"github.com/pagein/pagein/oci/view"
 )
 
@@ -28,6 +29,7 @@ func platformFlag() cli.Flag {
 // looker opens what the commands that look inside are asked to look into.
 type looker struct {
 	c        *cli.Context
+	remote   *remote.Remote
 	client   *registry.Client
 	platform *ocispec.Platform
 	closers  []io.Closer
@@ -41,10 +43,10 @@ func look(c *cli.Context, f func(*looker) error) (err error) {
 			return misuse(c, "%v", err)
 		}
 	}
-	l.client, err = registry.NewClient(registry.Options{PlainHTTP: c.Bool("plain-http"), Insecure: c.Bool("insecure")})
-	if err != nil {
+	if l.remote, l.client, err = openRemote(c); err != nil {
 		return err
 	}
+	defer l.remote.Close()
 	defer l.client.Close()
 	defer func() {
 		for _, closer := range l.closers {
@@ -105,7 +107,9 @@ func (l *looker) view(ctx context.Context, ref oci.Ref) (*view.View, error) {
 	return l.keep(view.Open(ctx, place, a, l.options()))
 }
 
-func (l *looker) options() view.Options { return view.Options{TempDir: l.c.String("temp-dir")} }
+func (l *looker) options() view.Options {
+	return view.Options{TempDir: l.c.String("temp-dir"), Remote: l.remote}
+}
 
 // keep has a view closed in the end.
 func (l *looker) keep(v *view.View, err error) (*view.View, error) {

@@ -79,6 +79,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		Metadata:        map[string]any{},
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "address", Value: control.DefaultAddress, EnvVars: []string{"PAGEIN_ADDRESS"}, Usage: "`unix://SOCK` where pageind listens"},
+			&cli.PathFlag{Name: "config", Value: defaultConfig, EnvVars: []string{"PAGEIN_CONFIG"}, Usage: "read registries' mirrors, storage and proxy from the TOML file `F`, if it is there"},
 			&cli.StringFlag{Name: "log-level", Value: "warn", Usage: "print messages of this `LEVEL` and above: debug, info, warn, error"},
 			&cli.StringFlag{Name: "log-format", Value: "text", Usage: "print messages and errors as `FORMAT` text or json"},
 			&cli.BoolFlag{Name: "plain-http", Usage: "speak HTTP, not HTTPS, to registries"},

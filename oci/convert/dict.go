@@ -13,6 +13,7 @@ import (
 	"github.com/pagein/pagein/blob"
 	"github.com/pagein/pagein/erofs"
 	"github.com/pagein/pagein/oci/artifact"
+	"github.com/pagein/pagein/oci/remote"
 	"github.com/pagein/pagein/oci/view"
 )
 
@@ -56,6 +57,7 @@ func (p *piece) size() int64 { return int64(p.blocks) * blob.BlockSize }
 type Lender struct {
 	Place    artifact.Place
 	Artifact *artifact.Artifact
+	Remote   *remote.Remote // how to reach storage that it is attached to; nil if it is not
 }
 
 // LoadDictionary learns what the blobs of artifacts hold. Note is told of blobs that cannot be borrowed any more, because their data would be scattered
@@ -82,7 +84,7 @@ func (d *Dictionary) Close() error {
 }
 
 func (d *Dictionary) lend(ctx context.Context, l Lender, tempDir string, note func(string)) error {
-	v, err := view.Open(ctx, l.Place, l.Artifact, view.Options{Cache: dictCache, TempDir: tempDir})
+	v, err := view.Open(ctx, l.Place, l.Artifact, view.Options{Cache: dictCache, TempDir: tempDir, Remote: l.Remote})
 	if err != nil {
 		return err
 	}

@@ -122,20 +122,14 @@ func (v *View) checkImage(tree *erofs.FS) error {
 
 // object returns a source object of the artifact.
 func (v *View) object(desc ocispec.Descriptor) (backend.Object, error) {
-	beside := backend.Object(nil)
 	if v.place.Layout == nil {
-		beside = backend.Registry(v.place.Repository, desc)
-	} else {
-		o, err := backend.Layout(v.place.Layout.Dir(), desc.Digest, desc.Size)
-		if err != nil {
-			return nil, err
-		}
-		beside = o
+		return v.o.Remote.Prefer(desc.URLs, backend.Registry(v.place.Repository, desc)), nil
 	}
-	if v.o.Prefer == nil {
-		return beside, nil
+	o, err := backend.Layout(v.place.Layout.Dir(), desc.Digest, desc.Size)
+	if err != nil {
+		return nil, err
 	}
-	return v.o.Prefer(desc.URLs, beside), nil
+	return v.o.Remote.Prefer(desc.URLs, o), nil
 }
 
 // tempFile makes a file without a name that is closed with the view.
