@@ -45,12 +45,11 @@ func Create(path string, perm os.FileMode) (*File, error) {
 func create(path string, perm os.FileMode, anonymous bool) (*File, error) {
 	dir := filepath.Dir(path)
 	if anonymous {
-		fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, uint32(perm.Perm()))
+		f, err := nameless(dir, unix.O_TMPFILE, perm)
 		if err == nil {
-			return &File{File: os.NewFile(uintptr(fd), path), path: path}, nil
+			return &File{File: f, path: path}, nil
 		}
-		// What the file system cannot do, and what kernels and file systems that do not know the flag say.
-		if !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.EISDIR) && !errors.Is(err, unix.EINVAL) {
+		if !isUnknown(err) {
 			return nil, err
 		}
 	}

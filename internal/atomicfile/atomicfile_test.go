@@ -129,3 +129,26 @@ func TestAMissingDirectoryIsReported(t *testing.T) {
 		t.Errorf("error is %v", err)
 	}
 }
+
+func TestATemporaryFileHasNoName(t *testing.T) {
+	dir := t.TempDir()
+	for name, open := range map[string]func(string) (*os.File, error){"without": Temp, "with one for a moment": named} {
+		f, err := open(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.WriteAt([]byte("text"), 1<<20); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if got := names(t, dir); len(got) > 0 {
+			t.Errorf("%s: the directory holds %q", name, got)
+		}
+		if err := f.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	t.Setenv("TMPDIR", filepath.Join(dir, "missing"))
+	if _, err := Temp(""); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("error is %v", err)
+	}
+}

@@ -1,10 +1,11 @@
 package units
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"sync/atomic"
+
+	"github.com/pagein/pagein/internal/atomicfile"
 )
 
 // spool is a temporary file to which goroutines append. It has no name, so it goes away with its descriptor, however the process ends.
@@ -14,15 +15,9 @@ type spool struct {
 }
 
 func (s *spool) open(dir string) error {
-	f, err := os.CreateTemp(dir, "pagein-mkfs-*")
-	if err != nil {
-		return fmt.Errorf("make temporary file: %w", err)
-	}
-	if err := os.Remove(f.Name()); err != nil {
-		return errors.Join(fmt.Errorf("unlink temporary file: %w", err), f.Close())
-	}
+	f, err := atomicfile.Temp(dir)
 	s.file = f
-	return nil
+	return err
 }
 
 // append stores p and returns where.
