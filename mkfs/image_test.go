@@ -227,49 +227,81 @@ func TestChangesWhileReadingAreNoticed(t *testing.T) {
 		"small sparse file shrinks to its data": {100_000, true, func(p string) error { return os.Truncate(p, 1) }, errShrank},
 		"large sparse file shrinks in its hole": {2 << 20, true, func(p string) error { return os.Truncate(p, 1<<20) }, errShrank},
 		"small file shrinks":                    {5000, false, func(p string) error { return os.Truncate(p, 100) }, errShrank},
-		"large file shrinks":                    {2 << 20, false, func(p string) error { return os.Truncate(p, 100) }, errShrank},
+		"large file shrinks":                    {12 << 20, false, func(p string) error { return os.Truncate(p, 100) }, errShrank},
 		"file becomes pipe":                     {5000, false, func(p string) error { return errors.Join(os.Remove(p), unix.Mkfifo(p, 0o600)) }, errReplaced},
 		"file becomes symlink":                  {5000, false, func(p string) error { return errors.Join(os.Remove(p), os.Symlink("/etc/passwd", p)) }, unix.ELOOP},
 		"parent becomes a link": {5000, false, func(p string) error {
 			return errors.Join(os.RemoveAll(filepath.Dir(p)), os.Symlink("/etc", filepath.Dir(p)))
 		}, unix.ELOOP},
 	} {
-		t.Run(name, func(t *testing.T) {
-			source := t.TempDir()
-			path := filepath.Join(source, "dir", "passwd")
-			if err := os.Mkdir(filepath.Dir(path), 0o755); err != nil {
-				t.Fatal(err)
-			}
-			data := make([]byte, tc.size)
-			if tc.sparse {
-				data = data[:1]
-			}
-			if err := errors.Join(os.WriteFile(path, data, 0o600), os.Truncate(path, tc.size)); err != nil {
-				t.Fatal(err)
-			}
-			tree, err := New(Options{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer tree.Close()
-			o, err := newOpener(source)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer o.close()
-			root, err := tree.walker(o).walk(context.Background())
-			if err != nil {
-				t.Fatal(err)
-			}
-			files, sizes := tree.gather(root)
-			if err := tc.change(path); err != nil {
-				t.Fatal(err)
-			}
-			if err := tree.loadFiles(context.Background(), o, files, sizes, &memorySink{}); !errors.Is(err, tc.want) || !strings.Contains(err.Error(), "passwd") {
-				t.Errorf("error %v, want %v", err, tc.want)
-			}
-		})
+		out, err := os.Create(filepath.Join(t.TempDir(), "out"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer out.Close()
+		for kind, sink := range map[string]Sink{"memory": &memorySink{}, "a file": NewFileSink(out, 0, 0)} {
+			t.Run(name+", into "+kind, func(t *testing.T) {
+				source := t.TempDir()
+				path := filepath.Join(source, "dir", "passwd")
+				if err := os.Mkdir(filepath.Dir(path), 0o755); err != nil {
+					t.Fatal(err)
+				}
+				data := make([]byte, tc.size)
+				if tc.sparse {
+					data = data[:1]
+				}
+				if err := errors.Join(os.WriteFile(path, data, 0o600), os.Truncate(path, tc.size)); err != nil {
+					t.Fatal(err)
+				}
+				err := loadAfter(t, source, func() error { return tc.change(path) }, sink)
+				if !errors.Is(err, tc.want) || !strings.Contains(err.Error(), "passwd") {
+					t.Errorf("error %v, want %v", err, tc.want)
+				}
+				if left := openBelow(t, source); left != 0 {
+					t.Errorf("%d files are still open", left)
+				}
+			})
+		}
 	}
+}
+
+// loadAfter reads a directory into a sink, whose files change between the walk and the reading.
+func loadAfter(t *testing.T, source string, change func() error, sink Sink) (err error) {
+	t.Helper()
+	tree, err := New(Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tree.Close()
+	o, err := newOpener(source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer o.close()
+	root, err := tree.walker(o).walk(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, sizes := tree.gather(root)
+	if err := change(); err != nil {
+		t.Fatal(err)
+	}
+	return tree.loadFiles(context.Background(), o, files, sizes, sink)
+}
+
+// openBelow counts the descriptors of this process that lead to files below dir.
+func openBelow(t *testing.T, dir string) (n int) {
+	t.Helper()
+	fds, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, fd := range fds {
+		if target, err := os.Readlink("/proc/self/fd/" + fd.Name()); err == nil && strings.HasPrefix(target, dir+"/") {
+			n++
+		}
+	}
+	return n
 }
 
 func TestSparseLayoutsAreBoundedAndCoverTheData(t *testing.T) {
