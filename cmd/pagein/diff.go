@@ -83,12 +83,16 @@ func (l *looker) diff(ctx context.Context, nameA, nameB string, ignore map[strin
 	return nil
 }
 
-// sameBlob says which devices of two artifacts are the same blob: those with the same ID, which is a digest that was verified.
+// sameBlob says which devices of two artifacts are the same blob: those with the same ID, which is a digest that was verified. Devices that an artifact does not
+// have, as a hostile image may name, are the same as none.
 func sameBlob(a, b *peek) func(x, y uint16) bool {
 	if a.view == nil || b.view == nil {
 		return nil
 	}
-	return func(x, y uint16) bool { return a.view.Artifact.Blobs[x-1].ID == b.view.Artifact.Blobs[y-1].ID }
+	blobsA, blobsB := a.view.Artifact.Blobs, b.view.Artifact.Blobs
+	return func(x, y uint16) bool {
+		return x > 0 && int(x) <= len(blobsA) && y > 0 && int(y) <= len(blobsB) && blobsA[x-1].ID == blobsB[y-1].ID
+	}
 }
 
 // compare finds all differences and prints them.

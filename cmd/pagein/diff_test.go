@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/pagein/pagein/internal/require"
+	"github.com/pagein/pagein/oci/artifact"
+	"github.com/pagein/pagein/oci/view"
 )
 
 func TestDiffTellsLikeDiff(t *testing.T) {
@@ -83,15 +85,34 @@ func TestDiffUnpacksTarsAndLayouts(t *testing.T) {
 	ref := "oci:" + filepath.Join(t.TempDir(), "layout") + ":image"
 	createLayout(t, ref)
 	pushTestImage(t, ref, dir)
-	artifact, temp := artifactOf(t, dir), t.TempDir()
+	ours, temp := artifactOf(t, dir), t.TempDir()
 	t.Setenv("TMPDIR", temp)
 	if out := succeeds(t, "diff", "tar:"+tar, "dir:"+dir); out != "" {
 		t.Error(out)
 	}
-	if out := succeeds(t, "diff", ref, artifact); out != "" {
+	if out := succeeds(t, "diff", ref, ours); out != "" {
 		t.Error(out)
 	}
 	if left, err := os.ReadDir(temp); err != nil || len(left) > 0 {
 		t.Errorf("temporary files are left: %v, %v", left, err)
+	}
+}
+
+func TestDevicesThatAnArtifactLacksAreNoBlob(t *testing.T) {
+	with := func(ids ...string) *peek {
+		a := &artifact.Artifact{}
+		for _, id := range ids {
+			a.Blobs = append(a.Blobs, artifact.Blob{ID: id})
+		}
+		return &peek{view: &view.View{Artifact: a}}
+	}
+	same := sameBlob(with("x", "y"), with("y"))
+	for devices, want := range map[[2]uint16]bool{{2, 1}: true, {1, 1}: false, {3, 1}: false, {2, 2}: false, {0, 1}: false, {2, 0}: false} {
+		if got := same(devices[0], devices[1]); got != want {
+			t.Errorf("%v: %v, want %v", devices, got, want)
+		}
+	}
+	if sameBlob(with("x"), &peek{}) != nil {
+		t.Error("an image's devices are taken for blobs")
 	}
 }

@@ -103,7 +103,7 @@ func describe(x treediff.Difference) string {
 	}
 	var attrs []string
 	for _, a := range x.Attrs {
-		attrs = append(attrs, fmt.Sprintf("%s %s -> %s", a.Name, a.A, a.B))
+		attrs = append(attrs, fmt.Sprintf("%s %s -> %s", quoteName(a.Name), a.A, a.B))
 	}
 	return fmt.Sprintf("! %s: %s", quoteName(x.Path), strings.Join(attrs, "; "))
 }

@@ -25,7 +25,7 @@ import (
 )
 
 // DefaultCache is how many bytes of decoded frames a view keeps if it is not told otherwise.
-const DefaultCache = 64 << 20
+const DefaultCache = 32 << 20
 
 // Options of a view. The zero value is useful.
 type Options struct {
