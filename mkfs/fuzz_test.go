@@ -32,7 +32,7 @@ func FuzzTar(f *testing.F) {
 }
 
 func fuzzTree(t *testing.T, stream []byte, layers, overlay bool) {
-	tree, err := New(Options{InlineLimit: DefaultInlineLimit, TempDir: t.TempDir(), OverlayWhiteouts: overlay})
+	tree, err := New(Options{InlineLimit: DefaultInlineLimit, OverlayWhiteouts: overlay})
 	if err != nil {
 		t.Fatal(err)
 	}
