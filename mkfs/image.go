@@ -10,6 +10,7 @@ import (
 	"os"
 
 	"github.com/pagein/pagein/erofs"
+	"github.com/pagein/pagein/internal/atomicfile"
 )
 
 // imageTailLimit is the length up to which whole files and tails lie in the metadata of a plain image. Nothing is fetched there, so the
@@ -64,7 +65,7 @@ func WriteImage(ctx context.Context, path string, source Source, o ImageOptions)
 
 // StreamImage is [WriteImage] to a stream, which gets the image once it is complete.
 func StreamImage(ctx context.Context, w io.Writer, source Source, o ImageOptions) (s ImageStats, err error) {
-	image, err := tempFile(o.TempDir)
+	image, err := atomicfile.Temp(o.TempDir)
 	if err != nil {
 		return s, err
 	}

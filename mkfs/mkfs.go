@@ -190,15 +190,3 @@ func (t *Tree) Close() error {
 	}
 	return nil
 }
-
-// tempFile makes a file that has no name any more, so that it goes away with its descriptor, however the process ends.
-func tempFile(dir string) (*os.File, error) {
-	f, err := os.CreateTemp(dir, "pagein-mkfs-*")
-	if err != nil {
-		return nil, fmt.Errorf("make temporary file: %w", err)
-	}
-	if err := os.Remove(f.Name()); err != nil {
-		return nil, errors.Join(fmt.Errorf("unlink temporary file: %w", err), f.Close())
-	}
-	return f, nil
-}

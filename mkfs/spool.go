@@ -6,6 +6,8 @@ import (
 	"io"
 	"os"
 	"sync"
+
+	"github.com/pagein/pagein/internal/atomicfile"
 )
 
 const (
@@ -46,7 +48,7 @@ func (s *spool) append(data []byte) (int64, error) {
 
 func (s *spool) flush() (err error) {
 	if s.file == nil {
-		if s.file, err = tempFile(s.dir); err != nil {
+		if s.file, err = atomicfile.Temp(s.dir); err != nil {
 			return err
 		}
 	}

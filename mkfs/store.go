@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/pagein/pagein/erofs"
+	"github.com/pagein/pagein/internal/atomicfile"
 )
 
 // hashMemory is the length up to which a file from a stream is held in memory until its digest is known.
@@ -138,7 +139,7 @@ func (st *store) addStream(l layout, r io.Reader, s Sink) (content, error) {
 		return c, err
 	}
 	// There may be an equal file, so the data waits in a temporary file until its digest is known.
-	f, err := tempFile(st.opts.TempDir)
+	f, err := atomicfile.Temp(st.opts.TempDir)
 	if err != nil {
 		return content{}, err
 	}

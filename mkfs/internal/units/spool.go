@@ -14,9 +14,8 @@ type spool struct {
 	end  atomic.Int64
 }
 
-func (s *spool) open(dir string) error {
-	f, err := atomicfile.Temp(dir)
-	s.file = f
+func (s *spool) open(dir string) (err error) {
+	s.file, err = atomicfile.Temp(dir)
 	return err
 }
 
