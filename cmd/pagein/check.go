@@ -110,7 +110,7 @@ func (l *looker) verify(ctx context.Context, ref oci.Ref, r *checkReport) (*peek
 
 // structure checks the file system.
 func (r *checkReport) structure(ctx context.Context, tree *erofs.FS) error {
-	stats, err := check.Image(ctx, tree, func(path string, err error) { r.treeProblem(path, err) })
+	stats, err := check.Image(ctx, tree, r.treeProblem)
 	if ctx.Err() != nil {
 		return fmt.Errorf("check %s: %w", r.Reference, context.Cause(ctx))
 	}
@@ -118,6 +118,9 @@ func (r *checkReport) structure(ctx context.Context, tree *erofs.FS) error {
 		r.treeProblem(".", err)
 	}
 	r.setTree(stats)
+	if r.Tree.Digests, err = check.Digests(ctx, tree, r.treeProblem); err != nil {
+		return fmt.Errorf("check %s: %w", r.Reference, err)
+	}
 	return nil
 }
 

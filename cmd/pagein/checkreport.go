@@ -58,6 +58,7 @@ type checkedTree struct {
 	Xattrs      uint64 `json:"xattrs"`
 	Bytes       int64  `json:"bytes"`
 	Mapped      int64  `json:"mapped"`
+	Digests     uint64 `json:"digests"` // content digests that are right
 }
 
 // checkProblem is one thing that is wrong.
@@ -121,8 +122,10 @@ func (r *checkReport) setArtifact(v *view.View, x view.Verified) {
 }
 
 func (r *checkReport) setTree(x check.Stats) {
-	t := checkedTree(x)
-	r.Tree = &t
+	r.Tree = &checkedTree{
+		Inodes: x.Inodes, Names: x.Names, Directories: x.Directories, Files: x.Files, Symlinks: x.Symlinks, Special: x.Special, Xattrs: x.Xattrs,
+		Bytes: x.Bytes, Mapped: x.Mapped,
+	}
 }
 
 // end prints the answer, and is an error if something is wrong.
