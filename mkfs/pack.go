@@ -69,8 +69,8 @@ type packer struct {
 // that has data which no source below it has. Sources are read in parallel, as many as there are workers and one more. The same sources and options
 // give the same bytes, and the blob of a source depends on nothing above it.
 //
-// Memory is needed for names and attributes, for about 150 bytes for each file and each 128 KiB of larger files, and for some 4 MiB for each worker; temporary
-// files take what is new of the data, small files as they are and the rest compressed.
+// Memory is needed for names and attributes and for where data is, some 500 bytes for each file and 250 for each 128 KiB of larger ones, and for some 4 MiB for each worker;
+// a temporary file takes what is new of the data, small files as they are and the rest compressed.
 func Pack(ctx context.Context, o PackOptions, sources ...Read) (*Packed, error) {
 	p, err := newPacker(ctx, o, len(sources))
 	if err != nil {

@@ -34,7 +34,6 @@ type packFile struct {
 	ino    *erofs.Inode
 	layout *layout // nil for files without holes
 	first  uint32  // number of its first piece in the layer
-	pieces uint32
 }
 
 func (f *packFile) shape() layout {
@@ -148,7 +147,6 @@ func (l *Layer) add(name string, ino *erofs.Inode, shape layout, r io.Reader) er
 			return err
 		}
 	}
-	f.pieces = uint32(l.intake.Units()) - f.first
 	l.files = append(l.files, f)
 	return nil
 }
