@@ -76,7 +76,7 @@ func (r *convertRun) convert(ctx context.Context) (result convert.Result, err er
 	if err != nil {
 		return result, err
 	}
-	dst, err := r.openTarget()
+	dst, err := openTarget(r.client, r.dst)
 	if err != nil {
 		return result, err
 	}
@@ -141,12 +141,17 @@ func (r *convertRun) loadDictionaries(ctx context.Context) error {
 	return err
 }
 
-// checkTag refuses to take a name from anything but an artifact: an image that loses its last tag may be gone for good.
+// checkTag is [checkTag] for an artifact that gets a tag.
 func (r *convertRun) checkTag(ctx context.Context, place artifact.Place) error {
 	if r.tag == "" {
 		return nil
 	}
-	desc, err := place.Resolve(ctx, r.dst)
+	return checkTag(ctx, place, r.dst)
+}
+
+// checkTag refuses to take a name from anything but an artifact: an image that loses its last tag may be gone for good.
+func checkTag(ctx context.Context, place artifact.Place, dst oci.Ref) error {
+	desc, err := place.Resolve(ctx, dst)
 	if errors.Is(err, errdef.ErrNotFound) {
 		return nil
 	}
@@ -155,9 +160,9 @@ func (r *convertRun) checkTag(ctx context.Context, place artifact.Place) error {
 	}
 	switch ours, err := place.IsArtifact(ctx, desc); {
 	case err != nil:
-		return fmt.Errorf("find out what DST %s names: %w", r.dst, err)
+		return fmt.Errorf("find out what DST %s names: %w", dst, err)
 	case !ours:
-		return fmt.Errorf("DST %s names %s, which is no artifact of pagein; choose another tag, or the image would lose its own", r.dst, desc.Digest)
+		return fmt.Errorf("DST %s names %s, which is no artifact of pagein; choose another tag, or the image would lose its own", dst, desc.Digest)
 	}
 	return nil
 }
@@ -199,10 +204,11 @@ func (r *convertRun) openSource(ctx context.Context) (func(context.Context, oras
 	}, nil
 }
 
-func (r *convertRun) openTarget() (artifact.Place, error) {
-	if r.dst.Kind == oci.Layout {
-		l, err := layout.Prepare(r.dst.Path)
+// openTarget finds where an artifact is to go. A layout is made if there is none.
+func openTarget(client *registry.Client, dst oci.Ref) (artifact.Place, error) {
+	if dst.Kind == oci.Layout {
+		l, err := layout.Prepare(dst.Path)
 		return artifact.Place{Layout: l}, err
 	}
-	return artifact.Open(r.client, r.dst)
+	return artifact.Open(client, dst)
 }

@@ -25,7 +25,7 @@ var rooms = []struct {
 	{"mkfs", []string{"erofs", "blob", "profile"}},
 	{"oci", nil},
 	{"oci/registry", []string{"oci"}},
-	{"oci/remote", []string{"oci/registry", "ondemand/backend"}},
+	{"oci/remote", []string{"oci/registry", "oci/artifact", "ondemand/backend"}},
 	{"oci/attach", []string{"ondemand/backend"}},
 	{"oci/artifact", []string{"blob", "oci", "oci/registry"}},
 	{"oci/image", []string{"oci/registry"}},

@@ -8,7 +8,10 @@ import (
 	"log/slog"
 	"time"
 
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
 	"github.com/pagein/pagein/internal/httprange"
+	"github.com/pagein/pagein/oci/artifact"
 	"github.com/pagein/pagein/oci/registry"
 	"github.com/pagein/pagein/ondemand/backend"
 )
@@ -49,6 +52,18 @@ func (r *Remote) Prefer(urls []string, beside backend.Object) backend.Object {
 		all = append(all, o)
 	}
 	return backend.First(r.log, append(all, beside)...)
+}
+
+// Object returns a source object of an artifact that is in a place, preferably from the URLs that its descriptor names. It does not connect.
+func (r *Remote) Object(place artifact.Place, desc ocispec.Descriptor) (backend.Object, error) {
+	if place.Layout == nil {
+		return r.Prefer(desc.URLs, backend.Registry(place.Repository, desc)), nil
+	}
+	o, err := backend.Layout(place.Layout.Dir(), desc.Digest, desc.Size)
+	if err != nil {
+		return nil, err
+	}
+	return r.Prefer(desc.URLs, o), nil
 }
 
 // Close closes idle connections and ends health checks.

@@ -68,7 +68,7 @@ func (d *device) open() (b loadedBlob, err error) {
 		return b, err
 	}
 	for _, desc := range a.Blobs[d.index].Sources {
-		object, err := d.v.object(desc)
+		object, err := d.v.o.Remote.Object(d.v.place, desc)
 		if err != nil {
 			return b, err
 		}

@@ -67,6 +67,9 @@ func (v *View) fetchOnce(b loadedBlob, first *int, stop int, use func(i int, dat
 		}
 		data, err := v.read(body, src[:f.SrcLen], f)
 		if err != nil {
+			if errors.Is(err, blob.ErrCorrupt) {
+				backend.Reject(body) // another place may have better
+			}
 			return fmt.Errorf("%s: frame %d: %w", object, *first, err)
 		}
 		use(*first, data)

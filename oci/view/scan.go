@@ -51,7 +51,7 @@ func (r *verification) object(obj *sourceObject) error {
 	if err != nil {
 		return err
 	}
-	source, err := r.v.object(obj.desc)
+	source, err := r.v.o.Remote.Object(r.v.place, obj.desc)
 	if err != nil {
 		return err
 	}

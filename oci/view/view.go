@@ -15,13 +15,10 @@ import (
 	"runtime"
 	"sync"
 
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-
 	"github.com/pagein/pagein/blob"
 	"github.com/pagein/pagein/erofs"
 	"github.com/pagein/pagein/oci/artifact"
 	"github.com/pagein/pagein/oci/remote"
-	"github.com/pagein/pagein/ondemand/backend"
 )
 
 // DefaultCache is how many bytes of decoded frames a view keeps if it is not told otherwise.
@@ -118,18 +115,6 @@ func (v *View) checkImage(tree *erofs.FS) error {
 	}
 	devices := super.Devices
 	return v.Artifact.CheckDevices(len(devices), func(i int) (string, int64) { return devices[i].Tag, int64(devices[i].Blocks) * erofs.BlockSize })
-}
-
-// object returns a source object of the artifact.
-func (v *View) object(desc ocispec.Descriptor) (backend.Object, error) {
-	if v.place.Layout == nil {
-		return v.o.Remote.Prefer(desc.URLs, backend.Registry(v.place.Repository, desc)), nil
-	}
-	o, err := backend.Layout(v.place.Layout.Dir(), desc.Digest, desc.Size)
-	if err != nil {
-		return nil, err
-	}
-	return v.o.Remote.Prefer(desc.URLs, o), nil
 }
 
 // tempFile makes a file without a name that is closed with the view.
