@@ -75,7 +75,7 @@ func need(method, path string) capability {
 	if i := strings.LastIndex(path, "/manifests/"); i >= 0 && strings.Contains(path[i:], ":") { // a tag has no colon
 		return canPull
 	}
-	return canResolve
+	return canPull | canResolve
 }
 
 // send asks one endpoint. Only the last of them is worth waiting for when it is in trouble.
