@@ -18,6 +18,7 @@ import (
 	"net/http/httptest"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -179,6 +180,12 @@ func TestMisbehavingServerNeverYieldsWrongBytes(t *testing.T) {
 			good(w, r)
 		}, false, registry.ErrBadAnswer, "Content-Range"},
 		"redirect to nowhere": {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusFound) }, false, registry.ErrBadAnswer, "Location"},
+		"resets": {func(w http.ResponseWriter, _ *http.Request) {
+			if c, _, err := http.NewResponseController(w).Hijack(); err == nil {
+				_ = c.(*net.TCPConn).SetLinger(0)
+				_ = c.Close()
+			}
+		}, false, syscall.ECONNRESET, ""},
 		"unfinished headers": {func(w http.ResponseWriter, _ *http.Request) {
 			if c, rw, err := http.NewResponseController(w).Hijack(); err == nil {
 				_, _ = rw.WriteString("HTTP/1.1 206 Partial Content\r\nContent-Ra")
@@ -405,6 +412,14 @@ func TestConnectionIsUsedAgain(t *testing.T) {
 	}
 	if len(connections) != 1 {
 		t.Errorf("%d connections for 30 requests, want 1", len(connections))
+	}
+}
+
+func TestNameThatNobodyKnowsMayBecomeKnown(t *testing.T) {
+	o := backend.Registry(repository(t, "http://no-such-host.invalid:5000"), describe(content))
+	_, err := backendtest.Read(context.Background(), o, 0, 100)
+	if err == nil || backend.IsPermanent(err) || !strings.Contains(err.Error(), "no-such-host.invalid") {
+		t.Errorf("error is %v, want one that names the host and is not permanent", err)
 	}
 }
 
