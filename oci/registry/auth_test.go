@@ -156,3 +156,41 @@ func TestCredentialsGoToNoOtherHost(t *testing.T) {
 		t.Errorf("the other host was sent %q", leaked)
 	}
 }
+
+// TestTokenServersMayHaveAnotherNameInAPrivateNetwork has a registry and a token server with different names, both at addresses that are not public.
+func TestTokenServersMayHaveAnotherNameInAPrivateNetwork(t *testing.T) {
+	tokens := servertest.NewTokenServer(t, "secret")
+	_, port, _ := strings.Cut(servertest.Distribution(t, tokens).Addr, ":")
+	addr := "localhost:" + port
+	dockerConfig(t)(`{"auths":{%q:{"auth":%q}}}`, addr, authOf("me", "secret"))
+	if err := roundTrip(openAt(t, addr, registry.Options{})); err != nil {
+		t.Error(err)
+	}
+	if tokens.Asked() == 0 {
+		t.Error("no token was asked for")
+	}
+	dockerConfig(t)(`{"auths":{%q:{"auth":%q}}}`, addr, authOf("me", "wrong"))
+	if err := roundTrip(openAt(t, addr, registry.Options{})); err == nil || !strings.Contains(err.Error(), "wrong password") || strings.Contains(err.Error(), "pagein-realm") {
+		t.Errorf("error is %v", err)
+	}
+}
+
+func TestTokenServersWithoutTLSGetNoCredentialsOfARegistryWithTLS(t *testing.T) {
+	var leaked string
+	tokens := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { leaked += r.Header.Get("Authorization") }))
+	t.Cleanup(tokens.Close)
+	for _, realm := range []string{tokens.URL + "/token", "https://HOST/.pagein-realm/" + base64.RawURLEncoding.EncodeToString([]byte(tokens.URL+"/token"))} {
+		srv := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Www-Authenticate", fmt.Sprintf(`Bearer realm=%q,service="x"`, strings.ReplaceAll(realm, "HOST", r.Host)))
+			w.WriteHeader(http.StatusUnauthorized)
+		}))
+		t.Cleanup(srv.Close)
+		addr := strings.TrimPrefix(srv.URL, "https://")
+		dockerConfig(t)(`{"auths":{%q:{"auth":%q}}}`, addr, authOf("me", "secret"))
+		repo := openAt(t, addr, registry.Options{Insecure: true})
+		repo.PlainHTTP = false
+		if err := readPart(repo, patternDesc, pattern()); err == nil || leaked != "" {
+			t.Errorf("%s: leaked %q, %v", realm, leaked, err)
+		}
+	}
+}

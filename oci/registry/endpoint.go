@@ -45,7 +45,7 @@ type idleCloser interface{ CloseIdleConnections() }
 // newEndpoint completes an endpoint whose scheme, host, path, mirrors and can are set.
 func (c *Client) newEndpoint(e *endpoint, conn httprange.Connection) *endpoint {
 	site := httprange.NewSite(e.host, conn)
-	watched := httprange.Patience(site, c.o.Stall)
+	watched := httprange.Patience(&realms{base: site, scheme: e.scheme, host: e.host}, c.o.Stall)
 	e.idle = []idleCloser{site}
 	cache := auth.NewCache()
 	client := func(hc *http.Client) *auth.Client {
