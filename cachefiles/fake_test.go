@@ -213,7 +213,7 @@ func newSilent(t *testing.T, name string, sizes ...int) *silent {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, err := ondemand.New(slog.New(slog.DiscardHandler), ondemand.Options{Backoff: time.Millisecond, ReadAhead: -1})
+	e, err := ondemand.New(slog.New(slog.DiscardHandler), ondemand.Options{Attempts: 8, Backoff: time.Millisecond, ReadAhead: -1})
 	if err != nil {
 		t.Fatal(err)
 	}

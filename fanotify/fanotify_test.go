@@ -189,7 +189,7 @@ func successor(t *testing.T, tr *tree, root string, h *holder, held map[string]i
 		t.Fatal(err)
 	}
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
-	e, err := ondemand.New(log, ondemand.Options{Backoff: time.Millisecond})
+	e, err := ondemand.New(log, ondemand.Options{Attempts: 8, Backoff: time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/pagein/pagein/blob"
 	"github.com/pagein/pagein/internal/kmount"
@@ -21,6 +22,7 @@ type record struct {
 	MetaSize int64
 	Artifact string // digest of the artifact's manifest
 	Origin   origin
+	Policy   policy       // how it is read
 	Blobs    []blobRecord // in device slot order
 }
 
@@ -45,6 +47,10 @@ type image struct {
 	watches   map[int32]bool // of its superblocks that are alive: more than one where the kernel does not share them
 	targets   []string       // where it was mounted by us and has not been unmounted by us
 	dropped   chan struct{}  // closed when the image is not attached any more
+
+	prefetching     atomic.Bool
+	prefetchStopped chan struct{} // closed when no prefetch runs any more; nil without one
+	stopPrefetch    context.CancelFunc
 }
 
 // sharedBlob is a blob that some attached images use.
@@ -86,6 +92,8 @@ func (n *Node) attach(ctx context.Context, r record, tr ondemand.Transport) (*im
 		return true
 	})
 	n.images[r.ID] = img
+	n.setDeadlines(img.attached.Blobs)
+	n.prefetch(img)
 	return img, nil
 }
 
@@ -154,11 +162,13 @@ func (n *Node) detach(ctx context.Context, img *image) {
 		return
 	}
 	delete(n.images, img.ID)
+	img.endPrefetch()
 	closed := n.unshare(img)
 	if err := img.transport.Detach(ctx, img.attached); err != nil {
 		n.log.Warn("image is not cleanly detached", "image", img.ID, "err", err)
 	}
 	n.unmap(closed)
+	n.setDeadlines(img.attached.Blobs)
 	close(img.dropped)
 	if err := n.save(); err != nil {
 		n.log.Error("mount table is not saved", "err", err)

@@ -25,6 +25,7 @@ const (
 
 // Mount attaches the image that a reference names and mounts it. A second mount of the same image is a bind mount of the first.
 func (n *Node) Mount(ctx context.Context, req control.MountRequest) (control.MountResponse, error) {
+	began := time.Now()
 	target, err := filepath.EvalSymlinks(req.Target)
 	if err != nil {
 		return control.MountResponse{}, control.Errorf(control.Invalid, "mount %s: %w", req.Ref, err)
@@ -32,7 +33,7 @@ func (n *Node) Mount(ctx context.Context, req control.MountRequest) (control.Mou
 	if !filepath.IsAbs(target) {
 		return control.MountResponse{}, control.Errorf(control.Invalid, "mount %s: %s is no absolute path", req.Ref, req.Target)
 	}
-	r, err := n.resolve(ctx, req.Source, req.Transport)
+	r, err := n.resolve(ctx, req.Source, req.Transport, req.Policy)
 	if err != nil {
 		return control.MountResponse{}, err
 	}
@@ -60,16 +61,23 @@ func (n *Node) Mount(ctx context.Context, req control.MountRequest) (control.Mou
 		}
 		return control.MountResponse{}, err
 	}
+	n.mountTimes.Observe(time.Since(began).Seconds())
 	n.log.Info("mounted", "ref", req.Ref, "target", target, "transport", img.transport.Name(), "image", img.ID)
 	return control.MountResponse{ID: img.ID, Target: target, Transport: img.transport.Name()}, nil
 }
 
 // resolve checks a request and loads the image that it names.
-func (n *Node) resolve(ctx context.Context, src control.Source, transport string) (record, error) {
+func (n *Node) resolve(ctx context.Context, src control.Source, transport string, want control.Policy) (record, error) {
 	if names := n.transports.names(); transport != "" && !slices.Contains(names, transport) {
 		return record{}, control.Errorf(control.Invalid, "mount %s: there is no transport %q: choose one of %v", src.Ref, transport, names)
 	}
-	return n.load(ctx, origin{Ref: src.Ref, PlainHTTP: src.PlainHTTP, Insecure: src.Insecure})
+	p, err := n.policy(want)
+	if err != nil {
+		return record{}, err
+	}
+	r, err := n.load(ctx, origin{Ref: src.Ref, PlainHTTP: src.PlainHTTP, Insecure: src.Insecure})
+	r.Policy = p
+	return r, err
 }
 
 // attached returns the image, attaching it if it is not. The caller holds n.mu.
@@ -79,6 +87,7 @@ func (n *Node) attached(ctx context.Context, r record, transport string) (*image
 			return nil, control.Errorf(control.AlreadyExists, "mount %s: the image is attached through transport %s: unmount it first, or leave the choice to pageind",
 				r.Origin.Ref, img.transport.Name())
 		}
+		n.adjust(img, r.Policy)
 		return img, nil
 	}
 	tr, err := n.transportFor(r, transport)
@@ -233,7 +242,7 @@ func (n *Node) unmountAll() {
 
 // Prepare has all in the store that a mount needs, and says how to mount the image by hand.
 func (n *Node) Prepare(ctx context.Context, req control.PrepareRequest) (control.PrepareResponse, error) {
-	r, err := n.resolve(ctx, req.Source, req.Transport)
+	r, err := n.resolve(ctx, req.Source, req.Transport, req.Policy)
 	if err != nil {
 		return control.PrepareResponse{}, err
 	}
@@ -268,6 +277,12 @@ func (n *Node) helperCommand(req control.PrepareRequest) string {
 	}
 	if req.Transport != "" {
 		options = append(options, "transport="+req.Transport)
+	}
+	if req.Deadline != "" {
+		options = append(options, "deadline="+req.Deadline)
+	}
+	if req.Prefetch != "" {
+		options = append(options, "prefetch="+req.Prefetch)
 	}
 	if req.PlainHTTP {
 		options = append(options, "plain-http")

@@ -16,6 +16,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/pagein/pagein/node/control"
 	"github.com/pagein/pagein/node/keeper"
 	"github.com/pagein/pagein/oci/remote"
@@ -34,6 +36,7 @@ type Config struct {
 	Remote    *remote.Remote   // where images may come from; nil for registries as they are. It belongs to the caller
 	Holder    ondemand.Holder  // keeps what mounts depend on
 	Adopted   map[string]int   // descriptors that the holder kept from a predecessor; they now belong to the node
+	Prefetch  bool             // fetch images in the background, unless a mount says otherwise
 	Log       *slog.Logger
 
 	UnmountOnExit bool // unmount all when Run ends, instead of leaving the mounts to the holder
@@ -49,6 +52,7 @@ type Node struct {
 	transports *transports
 	watch      *watch
 	started    time.Time
+	mountTimes prometheus.Histogram
 
 	mu     sync.Mutex // guards the tables, and is held while they are being made true
 	images map[string]*image
@@ -60,7 +64,10 @@ type Node struct {
 // New takes up what a predecessor left. It must be called before the process opens descriptors that it will close again:
 // see fanotify.New.
 func New(ctx context.Context, cfg Config) (*Node, error) {
-	n := &Node{cfg: cfg, log: cfg.Log, store: cfg.Store, remotes: remotes{Remote: cfg.Remote}, started: time.Now(), images: make(map[string]*image), blobs: make(map[string]*sharedBlob)}
+	n := &Node{
+		cfg: cfg, log: cfg.Log, store: cfg.Store, remotes: remotes{Remote: cfg.Remote}, started: time.Now(), mountTimes: newMountTimes(),
+		images: make(map[string]*image), blobs: make(map[string]*sharedBlob),
+	}
 	if err := n.open(ctx); err != nil {
 		return nil, errors.Join(err, n.close())
 	}
@@ -135,6 +142,9 @@ func (n *Node) close() error {
 	defer n.mu.Unlock()
 	n.closed = true
 	var errs error
+	for _, img := range n.images {
+		img.endPrefetch()
+	}
 	if n.engine != nil {
 		n.engine.Close()
 	}

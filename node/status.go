@@ -22,7 +22,8 @@ func (n *Node) Status(context.Context) (control.Status, error) {
 		Transports: n.transports.status(),
 		Images:     []control.Image{},
 		Totals: control.Totals{
-			BackendBytes: e.Received, BackendRequests: e.Requests, BackendRetries: e.Retries, BackendErrors: e.Errors, FailedReads: e.Failed,
+			BackendBytes: e.Received, BackendRequests: e.Requests, BackendRetries: e.Retries, BackendHedges: e.Hedges, BackendErrors: e.Errors, FailedReads: e.Failed,
+			DemandBytes: e.Demand, AheadBytes: e.Ahead + e.Around, PrefetchBytes: e.Prefetch, InFlight: e.Active, WaitingReads: e.Waiting,
 			OwnTime: quantiles(e.Own), MissTime: quantiles(e.Total),
 		},
 	}
@@ -56,11 +57,35 @@ func (img *image) status() (control.Image, error) {
 		s.TotalBytes += b.Size()
 		s.PresentBytes += b.Present()
 		s.FetchedBytes += b.Fetched()
-		if err := b.Problem(); err != nil {
-			s.Problem = err.Error()
-		}
+	}
+	var problem error
+	if s.State, problem = img.state(); problem != nil {
+		s.Problem = problem.Error()
 	}
 	return s, nil
+}
+
+// state says how it is with the image, and why if that is not well. Errors that readers got are worse than waiting.
+func (img *image) state() (control.State, error) {
+	var waiting error
+	for _, b := range img.attached.Blobs {
+		switch p := b.Problem(); {
+		case p == nil:
+		case p.Final:
+			return control.Failing, p.Err
+		default:
+			waiting = p.Err
+		}
+	}
+	switch {
+	case waiting != nil:
+		return control.Waiting, waiting
+	case img.complete():
+		return control.Complete, nil
+	case img.prefetching.Load():
+		return control.Prefetching, nil
+	}
+	return control.Lazy, nil
 }
 
 func quantiles(q ondemand.Quantiles) control.Quantiles {

@@ -2,27 +2,25 @@ package ondemand
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/pagein/pagein/blob"
-	"github.com/pagein/pagein/ondemand/backend"
 )
 
 // Blob is one blob that the engine can fill. Its methods may be called concurrently.
 type Blob struct {
-	engine  *Engine
-	m       *blob.Map
-	objects []backend.Object
-	fetched atomic.Int64 // source bytes received
-	latency average      // of its backend, until an answer begins
-	problem atomic.Pointer[problem]
-	ctx     context.Context
-	cancel  context.CancelCauseFunc
-	work    sync.WaitGroup // running fetches
+	engine   *Engine
+	m        *blob.Map
+	sources  []*source
+	fetched  atomic.Int64 // source bytes received
+	problem  atomic.Pointer[Problem]
+	deadline atomic.Int64 // nanoseconds, as SetDeadline has it
+	ctx      context.Context
+	cancel   context.CancelCauseFunc
+	work     sync.WaitGroup // running fetches
 
 	// binding is read-locked while the target or the presence is in use.
 	binding sync.RWMutex
@@ -42,6 +40,7 @@ type binding struct {
 
 // fetching is a frame on its way. done is closed once err and backend are final.
 type fetching struct {
+	job     *job // guarded by the blob's mu
 	done    chan struct{}
 	err     error
 	backend time.Duration // time the fetch spent waiting for its backend, until this frame was complete
@@ -58,20 +57,6 @@ func (b *Blob) Size() int64 { return b.m.Size() }
 
 // Fetched is the number of source bytes received for the blob so far.
 func (b *Blob) Fetched() int64 { return b.fetched.Load() }
-
-// problem is a frame that could not be had.
-type problem struct {
-	frame int
-	err   error
-}
-
-// Problem is why a frame could not be had lately. It is nil again once that frame is there.
-func (b *Blob) Problem() error {
-	if p := b.problem.Load(); p != nil {
-		return p.err
-	}
-	return nil
-}
 
 // Bind says where the blob's bytes go from now on, and which frames are already there. A later call replaces the target: frames that
 // are on their way then still go to the old one.
@@ -142,29 +127,40 @@ func (bd *binding) has(first, last int) bool {
 }
 
 // Fill returns nil once every frame that overlaps [off, off+n) is in the target, fetching what is missing. The part of the range beyond the
-// blob's end is ignored. When ctx ends, Fill returns its error; the fetch goes on for whoever else waits.
+// blob's end is ignored. When ctx ends, or the blob's deadline has passed, Fill returns an error; the fetch goes on for whoever else waits.
 func (b *Blob) Fill(ctx context.Context, off, n int64) error {
 	start := time.Now()
+	stats := &b.engine.stats
 	waits, own, err := b.start(off, n)
 	if err != nil {
+		stats.failed.Add(1)
 		return fmt.Errorf("fill blob %s: %w", b.ID(), err)
 	}
+	stats.waiting.Add(1)
+	defer stats.waiting.Add(-1)
+	overdue, stop := b.overdue()
+	defer stop()
 	var backend time.Duration
 	for _, f := range waits {
 		select {
 		case <-f.done:
 			err = f.err
 			backend = max(backend, f.backend)
+		case <-overdue:
+			err = b.late(f)
 		case <-ctx.Done():
 			err = context.Cause(ctx)
 		}
 		if err != nil {
-			b.engine.stats.failed.Add(1)
+			stats.failed.Add(1)
 			return fmt.Errorf("fill blob %s at %d+%d: %w", b.ID(), off, n, err)
 		}
 	}
+	if len(waits) > 0 {
+		stats.misses.Observe(time.Since(start).Seconds())
+	}
 	if own {
-		b.engine.stats.observe(time.Since(start), backend)
+		stats.observe(time.Since(start), backend)
 	}
 	return nil
 }
@@ -181,16 +177,24 @@ func (b *Blob) frames(off, n int64) (first, last int, err error) {
 	return b.m.Find(off), b.m.Find(end - 1), nil
 }
 
+// fillable returns why the blob cannot be filled. The caller holds b.binding.
+func (b *Blob) fillable() error {
+	switch {
+	case b.closed || b.ctx.Err() != nil:
+		return context.Cause(b.ctx)
+	case b.bound == nil:
+		return ErrUnbound
+	}
+	return nil
+}
+
 // start makes sure that every absent frame of the range is on its way and returns those to wait for, and whether all of them were
 // started here.
 func (b *Blob) start(off, n int64) (waits []*fetching, own bool, err error) {
 	b.binding.RLock()
 	defer b.binding.RUnlock()
-	switch {
-	case b.closed || b.ctx.Err() != nil:
-		return nil, false, context.Cause(b.ctx)
-	case b.bound == nil:
-		return nil, false, errors.New("nothing is bound to it")
+	if err := b.fillable(); err != nil {
+		return nil, false, err
 	}
 	first, last, err := b.frames(off, n)
 	if err != nil {
@@ -205,44 +209,28 @@ func (b *Blob) start(off, n int64) (waits []*fetching, own bool, err error) {
 	for i := first; i <= last; i++ {
 		// Presence is set before the frame leaves inflight, so a frame in neither is truly missing.
 		if f := b.inflight[i]; f != nil {
-			waits = append(waits, f)
+			waits = append(waits, b.wait(f, i))
 		} else if !b.bound.presence.Has(i) {
-			waits = append(waits, b.expect(i))
 			missing = append(missing, i)
 		}
 	}
 	if len(missing) == 0 {
+		b.ahead.reached(b, last)
 		return waits, false, nil
 	}
-	own = len(missing) == len(waits)
-	for _, i := range b.ahead.extend(b, b.bound, missing) {
-		b.expect(i)
-		missing = append(missing, i)
+	own = len(waits) == 0
+	wanted := missing[len(missing)-1]
+	more := b.ahead.extend(b, missing)
+	b.launch(append(missing, more.frames...), wanted, more.class)
+	for _, i := range missing {
+		waits = append(waits, b.inflight[i])
 	}
-	for _, run := range b.runs(missing) {
-		bound := b.bound
-		b.work.Go(func() { b.fetch(bound, run) })
-	}
+	b.launch(more.elsewhere, -1, around)
 	return waits, own, nil
 }
 
-// expect registers a frame as being on its way. The caller holds b.mu.
-func (b *Blob) expect(i int) *fetching {
-	f := &fetching{done: make(chan struct{})}
-	b.inflight[i] = f
-	return f
-}
-
-// finish tells those who wait for frame i how it went. The caller holds b.mu.
-func (b *Blob) finish(i int, err error, backend time.Duration) {
-	f := b.inflight[i]
-	delete(b.inflight, i)
-	f.err, f.backend = err, backend
-	close(f.done)
-}
-
-// runs cuts sorted frames into runs that one backend request each can serve: neighbours in the blob and in the source object, of bounded length.
-func (b *Blob) runs(frames []int) [][]int {
+// runs cuts sorted frames into runs that one backend request each can serve: neighbours in the blob and in the source object, of most source bytes or one frame.
+func (b *Blob) runs(frames []int, most int) [][]int {
 	var runs [][]int
 	size := 0
 	for k, i := range frames {
@@ -250,7 +238,7 @@ func (b *Blob) runs(frames []int) [][]int {
 		if k > 0 {
 			p := b.m.Frame(frames[k-1])
 			adjacent := frames[k-1] == i-1 && p.Source == f.Source && p.SrcOff+int64(p.SrcLen) == f.SrcOff
-			if adjacent && size+f.SrcLen <= b.engine.opts.RequestBytes {
+			if adjacent && size+f.SrcLen <= most {
 				runs[len(runs)-1] = append(runs[len(runs)-1], i)
 				size += f.SrcLen
 				continue

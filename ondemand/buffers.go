@@ -17,13 +17,13 @@ type buffers struct {
 	class [maxBuffers]sync.Pool
 }
 
-func class(n int) int {
+func sizeClass(n int) int {
 	return max(bits.Len64(uint64(n-1)), minBuffer) - minBuffer
 }
 
 // get returns n bytes, 1..16 MiB, at a page-aligned address.
 func (p *buffers) get(n int) []byte {
-	c := class(n)
+	c := sizeClass(n)
 	if b, ok := p.class[c].Get().(*byte); ok {
 		return unsafe.Slice(b, 1<<(c+minBuffer))[:n]
 	}
@@ -34,5 +34,5 @@ func (p *buffers) get(n int) []byte {
 
 // put takes back what get returned.
 func (p *buffers) put(b []byte) {
-	p.class[class(len(b))].Put(unsafe.SliceData(b))
+	p.class[sizeClass(len(b))].Put(unsafe.SliceData(b))
 }

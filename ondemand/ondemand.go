@@ -10,9 +10,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
+	"sync/atomic"
 	"time"
-
-	"golang.org/x/sync/semaphore"
 
 	"github.com/pagein/pagein/blob"
 	"github.com/pagein/pagein/ondemand/backend"
@@ -20,24 +20,30 @@ import (
 
 // Options bound what an engine does at a time. Zero values stand for the defaults.
 type Options struct {
-	Requests     int64         // concurrent backend requests, default 32
-	RequestBytes int           // most source bytes asked for in one request, default 4 MiB
-	ReadAhead    int64         // most blob bytes fetched beyond a miss, default 8 MiB; negative for none
-	Attempts     int           // tries for each frame before its readers get an error, default 8; fewer for corrupt bytes
-	Backoff      time.Duration // wait before the second try, doubled for each further one up to 5 s, default 200 ms
+	Requests      int           // concurrent backend requests, default 32
+	RequestBytes  int           // most source bytes asked for in one request, default 4 MiB
+	ReadAhead     int64         // most blob bytes fetched beyond a sequential miss, default 8 MiB; negative for no read-ahead and no guesses
+	HostRequests  int           // concurrent requests to one host, 2 or more; default Requests
+	HostBandwidth int64         // source bytes per second from one host; 0 for no limit
+	Deadline      time.Duration // after which a reader whose bytes cannot be had gets an error, default 30 s; negative: it waits for as long as it takes
+	Attempts      int           // tries for each frame before its readers get an error; 0: as many as the deadline allows, fewer for corrupt bytes
+	Backoff       time.Duration // wait before the second try, doubled for each further one up to 5 s, default 200 ms
 }
 
 const (
-	// maxBackoff bounds the wait between tries. With the defaults a backend may be away for a quarter of a minute before readers notice.
+	// maxBackoff bounds the wait between tries.
 	maxBackoff = 5 * time.Second
 	// corruptAttempts is how often a frame whose bytes were wrong is tried: it may have been the line, but hardly thrice.
 	corruptAttempts = 3
 )
 
 func (o Options) withDefaults() Options {
-	def := Options{Requests: 32, RequestBytes: 4 << 20, ReadAhead: 8 << 20, Attempts: 8, Backoff: 200 * time.Millisecond}
+	def := Options{
+		Requests: 32, RequestBytes: 4 << 20, ReadAhead: 8 << 20, HostBandwidth: max(o.HostBandwidth, 0), Deadline: 30 * time.Second, Attempts: max(o.Attempts, 0),
+		Backoff: 200 * time.Millisecond,
+	}
 	if o.Requests > 0 {
-		def.Requests = o.Requests
+		def.Requests = max(o.Requests, 2)
 	}
 	if o.RequestBytes > 0 {
 		def.RequestBytes = o.RequestBytes
@@ -45,8 +51,12 @@ func (o Options) withDefaults() Options {
 	if o.ReadAhead != 0 {
 		def.ReadAhead = max(o.ReadAhead, 0)
 	}
-	if o.Attempts > 0 {
-		def.Attempts = o.Attempts
+	def.HostRequests = def.Requests
+	if o.HostRequests > 0 {
+		def.HostRequests = max(o.HostRequests, 2)
+	}
+	if o.Deadline != 0 {
+		def.Deadline = o.Deadline
 	}
 	if o.Backoff > 0 {
 		def.Backoff = o.Backoff
@@ -57,14 +67,24 @@ func (o Options) withDefaults() Options {
 // ErrClosed is what readers get whose bytes were still missing when their blob, or the engine, was closed.
 var ErrClosed = errors.New("closed")
 
+// ErrUnbound says that a blob's bytes have nowhere to go, or not yet.
+var ErrUnbound = errors.New("nothing is bound to it")
+
 // Engine fetches frames for any number of blobs, within common bounds. Its methods may be called concurrently.
 type Engine struct {
 	opts  Options
 	log   *slog.Logger
-	slots *semaphore.Weighted
+	slots *slots
+	gate  gate
 	bufs  buffers
 	dec   *blob.Decoder
 	stats stats
+
+	active atomic.Int64 // backend requests under way
+
+	mu    sync.Mutex
+	lanes map[string]*lane        // by host
+	kinds map[string]*sourceStats // by kind of backend
 
 	ctx    context.Context // ends when Close is called
 	cancel context.CancelCauseFunc
@@ -73,12 +93,15 @@ type Engine struct {
 // New returns an engine that logs to log.
 func New(log *slog.Logger, o Options) (*Engine, error) {
 	o = o.withDefaults()
-	dec, err := blob.NewDecoder(int(o.Requests))
+	dec, err := blob.NewDecoder(o.Requests)
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancelCause(context.Background())
-	return &Engine{opts: o, log: log, slots: semaphore.NewWeighted(o.Requests), dec: dec, stats: newStats(), ctx: ctx, cancel: cancel}, nil
+	return &Engine{
+		opts: o, log: log, slots: newSlots(o.Requests), dec: dec, stats: newStats(), ctx: ctx, cancel: cancel,
+		lanes: make(map[string]*lane), kinds: make(map[string]*sourceStats),
+	}, nil
 }
 
 // Blob makes a blob fetchable: objects[i] is the source object that its map calls i. Bytes have nowhere to go until [Blob.Bind].
@@ -91,10 +114,16 @@ func (e *Engine) Blob(m *blob.Map, objects []backend.Object) (*Blob, error) {
 			return nil, fmt.Errorf("open blob %s: source object %s has %d bytes, the map says %d", m.ID(), o, o.Size(), m.SourceSize(i))
 		}
 	}
-	b := &Blob{engine: e, m: m, objects: objects, inflight: make(map[int]*fetching)}
+	b := &Blob{engine: e, m: m, inflight: make(map[int]*fetching)}
+	for _, o := range objects {
+		b.sources = append(b.sources, e.source(o))
+	}
 	b.ctx, b.cancel = context.WithCancelCause(e.ctx)
 	return b, nil
 }
 
 // Close ends all fetches; readers that wait get [ErrClosed]. Each blob's Close then waits for what is left of them.
 func (e *Engine) Close() { e.cancel(ErrClosed) }
+
+// Deadline is how long readers wait for bytes that cannot be had, unless their blob has a deadline of its own; negative: for as long as it takes.
+func (e *Engine) Deadline() time.Duration { return e.opts.Deadline }

@@ -19,7 +19,7 @@ func TestASourceThatLiesIsReplacedByAnother(t *testing.T) {
 		b[len(b)/2] ^= 1
 		return b, nil
 	}}
-	f.objects[0] = backend.First(slog.New(slog.DiscardHandler), lying, f.object)
+	f.sources[0].Object = backend.First(slog.New(slog.DiscardHandler), lying, f.object)
 	if err := f.Fill(context.Background(), 0, f.Size()); err != nil {
 		t.Fatal(err)
 	}

@@ -56,7 +56,7 @@ func serveFake(t *testing.T, d *fakeDaemon) string {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- control.Serve(ctx, l, d, slog.New(slog.DiscardHandler)) }()
+	go func() { done <- control.Serve(ctx, l, control.Handler(d), slog.New(slog.DiscardHandler)) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {

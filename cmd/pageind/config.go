@@ -23,6 +23,7 @@ const defaultConfig = "/etc/pagein/config.toml"
 // config is the daemon's configuration: the keys of the TOML file, and the options of the same names.
 type config struct {
 	remote.Config
+	readingConfig
 
 	Root          string `toml:"root"`
 	Run           string `toml:"run"`
@@ -31,10 +32,14 @@ type config struct {
 	UnmountOnExit bool   `toml:"unmount-on-exit"`
 	LogLevel      string `toml:"log-level"`
 	LogFormat     string `toml:"log-format"`
+
+	MetricsAddress string `toml:"metrics-address"`
+	Pprof          bool   `toml:"pprof"`
 }
 
 var defaults = config{
 	Root: "/var/lib/pagein", Run: "/run/pagein", Address: control.DefaultAddress, Transport: node.Auto, LogLevel: "info", LogFormat: "text",
+	readingConfig: readingConfig{ReadDeadline: "30s", Prefetch: "none"},
 }
 
 // readConfig returns the defaults, changed by the file, changed by the command line.
@@ -58,13 +63,16 @@ func readConfig(c *cli.Context) (config, error) {
 	}
 	for name, value := range map[string]*string{
 		"root": &cfg.Root, "run": &cfg.Run, "address": &cfg.Address, "transport": &cfg.Transport, "log-level": &cfg.LogLevel, "log-format": &cfg.LogFormat,
+		"read-deadline": &cfg.ReadDeadline, "prefetch": &cfg.Prefetch, "metrics-address": &cfg.MetricsAddress,
 	} {
 		if c.IsSet(name) {
 			*value = c.String(name)
 		}
 	}
-	if c.IsSet("unmount-on-exit") {
-		cfg.UnmountOnExit = c.Bool("unmount-on-exit")
+	for name, value := range map[string]*bool{"unmount-on-exit": &cfg.UnmountOnExit, "pprof": &cfg.Pprof} {
+		if c.IsSet(name) {
+			*value = c.Bool(name)
+		}
 	}
 	if cfg.Root, err = filepath.Abs(cfg.Root); err != nil {
 		return cfg, err
@@ -84,7 +92,7 @@ func (c config) logger(w io.Writer) (*slog.Logger, error) {
 	if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil {
 		return nil, fmt.Errorf("log level %q is none of debug, info, warn, error", c.LogLevel)
 	}
-	opts := &slog.HandlerOptions{Level: level}
+	opts := &slog.HandlerOptions{Level: level, ReplaceAttr: redact}
 	switch c.LogFormat {
 	case "text":
 		return slog.New(slog.NewTextHandler(w, opts)), nil

@@ -65,6 +65,10 @@ func newApp() *cli.App {
 			&cli.StringFlag{Name: "address", Value: defaults.Address, EnvVars: []string{"PAGEIN_ADDRESS"}, Usage: "serve pagein at `unix://SOCK`"},
 			&cli.StringFlag{Name: "transport", Value: defaults.Transport, Usage: "reach the kernel through `NAME`: auto, fanotify, cachefiles or file"},
 			&cli.BoolFlag{Name: "unmount-on-exit", Usage: "unmount what is not in use at SIGTERM; without it mounts stay and wait for the next pageind"},
+			&cli.StringFlag{Name: "read-deadline", Value: defaults.ReadDeadline, Usage: "how long readers wait for bytes that cannot be had before they get EIO: a `TIME` such as 30s, or wait"},
+			&cli.StringFlag{Name: "prefetch", Value: defaults.Prefetch, Usage: "fetch `WHAT` of an image before it is read: none or all"},
+			&cli.StringFlag{Name: "metrics-address", Usage: "serve metrics and health at the TCP address `HOST:PORT`, besides the socket"},
+			&cli.BoolFlag{Name: "pprof", Usage: "serve Go profiles where metrics are served"},
 			&cli.StringFlag{Name: "log-level", Value: defaults.LogLevel, Usage: "print messages of this `LEVEL` and above: debug, info, warn, error"},
 			&cli.StringFlag{Name: "log-format", Value: defaults.LogFormat, Usage: "print messages as `FORMAT`: text or json"},
 		},
@@ -86,6 +90,10 @@ func run(ctx context.Context, cfg config) error {
 	log, err := cfg.logger(os.Stderr)
 	if err != nil {
 		return cli.Exit(err.Error(), exitUsage)
+	}
+	engine, prefetch, err := cfg.reading()
+	if err != nil {
+		return cli.Exit("configuration: "+err.Error(), exitUsage)
 	}
 	if os.Geteuid() != 0 {
 		return errors.New("mounting needs root (CAP_SYS_ADMIN in the initial user namespace): run pageind as root")
@@ -113,6 +121,13 @@ func run(ctx context.Context, cfg config) error {
 		return errors.Join(err, s.Close())
 	}
 	defer listener.Close()
+	metrics, err := listenMetrics(ctx, cfg.MetricsAddress)
+	if err != nil {
+		return errors.Join(err, s.Close())
+	}
+	if metrics != nil {
+		defer metrics.Close()
+	}
 	k, err := startKeeper(ctx, cfg, log)
 	if err != nil {
 		return errors.Join(err, s.Close())
@@ -121,18 +136,19 @@ func run(ctx context.Context, cfg config) error {
 	// From here to the end of node.New nothing may open a descriptor that it closes again: see fanotify.New.
 	n, err := node.New(ctx, node.Config{
 		Store: s, Transport: cfg.Transport, Version: version, Keeper: cfg.keeperSocket(), Address: cfg.Address, Holder: k, Adopted: k.Take(), Log: log,
-		Remote:        remote,
+		Remote: remote, Engine: engine, Prefetch: prefetch,
 		UnmountOnExit: cfg.UnmountOnExit,
 	})
 	if err != nil {
 		return err
 	}
-	return serve(ctx, listener, n, k, log)
+	d := control.Diagnostics{Metrics: n.Metrics(), Ready: n.Ready, Profile: cfg.Pprof}
+	return serve(ctx, n, k, log, d, listener, metrics)
 }
 
 // serve runs the node and its API until ctx is done or one of them fails. The API ends first, so that nobody asks a node that is being closed, and the keeper is
 // watched to the very end: what it does not have when this process ends, the mounts lose.
-func serve(ctx context.Context, listener net.Listener, n *node.Node, k *keeperClient, log *slog.Logger) error {
+func serve(ctx context.Context, n *node.Node, k *keeperClient, log *slog.Logger, d control.Diagnostics, listener, metrics net.Listener) error {
 	api, stopAPI := context.WithCancel(ctx)
 	defer stopAPI()
 	running, stopNode := context.WithCancel(context.WithoutCancel(ctx))
@@ -147,8 +163,12 @@ func serve(ctx context.Context, listener net.Listener, n *node.Node, k *keeperCl
 
 	logTransports(n.Transports(), log)
 	log.Info("ready", "version", version, "address", listener.Addr())
-	err := control.Serve(api, listener, n, log)
+	monitored := make(chan error, 1)
+	go func() { monitored <- serveMetrics(api, metrics, d, log) }()
+	err := control.Serve(api, listener, d.With(control.Handler(n)), log)
 	log.Info("stopping")
+	stopAPI()
+	err = errors.Join(err, <-monitored)
 	stopNode()
 	return errors.Join(err, <-ended)
 }

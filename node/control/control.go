@@ -5,6 +5,7 @@
 //	POST   /v1/prepare         PrepareRequest  → PrepareResponse
 //	GET    /v1/status          –               → Status
 //	GET    /v1/healthz         –               → –
+//	GET    /metrics, /healthz, /readyz, /debug/pprof/     see [Diagnostics]
 //
 // Whoever can open the socket can mount images as root: its mode is 0600. A request ends early when its client hangs up. Fields may be added
 // to answers; a request with a field that the daemon does not know is refused, so that no wish is silently ignored. The package knows the
@@ -43,6 +44,7 @@ type MountRequest struct {
 	Source
 	Target    string `json:"target"`              // an absolute path of an existing directory
 	Transport string `json:"transport,omitempty"` // "" = what the daemon was started with
+	Policy
 }
 
 // MountResponse says what was mounted.
@@ -56,6 +58,16 @@ type MountResponse struct {
 type PrepareRequest struct {
 	Source
 	Transport string `json:"transport,omitempty"`
+	Policy
+}
+
+// Policy says how an image is read. Where images that are mounted share blobs, the most patient deadline counts for those.
+type Policy struct {
+	// Deadline is how long readers wait for bytes that cannot be had before they get an error: a duration such as "30s", or "wait" for as long as it takes; "" = what the
+	// daemon was started with.
+	Deadline string `json:"deadline,omitempty"`
+	// Prefetch is what is fetched before somebody reads it: "none" or "all"; "" = what the daemon was started with.
+	Prefetch string `json:"prefetch,omitempty"`
 }
 
 // PrepareResponse says how to mount a prepared image.
@@ -98,15 +110,34 @@ type Image struct {
 	TotalBytes   int64  `json:"total_bytes"`
 	PresentBytes int64  `json:"present_bytes"`
 	FetchedBytes int64  `json:"fetched_bytes"`
+	State        State  `json:"state"`
 	Problem      string `json:"problem,omitempty"` // what is wrong with it now, such as its registry being out of reach
 }
+
+// State says how it is with an image.
+type State string
+
+// The states.
+const (
+	Lazy        State = "lazy"        // bytes are fetched as they are read
+	Prefetching State = "prefetching" // and the rest in the background
+	Complete    State = "complete"    // all bytes are on this node: no daemon is needed to read them
+	Waiting     State = "waiting"     // readers wait: bytes cannot be had, and it is tried again
+	Failing     State = "failing"     // readers get errors: bytes could not be had; the next read tries again
+)
 
 // Totals is what the daemon has done since it started.
 type Totals struct {
 	BackendBytes    int64     `json:"backend_bytes"`    // received, before decompression
 	BackendRequests int64     `json:"backend_requests"` // ranges asked for
 	BackendRetries  int64     `json:"backend_retries"`  // of them, for something that had failed before
+	BackendHedges   int64     `json:"backend_hedges"`   // of them, because an earlier one was slow
 	BackendErrors   int64     `json:"backend_errors"`   // requests that failed or brought corrupt bytes
+	InFlight        int64     `json:"in_flight"`        // backend requests under way
+	DemandBytes     int64     `json:"demand_bytes"`     // fetched because somebody waited for them, before decompression
+	AheadBytes      int64     `json:"ahead_bytes"`      // fetched because somebody might want them soon
+	PrefetchBytes   int64     `json:"prefetch_bytes"`   // fetched to have all
+	WaitingReads    int64     `json:"waiting_reads"`    // the kernel's requests that wait now
 	FailedReads     int64     `json:"failed_reads"`     // the kernel's requests that ended in an error
 	OwnTime         Quantiles `json:"own_time"`         // of a miss, less the time spent waiting for the backend
 	MissTime        Quantiles `json:"miss_time"`        // of a miss

@@ -61,7 +61,7 @@ func serve(t *testing.T, svc Service) string {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- Serve(ctx, l, svc, slog.New(slog.DiscardHandler)) }()
+	go func() { done <- Serve(ctx, l, Handler(svc), slog.New(slog.DiscardHandler)) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
@@ -87,16 +87,16 @@ func TestRequestsAndAnswersTravelWhole(t *testing.T) {
 		Transports: []Transport{{Name: "fanotify", Available: false, Reason: "none", InUse: true}},
 		Images: []Image{{
 			ID: "i", Ref: "r", Transport: "t", Targets: []string{"/a b"}, Blobs: 1, MetaBytes: 2, TotalBytes: 3, PresentBytes: 4, FetchedBytes: 5,
-			Problem: "p",
+			State: Waiting, Problem: "p",
 		}},
-		Totals: Totals{1, 2, 3, 4, 5, Quantiles{1, 2, 3, 4}, Quantiles{5, 6, 7, 8}},
+		Totals: Totals{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, Quantiles{1, 2, 3, 4}, Quantiles{5, 6, 7, 8}},
 	}}
 	c := client(t, serve(t, svc))
-	mount := MountRequest{Source{"oci:/x:y", true, true}, "/a b/ü?&=#", "file"}
+	mount := MountRequest{Source{"oci:/x:y", true, true}, "/a b/ü?&=#", "file", Policy{"30s", "all"}}
 	if got, err := c.Mount(t.Context(), mount); err != nil || got != (MountResponse{"id", "/a b", "file"}) {
 		t.Errorf("mount: %+v, %v", got, err)
 	}
-	prepare := PrepareRequest{Source{Ref: "x"}, "file"}
+	prepare := PrepareRequest{Source{Ref: "x"}, "file", Policy{}}
 	if got, err := c.Prepare(t.Context(), prepare); err != nil || got != (PrepareResponse{"id", "file", "mount x DIR"}) {
 		t.Errorf("prepare: %+v, %v", got, err)
 	}

@@ -66,10 +66,10 @@ func Handler(svc Service) http.Handler {
 	return mux
 }
 
-// Serve answers requests at l until ctx ends, then lets those under way finish for a moment and returns nil. It closes l.
-func Serve(ctx context.Context, l net.Listener, svc Service, log *slog.Logger) error {
+// Serve answers requests at l with h until ctx ends, then lets those under way finish for a moment and returns nil. It closes l.
+func Serve(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger) error {
 	server := &http.Server{
-		Handler:           Handler(svc),
+		Handler:           h,
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       30 * time.Second, // of a request; answering it may take as long as its client waits
 		IdleTimeout:       time.Minute,
@@ -80,7 +80,7 @@ func Serve(ctx context.Context, l net.Listener, svc Service, log *slog.Logger) e
 	go func() { failed <- server.Serve(l) }()
 	select {
 	case err := <-failed:
-		return fmt.Errorf("serve the control socket %s: %w", l.Addr(), err)
+		return fmt.Errorf("serve requests at %s: %w", l.Addr(), err)
 	case <-ctx.Done():
 	}
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), goodbye)
@@ -88,11 +88,11 @@ func Serve(ctx context.Context, l net.Listener, svc Service, log *slog.Logger) e
 	if err := server.Shutdown(last); err != nil {
 		err = server.Close() // hangs up, which ends the requests' contexts
 		if err != nil {
-			log.Warn("close the control socket", "error", err)
+			log.Warn("close connections", "address", l.Addr(), "err", err)
 		}
 	}
 	if err := <-failed; !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("serve the control socket %s: %w", l.Addr(), err)
+		return fmt.Errorf("serve requests at %s: %w", l.Addr(), err)
 	}
 	return nil
 }

@@ -1,0 +1,45 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/dustin/go-humanize"
+
+	"github.com/pagein/pagein/node"
+	"github.com/pagein/pagein/ondemand"
+)
+
+// readingConfig is the part of the configuration that says how images are read.
+type readingConfig struct {
+	ReadDeadline  string `toml:"read-deadline"`
+	Prefetch      string `toml:"prefetch"`
+	HostRequests  int    `toml:"host-requests"`
+	HostBandwidth string `toml:"host-bandwidth"`
+}
+
+// leastBandwidth is the least that a host's bandwidth may be limited to, in bytes per second: a slower one would be taken for a source that stalls.
+const leastBandwidth = 64 << 10
+
+// reading checks the settings. It returns bounds for the engine, and whether images are fetched in the background.
+func (c readingConfig) reading() (o ondemand.Options, prefetch bool, err error) {
+	if o.Deadline, err = node.ParseDeadline(c.ReadDeadline); err != nil {
+		return o, false, fmt.Errorf("read-deadline: %w", err)
+	}
+	if prefetch, err = node.ParsePrefetch(c.Prefetch); err != nil {
+		return o, false, err
+	}
+	if c.HostRequests != 0 && (c.HostRequests < 2 || c.HostRequests > 1024) {
+		return o, false, errors.New("host-requests is not from 2 to 1024: readers need one that prefetching cannot take")
+	}
+	o.HostRequests = c.HostRequests
+	if c.HostBandwidth == "" {
+		return o, prefetch, nil
+	}
+	bytes, err := humanize.ParseBytes(c.HostBandwidth)
+	if err != nil || bytes < leastBandwidth || bytes > 1<<50 {
+		return o, false, fmt.Errorf("host-bandwidth %q is no number of bytes per second, such as 20MB, of at least 64KiB", c.HostBandwidth)
+	}
+	o.HostBandwidth = int64(bytes)
+	return o, prefetch, nil
+}

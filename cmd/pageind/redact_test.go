@@ -1,0 +1,44 @@
+package main
+
+import (
+	"errors"
+	"net/url"
+	"strings"
+	"testing"
+)
+
+func TestLogsHoldNoSecrets(t *testing.T) {
+	const signed = "https://s3.example.com/bucket/key?X-Amz-Credential=AKIAEXAMPLE&X-Amz-Signature=5ecre7"
+	for _, c := range []struct {
+		value any
+		keep  string
+	}{
+		{errors.New("read bytes 0 to 4095 of " + signed + ": connection reset"), "https://s3.example.com/bucket/key?… connection reset"},
+		{&url.Error{Op: "Get", URL: signed, Err: errors.New("reset")}, `Get "https://s3.example.com/bucket/key?…": reset`},
+		{"https://user:5ecre7@example.com/path", "https://example.com/path"},
+		{"https://user:5ecre7@example.com/path?x=5ecre7", "https://example.com/path?…"},
+		{"Authorization: Bearer 5ecre75ecre75ecre7", "Authorization: Bearer …"},
+		{"s3://bucket/key?endpoint=x&token=5ecre7", "s3://bucket/key?…"},
+		{"nothing to hide: http://example.com/a b", "nothing to hide: http://example.com/a b"},
+	} {
+		for _, format := range []string{"text", "json"} {
+			var out strings.Builder
+			log, err := config{LogLevel: "info", LogFormat: format}.logger(&out)
+			if err != nil {
+				t.Fatal(err)
+			}
+			log.Info("message", "value", c.value)
+			got := strings.ReplaceAll(out.String(), `\"`, `"`)
+			if strings.Contains(got, "5ecre7") || !strings.Contains(got, c.keep) {
+				t.Errorf("%s: %v: got %q, want %q in it", format, c.value, got, c.keep)
+			}
+		}
+		var out strings.Builder
+		log, _ := config{LogLevel: "info", LogFormat: "text"}.logger(&out)
+		if text, ok := c.value.(string); ok {
+			if log.Info(text); strings.Contains(out.String(), "5ecre7") {
+				t.Errorf("message: %q", out.String())
+			}
+		}
+	}
+}

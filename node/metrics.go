@@ -1,0 +1,112 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// newMountTimes measures from a mount request to the mount.
+func newMountTimes() prometheus.Histogram {
+	return prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name: "pagein_mount_duration_seconds", Help: "Time from the request to mount an image until it is ready to be read.",
+		Buckets: prometheus.ExponentialBuckets(0.005, 2.5, 12),
+	})
+}
+
+// scrapeTimeout bounds the answer to a request for metrics.
+const scrapeTimeout = 10 * time.Second
+
+// Metrics answers requests for the node's metrics in Prometheus' format. Labels never name images, so there are as many series with one image as with a thousand.
+func (n *Node) Metrics() http.Handler {
+	r := prometheus.NewRegistry()
+	r.MustRegister(n.engine, n.mountTimes, &nodeCollector{n}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return promhttp.HandlerFor(r, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: scrapeTimeout, ErrorHandling: promhttp.ContinueOnError})
+}
+
+// Ready returns nil while images can be mounted, or why they cannot.
+func (n *Node) Ready(context.Context) error {
+	if err := n.enter(); err != nil {
+		return err
+	}
+	defer n.mu.Unlock()
+	for _, t := range n.transports.status() {
+		if t.Available {
+			return nil
+		}
+	}
+	return errors.New("this kernel offers no transport for this store")
+}
+
+// nodeCollector describes the mount table and the store.
+type nodeCollector struct{ n *Node }
+
+var (
+	buildDesc = prometheus.NewDesc("pagein_build_info", "Always 1.", []string{"version"}, nil)
+	imageDesc = prometheus.NewDesc("pagein_images", "Attached images.", []string{"transport", "state"}, nil)
+	blobDesc  = prometheus.NewDesc("pagein_blobs", "Blobs of attached images.", nil, nil)
+	sizeDesc  = prometheus.NewDesc("pagein_image_bytes", "Blob bytes of attached images, uncompressed.", []string{"present"}, nil)
+	cacheDesc = prometheus.NewDesc("pagein_cache_bytes", "Disk space that the store's blobs take.", nil, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (c *nodeCollector) Describe(out chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{buildDesc, imageDesc, blobDesc, sizeDesc, cacheDesc} {
+		out <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c *nodeCollector) Collect(out chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	gauge(buildDesc, 1, c.n.cfg.Version)
+	if used, err := c.n.store.Usage(); err != nil {
+		out <- prometheus.NewInvalidMetric(cacheDesc, err)
+	} else {
+		gauge(cacheDesc, float64(used))
+	}
+	t := c.n.census()
+	for k, n := range t.images {
+		gauge(imageDesc, float64(n), k.transport, k.state)
+	}
+	gauge(blobDesc, float64(t.blobs))
+	gauge(sizeDesc, float64(t.present), "true")
+	gauge(sizeDesc, float64(t.total-t.present), "false")
+}
+
+// imageKind is what images are counted by.
+type imageKind struct{ transport, state string }
+
+// table sums up the mount table.
+type table struct {
+	images         map[imageKind]int
+	blobs          int
+	total, present int64 // bytes
+}
+
+// census sums up the mount table.
+func (n *Node) census() table {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	t := table{images: make(map[imageKind]int)}
+	if n.closed {
+		return t
+	}
+	for _, img := range n.images {
+		state, _ := img.state()
+		t.images[imageKind{img.transport.Name(), string(state)}]++
+	}
+	for _, b := range n.blobs {
+		t.blobs++
+		t.total += b.Size()
+		t.present += b.Present()
+	}
+	return t
+}

@@ -1,0 +1,96 @@
+package node
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/pagein/pagein/node/control"
+	"github.com/pagein/pagein/ondemand"
+)
+
+// policy is how an image is read: what its mount asked for, or the node's choice at that time.
+type policy struct {
+	Deadline time.Duration `json:",omitempty"` // as [ondemand.Blob.SetDeadline] has it
+	Prefetch bool          `json:",omitempty"` // all of it, in the background
+}
+
+// Words of a control.Policy.
+const (
+	waitForever  = "wait"
+	prefetchNone = "none"
+	prefetchAll  = "all"
+)
+
+// ParseDeadline reads how long readers wait for bytes that cannot be had: a positive duration, or "wait", which is a negative one.
+func ParseDeadline(s string) (time.Duration, error) {
+	if s == waitForever {
+		return -1, nil
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil || d <= 0 {
+		return 0, fmt.Errorf("deadline %q is neither a time such as 30s nor %q", s, waitForever)
+	}
+	return d, nil
+}
+
+// ParsePrefetch reads what is fetched before somebody reads it, and reports whether that is everything.
+func ParsePrefetch(s string) (bool, error) {
+	if s != prefetchNone && s != prefetchAll {
+		return false, fmt.Errorf("prefetch %q is neither %q nor %q", s, prefetchNone, prefetchAll)
+	}
+	return s == prefetchAll, nil
+}
+
+// policy reads a request's wishes.
+func (n *Node) policy(want control.Policy) (p policy, err error) {
+	p = policy{Prefetch: n.cfg.Prefetch}
+	if want.Deadline != "" {
+		if p.Deadline, err = ParseDeadline(want.Deadline); err != nil {
+			return p, control.Errorf(control.Invalid, "%w", err)
+		}
+	}
+	if want.Prefetch != "" {
+		if p.Prefetch, err = ParsePrefetch(want.Prefetch); err != nil {
+			return p, control.Errorf(control.Invalid, "%w", err)
+		}
+	}
+	return p, nil
+}
+
+// setDeadlines gives each blob the most patient deadline of the images that use it: who misses it is not known. The caller holds n.mu.
+func (n *Node) setDeadlines(blobs []*ondemand.Blob) {
+	patience := func(d time.Duration) time.Duration {
+		if d == 0 {
+			d = n.engine.Deadline()
+		}
+		if d < 0 {
+			d = 1<<63 - 1
+		}
+		return d
+	}
+	for _, b := range blobs {
+		most, found := time.Duration(0), false
+		for _, img := range n.images {
+			if !slices.Contains(img.attached.Blobs, b) {
+				continue
+			}
+			if d := img.Policy.Deadline; !found || patience(d) > patience(most) {
+				most, found = d, true
+			}
+		}
+		b.SetDeadline(most)
+	}
+}
+
+// adjust gives an image that is attached already what one more mount of it asks for. The caller holds n.mu.
+func (n *Node) adjust(img *image, p policy) {
+	if p.Deadline != 0 {
+		img.Policy.Deadline = p.Deadline
+		n.setDeadlines(img.attached.Blobs)
+	}
+	if p.Prefetch {
+		img.Policy.Prefetch = true
+		n.prefetch(img)
+	}
+}

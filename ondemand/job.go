@@ -1,0 +1,294 @@
+package ondemand
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/pagein/pagein/blob"
+	"github.com/pagein/pagein/ondemand/backend"
+)
+
+// job fetches a run of neighbouring frames: one backend request, or more when it fails. What readers wait for comes first; what follows it in the run is
+// given up, or held back, as soon as it is in anybody's way.
+type job struct {
+	b      *Blob
+	bound  *binding
+	source *source
+	class  class // why the frames are fetched that nobody waits for
+
+	// Guarded by b.mu.
+	frames  []int         // still to come, the first of them on its way
+	started bool          // it asks, or has asked, the backend
+	last    int           // the last frame that somebody waits or waited for, -1 if none
+	urgent  bool          // somebody waits
+	called  chan struct{} // closed while urgent
+	since   time.Time     // when somebody last began to wait
+	tickets []*ticket     // for the host's slots and the engine's
+	err     error         // of the last attempt
+}
+
+// errDropped is what became of frames that nobody waits for and that were in the way.
+var errDropped = errors.New("given up in favour of other reads")
+
+// launch starts jobs for sorted frames, of which all up to wanted are waited for. The caller holds b.binding and b.mu.
+func (b *Blob) launch(frames []int, wanted int, rest class) {
+	most := b.engine.opts.RequestBytes
+	if rest.idle() {
+		most = min(most, idleRequest)
+	}
+	for _, run := range b.runs(frames, most) {
+		j := b.job(run, rest)
+		for _, i := range run {
+			b.inflight[i] = &fetching{job: j, done: make(chan struct{})}
+		}
+		if run[0] <= wanted {
+			j.want(min(wanted, run[len(run)-1]))
+		}
+		b.work.Go(j.run)
+	}
+}
+
+// idleRequest is the most source bytes of a request that is made in idle time. What is under way delays demand, if only a little.
+const idleRequest = 1 << 20
+
+func (b *Blob) job(run []int, c class) *job {
+	return &job{b: b, bound: b.bound, source: b.sources[b.m.Frame(run[0]).Source], class: c, frames: run, last: -1, called: make(chan struct{})}
+}
+
+// want says that a reader waits for frame i of the job. The caller holds b.mu.
+func (j *job) want(i int) {
+	j.last = max(j.last, i)
+	j.since = time.Now()
+	if j.urgent {
+		return
+	}
+	j.urgent = true
+	close(j.called)
+	j.b.engine.gate.enter()
+	for k, t := range j.tickets {
+		j.queues()[k].promote(t)
+	}
+}
+
+// calm says that nobody waits any more. The caller holds b.mu.
+func (j *job) calm() {
+	j.urgent = false
+	j.called = make(chan struct{})
+	j.b.engine.gate.leave()
+}
+
+// wait has a reader wait for frame i, which is on its way. A job that has not begun is cut, so that the frame need not wait for those before it. The caller
+// holds b.binding and b.mu.
+func (b *Blob) wait(f *fetching, i int) *fetching {
+	if j := f.job; !j.started && !j.urgent && i > j.frames[0] {
+		k := slices.Index(j.frames, i)
+		rest := b.job(j.frames[k:], j.class)
+		j.frames = j.frames[:k:k]
+		for _, i := range rest.frames {
+			b.inflight[i].job = rest
+		}
+		b.work.Go(rest.run)
+	}
+	f.job.want(i)
+	return f
+}
+
+// queues are the slots that the job needs, in the order in which they are taken.
+func (j *job) queues() []*slots { return []*slots{j.source.lane.slots, j.b.engine.slots} }
+
+// acquire gets the job its slots. The returned function gives them back.
+func (j *job) acquire() (release func(), err error) {
+	j.b.mu.Lock()
+	c := j.class
+	if j.urgent {
+		c = demand
+	}
+	tickets := []*ticket{newTicket(c), newTicket(c)}
+	j.tickets = tickets
+	j.b.mu.Unlock()
+	queues := j.queues()
+	release = func() {
+		for k, t := range tickets {
+			queues[k].release(t)
+		}
+		j.b.mu.Lock()
+		j.tickets = nil
+		j.b.mu.Unlock()
+	}
+	for k, t := range tickets {
+		if err := queues[k].acquire(j.b.ctx, t); err != nil {
+			for n := range k {
+				queues[n].release(tickets[n])
+			}
+			return nil, err
+		}
+	}
+	return release, nil
+}
+
+// run brings the job's frames, each completed as soon as it is in place. It retries what failed as long as somebody waits for it, and gives every frame
+// its verdict exactly once.
+func (j *job) run() {
+	b, e := j.b, j.b.engine
+	pause := e.opts.Backoff
+	var spent time.Duration // in the backend, over all attempts
+	for attempt := 1; ; attempt++ {
+		done, err := j.attempt(&spent)
+		if err == nil {
+			return
+		}
+		if done > 0 {
+			attempt, pause = 1, e.opts.Backoff // progress was made: the next frame has tries of its own
+		}
+		over, skip := j.verdict(attempt, err, spent)
+		if over {
+			return
+		}
+		if skip { // one bad frame says nothing of the next
+			attempt, pause = 0, e.opts.Backoff
+			continue
+		}
+		j.source.stats.retries.Add(1)
+		wait := max(pause, backend.RetryAfter(err)) // asking earlier would only make it worse
+		select {
+		case <-time.After(wait):
+			spent += wait
+			pause = min(2*pause, maxBackoff)
+		case <-b.ctx.Done():
+		}
+	}
+}
+
+// verdict decides what becomes of the frames that an attempt has not brought: over says that all have got their verdict, skip that the first of them has.
+func (j *job) verdict(attempt int, err error, spent time.Duration) (over, skip bool) {
+	b, log := j.b, j.b.engine.log
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	j.err = err
+	limit := b.patience()
+	corrupt := errors.Is(err, blob.ErrCorrupt)
+	tries := b.engine.opts.Attempts
+	final := corrupt && attempt >= corruptAttempts || tries > 0 && attempt >= tries ||
+		limit >= 0 && (backend.IsPermanent(err) && !corrupt || time.Since(j.since) >= limit)
+	switch {
+	case b.ctx.Err() != nil:
+		j.fail(len(j.frames), context.Cause(b.ctx), spent)
+		return true, false
+	case errors.Is(err, errTarget):
+		log.Error("frame could not be stored", "blob", b.ID(), "frame", j.frames[0], "err", err)
+		b.trouble(j.frames[0], err, true)
+		j.fail(len(j.frames), err, spent)
+		return true, false
+	case !j.urgent:
+		j.fail(len(j.frames), err, spent)
+		return true, false
+	case !final:
+		log.Warn("frame is fetched again", "blob", b.ID(), "frame", j.frames[0], "attempt", attempt, "err", err)
+		b.trouble(j.frames[0], err, false)
+		return false, false
+	}
+	log.Error("frame could not be had", "blob", b.ID(), "frame", j.frames[0], "attempts", attempt, "err", err)
+	b.trouble(j.frames[0], err, true)
+	if corrupt {
+		j.fail(1, err, spent)
+		return len(j.frames) == 0, true
+	}
+	j.fail(len(j.frames), err, spent)
+	return true, false
+}
+
+// fail tells the readers of the first n frames that they cannot be had. The caller holds b.mu.
+func (j *job) fail(n int, err error, spent time.Duration) {
+	for range n {
+		j.finish(err, spent)
+	}
+}
+
+// finish tells those who wait for the first frame how it went, and goes on to the next. The caller holds b.mu.
+func (j *job) finish(err error, spent time.Duration) {
+	i := j.frames[0]
+	j.frames = j.frames[1:]
+	f := j.b.inflight[i]
+	delete(j.b.inflight, i)
+	f.err, f.backend = err, spent
+	close(f.done)
+	if j.urgent && (i >= j.last || len(j.frames) == 0) {
+		j.calm()
+	}
+}
+
+// yield gives way to readers that wait for something else. It reports false if the rest of the job has been given up.
+func (j *job) yield() bool {
+	b := j.b
+	b.mu.Lock()
+	if j.urgent || !j.class.idle() {
+		b.mu.Unlock()
+		return true
+	}
+	for k, t := range j.tickets {
+		if !j.queues()[k].demote(t) {
+			j.fail(len(j.frames), errDropped, 0)
+			b.mu.Unlock()
+			return false
+		}
+	}
+	called := j.called
+	b.mu.Unlock()
+	b.engine.gate.wait(b.ctx, called)
+	return true
+}
+
+// attempt asks the backend once for the frames that are left and returns how many of them came into place before it was over.
+func (j *job) attempt(spent *time.Duration) (done int, err error) {
+	b, s := j.b, j.source
+	queued := time.Now()
+	release, err := j.acquire()
+	if err != nil {
+		return 0, err
+	}
+	defer release()
+	b.mu.Lock()
+	j.started = true
+	run := j.frames
+	c := j.class
+	if j.urgent {
+		c = demand
+	}
+	b.mu.Unlock()
+	first, last := b.m.Frame(run[0]), b.m.Frame(run[len(run)-1])
+	s.stats.active.Add(1)
+	defer s.stats.active.Add(-1)
+	b.engine.active.Add(1)
+	defer b.engine.active.Add(-1)
+
+	start := time.Now()
+	*spent += start.Sub(queued) // others' requests are in the way
+	s.stats.requests[c].Add(1)
+	body, err := s.open(b, c, first.SrcOff, last.SrcOff+int64(last.SrcLen)-first.SrcOff)
+	*spent += time.Since(start)
+	if err != nil {
+		s.stats.errors.Add(1)
+		return 0, err
+	}
+	defer body.Close()
+	defer func() { s.stats.reads.Observe(time.Since(start).Seconds()) }()
+
+	for _, i := range run {
+		if err := j.bring(i, body, spent); err != nil {
+			if errors.Is(err, blob.ErrCorrupt) {
+				backend.Reject(body)
+			}
+			if !errors.Is(err, errTarget) {
+				s.stats.errors.Add(1)
+			}
+			return done, fmt.Errorf("%s: %w", s, err)
+		}
+		if done++; done < len(run) && !j.yield() {
+			return done, nil
+		}
+	}
+	return done, nil
+}

@@ -1,0 +1,72 @@
+package ondemand
+
+import (
+	"fmt"
+	"time"
+)
+
+// Problem is why bytes that somebody waited for could not be had.
+type Problem struct {
+	Frame int
+	Err   error     // names the object, the range, who is to blame and why
+	Since time.Time // when it began
+	Final bool      // readers got an error; if not, they wait while it is tried again
+}
+
+// Problem is what is wrong with the blob now, nil if nothing is known to be. It is nil again once the frame is there.
+func (b *Blob) Problem() *Problem { return b.problem.Load() }
+
+// trouble notes a problem.
+func (b *Blob) trouble(frame int, err error, final bool) {
+	p := &Problem{Frame: frame, Err: err, Since: time.Now(), Final: final}
+	if old := b.problem.Load(); old != nil {
+		p.Since = old.Since
+	}
+	b.problem.Store(p)
+}
+
+// recovered notes that a frame is there. Other frames of a source that failed for a while say as much.
+func (b *Blob) recovered(frame int) {
+	if p := b.problem.Load(); p != nil && (p.Frame == frame || !p.Final) {
+		b.problem.CompareAndSwap(p, nil)
+	}
+}
+
+// SetDeadline sets how long readers of the blob wait for bytes that cannot be had before they get an error: 0 stands for the engine's default, a negative
+// time for as long as it takes. Bytes that are corrupt at their source are an error in any case.
+func (b *Blob) SetDeadline(d time.Duration) { b.deadline.Store(int64(d)) }
+
+// patience is how long readers wait, negative for as long as it takes.
+func (b *Blob) patience() time.Duration {
+	if d := time.Duration(b.deadline.Load()); d != 0 {
+		return d
+	}
+	return b.engine.opts.Deadline
+}
+
+// overdue returns a channel that tells when a reader who begins to wait now has waited enough.
+func (b *Blob) overdue() (<-chan time.Time, func()) {
+	d := b.patience()
+	if d < 0 {
+		return nil, func() {}
+	}
+	t := time.NewTimer(d)
+	return t.C, func() { t.Stop() }
+}
+
+// late is the error of a reader that waited until its deadline.
+func (b *Blob) late(f *fetching) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	j := f.job
+	if j.err != nil {
+		return fmt.Errorf("given up after %s: %w", b.patience(), j.err)
+	}
+	if len(j.frames) == 0 { // it came in the same moment
+		return f.err
+	}
+	first, last := b.m.Frame(j.frames[0]), b.m.Frame(j.frames[len(j.frames)-1])
+	err := fmt.Errorf("given up after %s: read bytes %d to %d of %s: no answer yet", b.patience(), first.SrcOff, last.SrcOff+int64(last.SrcLen)-1, j.source)
+	b.trouble(j.frames[0], err, true)
+	return err
+}
