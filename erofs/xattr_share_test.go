@@ -153,3 +153,28 @@ func TestOneHashIsNotOneXattr(t *testing.T) {
 		t.Errorf("the first of two with one hash: %+v", c)
 	}
 }
+
+func TestSharedXattrsCountInTheLimit(t *testing.T) {
+	// Four attributes of one inode fill its area up to room bytes; a fifth, which is shared, takes one number there.
+	for room, fits := range map[int]bool{xattrIDSize: true, 0: false} {
+		f := newFixture(nil, 0)
+		shared := Xattr{"user.z", []byte("a value that is worth sharing")}
+		full := &Inode{Mode: unix.S_IFREG}
+		left := maxXattrArea - xattrHeadSize - room
+		for i := range 4 {
+			n := (left/(4-i) + xattrUnit - 1) &^ (xattrUnit - 1)
+			full.Xattrs = append(full.Xattrs, Xattr{fmt.Sprint("user.", i), make([]byte, n-xattrEntrySize-1)})
+			left -= n
+		}
+		full.Xattrs = append(full.Xattrs, shared)
+		f.root.Entries = []Dirent{{"a", &Inode{Mode: unix.S_IFREG, Xattrs: []Xattr{shared}}}, {"full", full}}
+		var m memory
+		_, err := Write(&m, f.root, WriteOptions{})
+		if (err == nil) != fits {
+			t.Errorf("%d bytes are left for the number of a shared attribute: %v", room, err)
+		}
+		if fits && err == nil {
+			compare(t, f, fsView{f.open(t, m.b)})
+		}
+	}
+}

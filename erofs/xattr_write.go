@@ -65,9 +65,9 @@ func (t *tree) sizeXattrs(n *Inode) error {
 		if shared < maxSharedPerInode && t.shared.place(e) != nil {
 			shared++
 			size += xattrIDSize
-			continue
+		} else {
+			size += e.size()
 		}
-		size += e.size()
 		if size > maxXattrArea {
 			return fmt.Errorf("xattrs take more than %d bytes together", maxXattrArea)
 		}
