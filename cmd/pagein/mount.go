@@ -20,12 +20,12 @@ func mountCommand() *cli.Command {
 		ArgsUsage: "REF DIR",
 		Description: "REF is oci:DIR[:TAG] or a registry reference, of an artifact that pagein convert has made. Only its metadata is fetched now;\n" +
 			"the data follows as it is read.",
-		Flags: []cli.Flag{transportFlag(), jsonFlag()},
+		Flags: append(policyFlags(), transportFlag(), jsonFlag()),
 		Action: func(c *cli.Context) error {
 			if c.NArg() != 2 {
 				return misuse(c, "want REF and DIR; got %q", c.Args().Slice())
 			}
-			resp, err := mount(c, c.Args().Get(0), c.Args().Get(1), c.String("transport"))
+			resp, err := mount(c, c.Args().Get(0), c.Args().Get(1), c.String("transport"), policy(c))
 			if err != nil {
 				return err
 			}
@@ -39,7 +39,7 @@ func mountCommand() *cli.Command {
 }
 
 // mount has the daemon mount the image ref on the directory dir.
-func mount(c *cli.Context, ref, dir, transport string) (control.MountResponse, error) {
+func mount(c *cli.Context, ref, dir, transport string, p control.Policy) (control.MountResponse, error) {
 	src, err := source(c, ref)
 	if err != nil {
 		return control.MountResponse{}, err
@@ -53,7 +53,19 @@ func mount(c *cli.Context, ref, dir, transport string) (control.MountResponse, e
 		return control.MountResponse{}, err
 	}
 	defer client.Close()
-	return client.Mount(c.Context, control.MountRequest{Source: src, Target: target, Transport: transport})
+	return client.Mount(c.Context, control.MountRequest{Source: src, Target: target, Transport: transport, Policy: p})
+}
+
+// policyFlags say how an image is to be read.
+func policyFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "deadline", Usage: "let readers wait for bytes that cannot be had for a `TIME` such as 30s (wait: for ever) before they get EIO, instead of the daemon's default"},
+		&cli.StringFlag{Name: "prefetch", Usage: "fetch `WHAT` of the image before it is read: none or all, instead of the daemon's default"},
+	}
+}
+
+func policy(c *cli.Context) control.Policy {
+	return control.Policy{Deadline: c.String("deadline"), Prefetch: c.String("prefetch")}
 }
 
 func umountCommand() *cli.Command {
@@ -86,7 +98,7 @@ func prepareCommand() *cli.Command {
 		Usage:       "fetch an artifact's metadata and print the command that mounts it",
 		ArgsUsage:   "REF",
 		Description: "The command is for this machine's kernel; replace DIR in it by the directory to mount on.",
-		Flags:       []cli.Flag{transportFlag(), jsonFlag()},
+		Flags:       append(policyFlags(), transportFlag(), jsonFlag()),
 		Action: func(c *cli.Context) error {
 			if c.NArg() != 1 {
 				return misuse(c, "want REF; got %q", c.Args().Slice())
@@ -100,7 +112,7 @@ func prepareCommand() *cli.Command {
 				return err
 			}
 			defer client.Close()
-			resp, err := client.Prepare(c.Context, control.PrepareRequest{Source: src, Transport: c.String("transport")})
+			resp, err := client.Prepare(c.Context, control.PrepareRequest{Source: src, Transport: c.String("transport"), Policy: policy(c)})
 			if err != nil {
 				return err
 			}
@@ -132,7 +144,7 @@ func mountHelperCommand() *cli.Command {
 			if h.fake {
 				return nil
 			}
-			_, err = mount(c, h.ref, h.dir, h.transport)
+			_, err = mount(c, h.ref, h.dir, h.transport, h.policy)
 			return err
 		},
 	}
@@ -141,6 +153,7 @@ func mountHelperCommand() *cli.Command {
 // mountHelper is the parsed command line of mount.pagein.
 type mountHelper struct {
 	ref, dir, transport string
+	policy              control.Policy
 	global              map[string]string // values for the global flags
 	fake                bool              // -f: do all but mount
 }
@@ -201,6 +214,10 @@ func (h *mountHelper) option(option string) error {
 	switch key {
 	case "transport":
 		h.transport = value
+	case "deadline":
+		h.policy.Deadline = value
+	case "prefetch":
+		h.policy.Prefetch = value
 	case "address":
 		h.global[key] = value
 	case "plain-http", "insecure":
@@ -209,7 +226,7 @@ func (h *mountHelper) option(option string) error {
 		// What mount(8) passes along or what holds anyway; rw is its default and no wish.
 	default:
 		if !strings.HasPrefix(key, "x-") && !strings.HasPrefix(key, "X-") {
-			return fmt.Errorf("option %q is not known: transport=, address=, plain-http and insecure are", option)
+			return fmt.Errorf("option %q is not known: transport=, deadline=, prefetch=, address=, plain-http and insecure are", option)
 		}
 	}
 	return nil

@@ -138,6 +138,7 @@ func TestMountHelperUnderstandsMount8(t *testing.T) {
 		{args: "r d -o rw", want: mountHelper{ref: "r", dir: "d"}},
 		{args: "r d -nv -orw,nofail,x-systemd.automount -t pagein", want: mountHelper{ref: "r", dir: "d"}},
 		{args: "-f r d", want: mountHelper{ref: "r", dir: "d", fake: true}},
+		{args: "r d -o deadline=5s,prefetch=all", want: mountHelper{ref: "r", dir: "d", policy: control.Policy{Deadline: "5s", Prefetch: "all"}}},
 		{args: "r d -s -o strange", want: mountHelper{ref: "r", dir: "d"}},
 		{args: "r d -vo insecure,transport=file", want: mountHelper{ref: "r", dir: "d", transport: "file", global: map[string]string{"insecure": "true"}}},
 		{args: "r d -o nosuid", bad: "nosuid"},
@@ -174,11 +175,12 @@ func sampleStatus() control.Status {
 		Images: []control.Image{
 			{
 				ID: strings.Repeat("ab", 32), Ref: "localhost:5000/go:lazy", Transport: "fanotify", Targets: []string{"/mnt/go", "/mnt/go2"},
-				Blobs: 2, TotalBytes: 300 << 20, PresentBytes: 12 << 20, FetchedBytes: 5 << 20, Problem: "registry localhost:5000: connection refused",
+				Blobs: 2, TotalBytes: 300 << 20, PresentBytes: 12 << 20, FetchedBytes: 5 << 20, State: control.Waiting, Problem: "registry localhost:5000: connection refused",
 			},
 		},
 		Totals: control.Totals{
-			BackendBytes: 5 << 20, BackendRequests: 1, BackendErrors: 2, BackendRetries: 3, FailedReads: 4,
+			BackendBytes: 5 << 20, BackendRequests: 1, BackendErrors: 2, BackendRetries: 3, FailedReads: 4, BackendHedges: 5, WaitingReads: 6,
+			DemandBytes: 1 << 20, AheadBytes: 2 << 20,
 			OwnTime:  control.Quantiles{Count: 9, P50: 90 * time.Microsecond, P99: time.Millisecond, Max: 2 * time.Millisecond},
 			MissTime: control.Quantiles{Count: 9, P50: 12 * time.Millisecond, P99: 20 * time.Millisecond, Max: 31415926},
 		},

@@ -54,8 +54,10 @@ func printStatus(w io.Writer, s control.Status, now time.Time) error {
 		fmt.Fprintf(out, "  %s\t%s\n", t.Name, transportState(t))
 	}
 	t := s.Totals
-	fmt.Fprintf(out, "fetched\t%s in %s, %d failed, %d repeated\n", size(t.BackendBytes), count(t.BackendRequests, "request"), t.BackendErrors, t.BackendRetries)
-	fmt.Fprintf(out, "misses\t%s, %s\n", count(t.MissTime.Count, "answered"), count(t.FailedReads, "failed"))
+	fmt.Fprintf(out, "fetched\t%s in %s, %d failed, %d repeated, %d asked twice\n", size(t.BackendBytes), count(t.BackendRequests, "request"), t.BackendErrors, t.BackendRetries,
+		t.BackendHedges)
+	fmt.Fprintf(out, "  of that\t%s for readers, %s ahead of them, %s prefetched\n", size(t.DemandBytes), size(t.AheadBytes), size(t.PrefetchBytes))
+	fmt.Fprintf(out, "misses\t%s, %s, %d waiting\n", count(t.MissTime.Count, "answered"), count(t.FailedReads, "failed"), t.WaitingReads)
 	if t.MissTime.Count > 0 {
 		fmt.Fprintf(out, "  in all\t%s\n", quantiles(t.MissTime))
 		fmt.Fprintf(out, "  pageind's own\t%s\n", quantiles(t.OwnTime))
@@ -68,9 +70,9 @@ func printStatus(w io.Writer, s control.Status, now time.Time) error {
 	if err := out.Flush(); err != nil {
 		return err
 	}
-	fmt.Fprintln(out, "\nID\tTRANSPORT\tPRESENT\tOF\tFETCHED\tREF\tMOUNTED ON")
+	fmt.Fprintln(out, "\nID\tTRANSPORT\tSTATE\tPRESENT\tOF\tFETCHED\tREF\tMOUNTED ON")
 	for _, i := range s.Images {
-		fmt.Fprintf(out, "%.12s\t%s\t%s\t%s\t%s\t%s\t%s\n", i.ID, i.Transport, size(i.PresentBytes), size(i.TotalBytes), size(i.FetchedBytes), i.Ref,
+		fmt.Fprintf(out, "%.12s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", i.ID, i.Transport, i.State, size(i.PresentBytes), size(i.TotalBytes), size(i.FetchedBytes), i.Ref,
 			places(i.Targets))
 	}
 	if err := out.Flush(); err != nil {
@@ -78,12 +80,20 @@ func printStatus(w io.Writer, s control.Status, now time.Time) error {
 	}
 	for _, i := range s.Images {
 		if i.Problem != "" {
-			if _, err := fmt.Fprintf(w, "\n%.12s: %s\n", i.ID, i.Problem); err != nil {
+			if _, err := fmt.Fprintf(w, "\n%.12s: %s: %s\n", i.ID, stateWords(i.State), i.Problem); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+// stateWords says what a problem means for readers.
+func stateWords(s control.State) string {
+	if s == control.Failing {
+		return "readers got errors, the next read tries again"
+	}
+	return "readers wait, it is tried again"
 }
 
 func transportState(t control.Transport) string {

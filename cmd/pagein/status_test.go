@@ -21,23 +21,25 @@ transport        auto
   fanotify       in use
   cachefiles     no: there is no /dev/cachefiles
   file           available
-fetched          5.0 MiB in 1 request, 2 failed, 3 repeated
-misses           9 answered, 4 failed
+fetched          5.0 MiB in 1 request, 2 failed, 3 repeated, 5 asked twice
+  of that        1.0 MiB for readers, 2.0 MiB ahead of them, 0 B prefetched
+misses           9 answered, 4 failed, 6 waiting
   in all         half within 12ms, 99 % within 20ms, at most 31.42ms
   pageind's own  half within 90µs, 99 % within 1ms, at most 2ms
 images           1
 
-ID            TRANSPORT  PRESENT  OF       FETCHED  REF                     MOUNTED ON
-abababababab  fanotify   12 MiB   300 MiB  5.0 MiB  localhost:5000/go:lazy  /mnt/go /mnt/go2
+ID            TRANSPORT  STATE    PRESENT  OF       FETCHED  REF                     MOUNTED ON
+abababababab  fanotify   waiting  12 MiB   300 MiB  5.0 MiB  localhost:5000/go:lazy  /mnt/go /mnt/go2
 
-abababababab: registry localhost:5000: connection refused
+abababababab: readers wait, it is tried again: registry localhost:5000: connection refused
 `},
 		{control.Status{Started: s.Started, Transport: "file"}, `pageind    , process 0, running for 1h0m5s
 store      
 keeper     none: lazy mounts through fanotify are refused
 transport  file
-fetched    0 B in 0 requests, 0 failed, 0 repeated
-misses     0 answered, 0 failed
+fetched    0 B in 0 requests, 0 failed, 0 repeated, 0 asked twice
+  of that  0 B for readers, 0 B ahead of them, 0 B prefetched
+misses     0 answered, 0 failed, 0 waiting
 images     none
 `},
 	} {
