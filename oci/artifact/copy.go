@@ -13,6 +13,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"oras.land/oras-go/v2/content"
 
+	"github.com/pagein/pagein/internal/atomicfile"
 	"github.com/pagein/pagein/oci/registry"
 )
 
@@ -146,17 +147,14 @@ func (c *copier) moveObject(ctx context.Context, src ocispec.Descriptor) error {
 }
 
 func (c *copier) spool(ctx context.Context, src ocispec.Descriptor) (f *os.File, err error) {
-	if f, err = os.CreateTemp(c.o.TempDir, "pagein-copy-*"); err != nil {
-		return nil, fmt.Errorf("make temporary file: %w", err)
+	if f, err = atomicfile.Temp(c.o.TempDir); err != nil {
+		return nil, err
 	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, f.Close())
 		}
 	}()
-	if err := os.Remove(f.Name()); err != nil {
-		return nil, fmt.Errorf("unlink temporary file: %w", err)
-	}
 	r, err := c.o.Open(ctx, src)
 	if err != nil {
 		return nil, err

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pagein/pagein/blob"
+	"github.com/pagein/pagein/internal/atomicfile"
 	"github.com/pagein/pagein/ondemand/backend"
 )
 
@@ -48,10 +49,11 @@ func (v *View) readers() []io.ReaderAt {
 
 // open fetches the map. It lies in a mapped file: maps are up to blob.MaxMapSize long each, and a few compressed bytes can claim that.
 func (d *device) open() (b loadedBlob, err error) {
-	f, err := d.v.tempFile()
+	f, err := atomicfile.Temp(d.v.o.TempDir)
 	if err != nil {
 		return b, err
 	}
+	defer f.Close() // what is mapped stays; an artifact may have more maps than a process may have open files
 	a := d.v.Artifact
 	if err := a.WriteMap(d.v.ctx, d.index, f); err != nil {
 		return b, err

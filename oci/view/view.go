@@ -11,12 +11,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"runtime"
 	"sync"
 
 	"github.com/pagein/pagein/blob"
 	"github.com/pagein/pagein/erofs"
+	"github.com/pagein/pagein/internal/atomicfile"
 	"github.com/pagein/pagein/oci/artifact"
 	"github.com/pagein/pagein/oci/remote"
 )
@@ -84,6 +86,9 @@ func (v *View) Map(i int) (*blob.Map, error) {
 	return loaded.m, err
 }
 
+// Blob returns the bytes of blob i, 0 ≤ i < len(Artifact.Blobs), which are fetched and verified when they are read. It may be read concurrently.
+func (v *View) Blob(i int) io.ReaderAt { return v.devices[i] }
+
 func (v *View) openMeta() (*os.File, error) {
 	f, err := v.tempFile()
 	if err != nil {
@@ -119,15 +124,11 @@ func (v *View) checkImage(tree *erofs.FS) error {
 
 // tempFile makes a file without a name that is closed with the view.
 func (v *View) tempFile() (*os.File, error) {
-	f, err := os.CreateTemp(v.o.TempDir, "pagein-view-*")
-	if err != nil {
-		return nil, fmt.Errorf("make temporary file: %w", err)
+	f, err := atomicfile.Temp(v.o.TempDir)
+	if err == nil {
+		v.cleanups.add(f.Close)
 	}
-	if err := os.Remove(f.Name()); err != nil {
-		return nil, errors.Join(fmt.Errorf("unlink temporary file: %w", err), f.Close())
-	}
-	v.cleanups.add(f.Close)
-	return f, nil
+	return f, err
 }
 
 // cleanups are what remains to be done when a view is closed.

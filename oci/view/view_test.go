@@ -277,3 +277,21 @@ func TestVerifyEndsWithItsContext(t *testing.T) {
 		t.Errorf("error is %v", err)
 	}
 }
+
+func TestMapsTakeNoOpenFiles(t *testing.T) {
+	dir, _ := sourceTree(t)
+	temp := t.TempDir()
+	v, _ := opened(t, dir, view.Options{TempDir: temp})
+	if m, err := v.Map(0); err != nil || m.Frames() == 0 {
+		t.Fatal(err)
+	}
+	open, err := filepath.Glob("/proc/self/fd/*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, fd := range open {
+		if target, err := os.Readlink(fd); err == nil && strings.HasPrefix(target, temp) {
+			t.Errorf("%s is %s", fd, target)
+		}
+	}
+}
