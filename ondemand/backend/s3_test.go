@@ -3,8 +3,13 @@ package backend_test
 import (
 	"bytes"
 	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
@@ -55,6 +60,41 @@ func TestS3CredentialsComeFromTheEnvironment(t *testing.T) {
 	o := openURL(t, storage(t, backend.Place{URL: "s3://images", Endpoint: "http://" + addr, Region: servertest.S3Region}), "s3://images/dir/object", len(content))
 	if got, err := backendtest.Read(context.Background(), o, 5, 1000); err != nil || !bytes.Equal(got, content[5:1005]) {
 		t.Errorf("%d bytes, %v", len(got), err)
+	}
+}
+
+func TestS3CredentialsComeFromAFileOrTheMachinesRole(t *testing.T) {
+	addr := servertest.VersityGW(t).Addr
+	bucket(t, addr, content)
+	asked := 0
+	role := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		asked++
+		fmt.Fprintf(w, `{"AccessKeyId":%q,"SecretAccessKey":%q,"Token":"","Expiration":%q}`,
+			servertest.S3AccessKey, servertest.S3SecretKey, time.Now().Add(time.Hour).UTC().Format(time.RFC3339))
+	}))
+	t.Cleanup(role.Close)
+	file := filepath.Join(t.TempDir(), "credentials")
+	writeObject(t, file, fmt.Appendf(nil, "[default]\naws_access_key_id = %s\naws_secret_access_key = %s\n", servertest.S3AccessKey, servertest.S3SecretKey))
+	for name, env := range map[string]map[string]string{
+		"file": {"AWS_SHARED_CREDENTIALS_FILE": file},
+		"role": {"AWS_SHARED_CREDENTIALS_FILE": "/does/not/exist", "AWS_CONTAINER_CREDENTIALS_FULL_URI": role.URL + "/credentials"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv("AWS_ACCESS_KEY_ID", "")
+			t.Setenv("AWS_SECRET_ACCESS_KEY", "")
+			for k, v := range env {
+				t.Setenv(k, v)
+			}
+			o := openURL(t, storage(t, backend.Place{URL: "s3://images", Endpoint: "http://" + addr, Region: servertest.S3Region}), "s3://images/dir/object", len(content))
+			for range 3 {
+				if _, err := backendtest.Read(context.Background(), o, 5, 1000); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	if asked != 1 {
+		t.Errorf("the role was asked for %d times", asked)
 	}
 }
 
