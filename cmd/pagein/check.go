@@ -2,13 +2,16 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/pagein/pagein/erofs"
 	"github.com/pagein/pagein/erofs/check"
 	"github.com/pagein/pagein/oci"
+	"github.com/pagein/pagein/oci/artifact"
 	"github.com/pagein/pagein/oci/view"
 )
 
@@ -82,14 +85,17 @@ func (l *looker) check(ctx context.Context, s string, ignore map[string]bool) er
 func (l *looker) verify(ctx context.Context, ref oci.Ref, r *checkReport) (*peek, error) {
 	switch ref.Kind {
 	case oci.EROFS:
-		tree, err := l.image(ref.Files())
-		return &peek{ref: ref, tree: tree}, err
+		return l.verifyImage(ref, r)
 	case oci.Dir, oci.Tar:
 		return nil, misuse(l.c, "%s is no artifact, and can only be what an artifact is checked --against", ref)
 	}
 	v, err := l.view(ctx, ref)
 	if err != nil {
-		return nil, err
+		if errors.Is(err, artifact.ErrNotArtifact) || !l.resolves(ctx, ref) {
+			return nil, err
+		}
+		r.problem(checkProblem{Part: "artifact", Where: ref.String(), What: err.Error()})
+		return nil, nil
 	}
 	defer r.progress.clear()
 	verified, verifyErr := v.Verify(view.VerifyOptions{
@@ -106,6 +112,25 @@ func (l *looker) verify(ctx context.Context, ref oci.Ref, r *checkReport) (*peek
 		return nil, nil // a problem that was reported
 	}
 	return &peek{ref: ref, tree: tree, view: v}, nil
+}
+
+// verifyImage opens an EROFS image. One that can be read but not opened is a problem.
+func (l *looker) verifyImage(ref oci.Ref, r *checkReport) (*peek, error) {
+	tree, err := l.image(ref.Files())
+	if unread := new(fs.PathError); err != nil && !errors.As(err, &unread) {
+		r.problem(checkProblem{Part: "image", Where: ref.String(), What: err.Error()})
+		return nil, nil
+	}
+	return &peek{ref: ref, tree: tree}, err
+}
+
+// resolves reports whether there is a manifest with the name, so that an artifact that cannot be loaded is a damaged one, and neither a mistake nor an outage.
+func (l *looker) resolves(ctx context.Context, ref oci.Ref) bool {
+	place, err := artifact.Open(l.client, ref)
+	if err == nil {
+		_, err = place.Resolve(ctx, ref)
+	}
+	return err == nil
 }
 
 // structure checks the file system.

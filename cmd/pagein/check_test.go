@@ -121,14 +121,14 @@ func TestCheckNamesWhatIsDamaged(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
+				r, status := checkJSON(t, ref)
+				said, _ := json.Marshal(r.ProblemList)
 				if part == "manifest" || part == "config" {
-					if status, said := fails(t, "check", ref); status != exitFailure || !strings.Contains(said, part) || !strings.Contains(said, filepath.Base(path)) {
-						t.Errorf("%s: status %d: %s", what, status, said)
+					if status != exitFailure || r.Problems != 1 || r.ProblemList[0].Part != "artifact" || !strings.Contains(string(said), part) || !strings.Contains(string(said), filepath.Base(path)) {
+						t.Errorf("%s: status %d: %+v", what, status, r)
 					}
 					continue
 				}
-				r, status := checkJSON(t, ref)
-				said, _ := json.Marshal(r.ProblemList)
 				if status != exitFailure || r.Problems == 0 || r.ProblemList[0].Part != part && r.ProblemList[0].Part != "frame" && part != "object" {
 					t.Errorf("%s: %+v", what, r)
 				}
@@ -145,6 +145,22 @@ func TestCheckNamesWhatIsDamaged(t *testing.T) {
 	}
 	if r, _ := checkJSON(t, ref); !r.OK {
 		t.Errorf("after repairing: %+v", r)
+	}
+}
+
+func TestCheckTellsDamageFromMistakes(t *testing.T) {
+	artifact := artifactOf(t, convertible(t))
+	image := filepath.Join(t.TempDir(), "image")
+	if err := os.WriteFile(image, make([]byte, 8192), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if r, status := checkJSON(t, "erofs:"+image); status != exitFailure || r.Problems != 1 || r.ProblemList[0].Part != "image" {
+		t.Errorf("status %d: %+v", status, r)
+	}
+	for _, ref := range []string{artifact + "2", "oci:" + t.TempDir(), "erofs:" + image + "2", "erofs:" + t.TempDir()} {
+		if status, stdout, stderr := pagein(t, "pagein", "check", "--json", ref); status != exitFailure || stdout != "" || stderr == "" {
+			t.Errorf("%s: status %d, %q, %q", ref, status, stdout, stderr)
+		}
 	}
 }
 

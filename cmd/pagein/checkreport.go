@@ -63,7 +63,7 @@ type checkedTree struct {
 
 // checkProblem is one thing that is wrong.
 type checkProblem struct {
-	Part  string   `json:"part"`  // meta, map, index, object, frame, or tree
+	Part  string   `json:"part"`  // artifact (its manifest or config), image, meta, map, index, object, frame, or tree
 	Where string   `json:"where"` // which of them
 	What  string   `json:"what"`
 	Files []string `json:"files,omitempty"` // some of those that lie in a damaged frame
