@@ -45,6 +45,9 @@ func TestCopyMovesDataIntoADirectoryAndBack(t *testing.T) {
 		t.Errorf("%+v, %v", summary, err)
 	}
 	must("copy", "--quiet", "--keep-data", ref("attached"), ref("back"))
+	if out := must("inspect", ref("attached")); !strings.Contains(out, "at file://"+storage+"/sha256-") {
+		t.Errorf("inspect says nothing of where the data is:\n%s", out)
+	}
 	if blobs("attached") != blobs("plain")-1 || blobs("back") != blobs("plain") {
 		t.Errorf("there are %d blobs, %d after the data moved out, and %d after it came back", blobs("plain"), blobs("attached"), blobs("back"))
 	}

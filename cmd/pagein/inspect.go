@@ -95,8 +95,10 @@ type inspectBlob struct {
 }
 
 type inspectObject struct {
-	Digest string `json:"digest"`
-	Size   int64  `json:"size"`
+	Digest string   `json:"digest"`
+	Size   int64    `json:"size"`
+	URLs   []string `json:"urls,omitempty"` // other places that have it
+	Away   bool     `json:"away,omitempty"` // only those places have it
 }
 
 type inspectFrame struct {
@@ -177,8 +179,8 @@ func newInspectBlob(i int, b artifact.Blob, m *blob.Map, frames bool) inspectBlo
 		r.Index = b.Index.Digest.String()
 		r.indexStored = b.Index.Size
 	}
-	for _, s := range b.Sources {
-		r.Sources = append(r.Sources, inspectObject{Digest: s.Digest.String(), Size: s.Size})
+	for j, s := range b.Sources {
+		r.Sources = append(r.Sources, inspectObject{Digest: s.Digest.String(), Size: s.Size, URLs: s.URLs, Away: b.Away(j)})
 	}
 	for k := range m.Frames() {
 		f := m.Frame(k)

@@ -76,6 +76,9 @@ func (b *inspectBlob) show(p *printer, depth int) {
 	}
 	for i, s := range b.Sources {
 		p.line(depth+1, "source %d %s: %s", i, s.Digest, size(s.Size))
+		for _, u := range s.URLs {
+			p.line(depth+2, "at %s", u)
+		}
 	}
 	for i, f := range b.List {
 		p.line(depth+1, "frame %d: %d+%d from source %d at %d+%d %s %s", i, f.Offset, f.Size, f.Source, f.SourceOffset, f.Stored, f.Codec, f.SHA256)
