@@ -54,7 +54,7 @@ func newDifferences(c *cli.Context) *differences {
 
 // jsonDifference is one difference in the answer of diff --json.
 type jsonDifference struct {
-	Path  string          `json:"path"` // quoted, as in Go, where it needs it
+	jsonPath
 	Kind  treediff.Kind   `json:"kind"`
 	Type  string          `json:"type"`
 	Attrs []jsonAttribute `json:"attributes,omitempty"`
@@ -86,7 +86,7 @@ func (d *differences) add(x treediff.Difference) error {
 }
 
 func newJSONDifference(x treediff.Difference) jsonDifference {
-	j := jsonDifference{Path: quoteName(x.Path), Kind: x.Kind, Type: treediff.TypeName(x.Mode)}
+	j := jsonDifference{jsonPath: newJSONPath(x.Path), Kind: x.Kind, Type: treediff.TypeName(x.Mode)}
 	for _, a := range x.Attrs {
 		j.Attrs = append(j.Attrs, jsonAttribute(a))
 	}

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"archive/tar"
+	"bytes"
 	"encoding/json"
 	"errors"
 	"io"
@@ -10,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/registry"
 	"golang.org/x/sys/unix"
@@ -124,7 +127,7 @@ func TestListsLikeLs(t *testing.T) {
 			t.Fatalf("%d files: %v", len(list), err)
 		}
 		for _, f := range list {
-			if f.Path == "/etc/group" && (string(f.Xattrs["user.kind"]) != "odd" || f.UID != 1000 || f.Time.Nanosecond() != 5 || f.Mode != "0644") {
+			if f.Path == "/etc/group" && (string(f.Xattrs["user.kind"]) != "odd" || f.UID != 1000 || f.Time != "2001-09-09T01:46:40.000000005Z" || f.Mode != "0644") {
 				t.Errorf("%+v", f)
 			}
 		}
@@ -132,6 +135,42 @@ func TestListsLikeLs(t *testing.T) {
 		if status != exitFailure || !strings.Contains(said, "etc/none") || !strings.Contains(said, "pipe\n") {
 			t.Errorf("status %d: %s", status, said)
 		}
+	}
+}
+
+// TestJSONHoldsWhatItsStringsCannot has names that are no UTF-8, and times that time.Time refuses to encode.
+func TestJSONHoldsWhatItsStringsCannot(t *testing.T) {
+	dir := t.TempDir()
+	image := func(name string, headers ...*tar.Header) string {
+		var b bytes.Buffer
+		w := tar.NewWriter(&b)
+		for _, h := range headers {
+			h.Format = tar.FormatPAX
+			if err := w.WriteHeader(h); err != nil {
+				t.Fatal(err)
+			}
+		}
+		path := filepath.Join(dir, name)
+		if err := errors.Join(w.Close(), os.WriteFile(path+".tar", b.Bytes(), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		succeeds(t, "mkfs", path, "tar:"+path+".tar")
+		return "erofs:" + path
+	}
+	late := time.Date(20000, 1, 2, 3, 4, 5, 6, time.UTC)
+	ref := image("a", &tar.Header{Name: "b\xff", Typeflag: tar.TypeSymlink, Linkname: "\xfe", ModTime: late}, &tar.Header{Name: "z", Typeflag: tar.TypeReg})
+	var list []jsonFile
+	said := succeeds(t, "ls", "--json", ref)
+	if err := json.Unmarshal([]byte(said), &list); err != nil || len(list) != 2 {
+		t.Fatalf("%v: %s", err, said)
+	}
+	if f := list[0]; f.QuotedPath != `"/b\xff"` || f.QuotedTarget != `"\xfe"` || f.Time != "20000-01-02T03:04:05.000000006Z" || list[1].QuotedPath != "" {
+		t.Error(said)
+	}
+	var differences []jsonDifference
+	_, said = fails(t, "diff", "--json", ref, image("b"))
+	if err := json.Unmarshal([]byte(said), &differences); err != nil || len(differences) != 2 || differences[0].QuotedPath != `"b\xff"` || differences[1].QuotedPath != "" {
+		t.Errorf("%v: %s", err, said)
 	}
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -91,6 +92,17 @@ func (l *lister) list(paths []string) error {
 	if len(paths) == 0 {
 		paths = []string{"/"}
 	}
+	if err := errors.Join(l.all(paths), l.json.end()); err != nil {
+		return err
+	}
+	if l.bad {
+		return cli.Exit("ls: not everything could be listed", exitFailure)
+	}
+	return nil
+}
+
+// all lists first the files among paths, then what is in the directories.
+func (l *lister) all(paths []string) error {
 	var files []listed
 	var dirs []string
 	for _, path := range paths {
@@ -116,12 +128,6 @@ func (l *lister) list(paths []string) error {
 		if err := l.dir(path, len(paths) > 1 || l.c.Bool("R")); err != nil {
 			return err
 		}
-	}
-	if err := l.json.end(); err != nil {
-		return err
-	}
-	if l.bad {
-		return cli.Exit("ls: not everything could be listed", exitFailure)
 	}
 	return nil
 }

@@ -13,21 +13,35 @@ import (
 	"github.com/pagein/pagein/internal/treediff"
 )
 
-// jsonFile is a file in the answer of ls --json. Names that are no UTF-8 stand quoted, as in Go, in the second field.
+// jsonPath is a path in JSON, whose strings are Unicode. One that is no UTF-8 stands quoted, as in Go, in the second field; the first then shows U+FFFD for what
+// it cannot.
+type jsonPath struct {
+	Path       string `json:"path"`
+	QuotedPath string `json:"quotedPath,omitempty"`
+}
+
+func newJSONPath(path string) jsonPath {
+	if utf8.ValidString(path) {
+		return jsonPath{Path: path}
+	}
+	return jsonPath{Path: path, QuotedPath: quoteName(path)}
+}
+
+// jsonFile is a file in the answer of ls --json.
 type jsonFile struct {
-	Path       string            `json:"path"`
-	QuotedPath string            `json:"quotedPath,omitempty"`
-	Type       string            `json:"type"`
-	Mode       string            `json:"mode"` // permissions with set-ID bits, octal
-	Links      uint32            `json:"links"`
-	UID        uint32            `json:"uid"`
-	GID        uint32            `json:"gid"`
-	Size       int64             `json:"size"`
-	Time       time.Time         `json:"time"`
-	Inode      uint64            `json:"inode"`
-	Device     string            `json:"device,omitempty"` // MAJOR:MINOR
-	Target     string            `json:"target,omitempty"`
-	Xattrs     map[string][]byte `json:"xattrs,omitempty"` // values in base64
+	jsonPath
+	Type         string            `json:"type"`
+	Mode         string            `json:"mode"` // permissions with set-ID bits, octal
+	Links        uint32            `json:"links"`
+	UID          uint32            `json:"uid"`
+	GID          uint32            `json:"gid"`
+	Size         int64             `json:"size"`
+	Time         string            `json:"time"` // RFC 3339, but of any year: images have times that JSON's encoder refuses
+	Inode        uint64            `json:"inode"`
+	Device       string            `json:"device,omitempty"` // MAJOR:MINOR
+	Target       string            `json:"target,omitempty"`
+	QuotedTarget string            `json:"quotedTarget,omitempty"` // as quotedPath
+	Xattrs       map[string][]byte `json:"xattrs,omitempty"`       // values in base64
 }
 
 // jsonList writes a list one by one, however long it gets. nil is a list that nobody asked for.
@@ -66,11 +80,11 @@ func (l *jsonList) end() error {
 func (l *lister) printJSON(files []listed) error {
 	for _, f := range files {
 		entry := jsonFile{
-			Path: f.name, Type: treediff.TypeName(f.st.Mode), Mode: fmt.Sprintf("%04o", f.st.Mode&0o7777), Links: f.st.Nlink,
-			UID: f.st.UID, GID: f.st.GID, Size: f.st.Size, Time: timestamp(f.st), Inode: f.st.Ino, Target: f.target,
+			jsonPath: newJSONPath(f.name), Type: treediff.TypeName(f.st.Mode), Mode: fmt.Sprintf("%04o", f.st.Mode&0o7777), Links: f.st.Nlink,
+			UID: f.st.UID, GID: f.st.GID, Size: f.st.Size, Time: timestamp(f.st).Format(time.RFC3339Nano), Inode: f.st.Ino, Target: f.target,
 		}
-		if !utf8.ValidString(f.name) {
-			entry.QuotedPath = quoteName(f.name)
+		if !utf8.ValidString(f.target) {
+			entry.QuotedTarget = quoteName(f.target)
 		}
 		switch f.st.Mode & unix.S_IFMT {
 		case unix.S_IFCHR, unix.S_IFBLK:
