@@ -228,7 +228,7 @@ func TestNothingUnverifiedIsWritten(t *testing.T) {
 
 // TestFailureIsNotRemembered has a backend come back.
 func TestFailureIsNotRemembered(t *testing.T) {
-	f := newFixture(t, Options{Attempts: 4, Backoff: time.Microsecond})
+	f := newFixture(t, Options{Attempts: 4, Backoff: time.Microsecond, ReadAhead: -1})
 	down := errors.New("server is down")
 	f.object.spoil = func(int64, int64, []byte) ([]byte, error) { return nil, down }
 	if err := f.Fill(t.Context(), 0, 4096); !errors.Is(err, down) {
@@ -247,7 +247,7 @@ func TestFailureIsNotRemembered(t *testing.T) {
 
 // TestOneBadFrameSparesTheOthers reads the neighbours of a frame that is corrupt at its source, all in one request.
 func TestOneBadFrameSparesTheOthers(t *testing.T) {
-	f := newFixture(t, Options{Attempts: 4, Backoff: time.Microsecond})
+	f := newFixture(t, Options{Attempts: 4, Backoff: time.Microsecond, ReadAhead: -1})
 	bad := f.Map().Frame(2)
 	f.object.data[bad.SrcOff+int64(bad.SrcLen)/2] ^= 1
 	if err := f.Fill(t.Context(), 0, f.Size()); !errors.Is(err, blob.ErrCorrupt) {

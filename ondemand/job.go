@@ -47,6 +47,7 @@ func (b *Blob) launch(frames []int, wanted int, rest class) {
 		if run[0] <= wanted {
 			j.want(min(wanted, run[len(run)-1]))
 		}
+		j.enqueue()
 		b.work.Go(j.run)
 	}
 }
@@ -90,6 +91,8 @@ func (b *Blob) wait(f *fetching, i int) *fetching {
 		for _, i := range rest.frames {
 			b.inflight[i].job = rest
 		}
+		rest.want(i)
+		rest.enqueue()
 		b.work.Go(rest.run)
 	}
 	f.job.want(i)
@@ -99,34 +102,44 @@ func (b *Blob) wait(f *fetching, i int) *fetching {
 // queues are the slots that the job needs, in the order in which they are taken.
 func (j *job) queues() []*slots { return []*slots{j.source.lane.slots, j.b.engine.slots} }
 
-// acquire gets the job its slots. The returned function gives them back.
-func (j *job) acquire() (release func(), err error) {
-	j.b.mu.Lock()
+// enqueue puts the job behind the others of its class, so that jobs run in the order in which they were launched. The caller holds b.mu.
+func (j *job) enqueue() {
 	c := j.class
 	if j.urgent {
 		c = demand
 	}
-	tickets := []*ticket{newTicket(c), newTicket(c)}
-	j.tickets = tickets
-	j.b.mu.Unlock()
-	queues := j.queues()
-	release = func() {
-		for k, t := range tickets {
-			queues[k].release(t)
-		}
-		j.b.mu.Lock()
+	j.tickets = []*ticket{newTicket(c), newTicket(c)}
+	j.queues()[0].enqueue(j.tickets[0])
+}
+
+// acquire gets the job the slots that it is enqueued for, or will be. The returned function gives them back.
+func (j *job) acquire() (release func(), err error) {
+	b, queues := j.b, j.queues()
+	b.mu.Lock()
+	if j.tickets == nil {
+		j.enqueue()
+	}
+	tickets := j.tickets
+	b.mu.Unlock()
+	forget := func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
 		j.tickets = nil
-		j.b.mu.Unlock()
 	}
-	for k, t := range tickets {
-		if err := queues[k].acquire(j.b.ctx, t); err != nil {
-			for n := range k {
-				queues[n].release(tickets[n])
-			}
-			return nil, err
-		}
+	if err := queues[0].wait(b.ctx, tickets[0]); err != nil {
+		forget()
+		return nil, err
 	}
-	return release, nil
+	if err := queues[1].acquire(b.ctx, tickets[1]); err != nil {
+		forget()
+		queues[0].release(tickets[0])
+		return nil, err
+	}
+	return func() {
+		forget()
+		queues[1].release(tickets[1])
+		queues[0].release(tickets[0])
+	}, nil
 }
 
 // run brings the job's frames, each completed as soon as it is in place. It retries what failed as long as somebody waits for it, and gives every frame

@@ -124,8 +124,8 @@ func (r *readAhead) around(b *Blob, first, last int) (beyond, before []int) {
 	}
 	take := func(from, to int) (frames []int) {
 		for i := from; i < to && left > 0; i++ {
-			left -= int64(b.m.Frame(i).Len)
 			if b.absent(i) {
+				left -= int64(b.m.Frame(i).Len)
 				frames = append(frames, i)
 			}
 		}

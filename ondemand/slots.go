@@ -53,11 +53,21 @@ func newTicket(c class) *ticket { return &ticket{class: c, granted: make(chan st
 
 // acquire waits for a slot. When it fails, the ticket holds none.
 func (s *slots) acquire(ctx context.Context, t *ticket) error {
+	s.enqueue(t)
+	return s.wait(ctx, t)
+}
+
+// enqueue puts the ticket behind those of its class.
+func (s *slots) enqueue(t *ticket) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	t.queued = true
 	s.queues[t.class] = append(s.queues[t.class], t)
 	s.grant()
-	s.mu.Unlock()
+}
+
+// wait waits for the slot of a ticket that was enqueued. When it fails, the ticket holds none.
+func (s *slots) wait(ctx context.Context, t *ticket) error {
 	select {
 	case <-t.granted:
 		return nil

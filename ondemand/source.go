@@ -215,11 +215,12 @@ func (l *latencies) add(d time.Duration) {
 	}
 }
 
-// late is how long to wait for an answer before asking again, 0 for never.
+// late is how long to wait for an answer before asking again, 0 for never. It is half as long again as what one in twenty exceeds: those that are merely a little late
+// would use up the budget.
 func (l *latencies) late() time.Duration {
 	tail := time.Duration(l.tail.Load())
 	if tail == 0 || l.mean.value() < near {
 		return 0
 	}
-	return max(tail, minHedge)
+	return max(tail+tail/2, minHedge)
 }
