@@ -38,14 +38,14 @@ type ProxyOptions struct {
 type Proxy struct {
 	Fallback bool // ask the origin when it fails
 
-	url       *url.URL
-	headers   http.Header
-	plain     bool
-	ping      string
-	check     time.Duration
-	log       *slog.Logger
-	transport *http.Transport
-	pinger    *http.Client
+	url     *url.URL
+	headers http.Header
+	plain   bool
+	ping    string
+	check   time.Duration
+	log     *slog.Logger
+	ca      []byte // PEM, or nil
+	pinger  *http.Client
 
 	ctx     context.Context // ends when Close is called
 	cancel  context.CancelFunc
@@ -67,15 +67,18 @@ func NewProxy(o ProxyOptions) (*Proxy, error) {
 			return nil, fmt.Errorf("the proxy's health check %q is no http:// or https:// URL", o.Ping)
 		}
 	}
-	config := &tls.Config{}
+	var ca []byte
 	if o.CA != "" {
-		if config.RootCAs, err = withCA(o.CA); err != nil {
-			return nil, err
+		if ca, err = os.ReadFile(o.CA); err != nil {
+			return nil, fmt.Errorf("read the proxy's certificates: %w", err)
+		}
+		if !x509.NewCertPool().AppendCertsFromPEM(ca) {
+			return nil, fmt.Errorf("read the proxy's certificates: %s has none", o.CA)
 		}
 	}
 	p := &Proxy{
 		Fallback: !o.Strict, url: u, headers: make(http.Header), plain: o.PlainHTTP, ping: o.Ping, check: o.Check, log: o.Log,
-		transport: NewTransport(config), pinger: &http.Client{Transport: NewTransport(nil), Timeout: pingTimeout},
+		ca: ca, pinger: &http.Client{Transport: NewTransport(nil), Timeout: pingTimeout},
 	}
 	for k, v := range o.Headers {
 		p.headers.Set(k, v)
@@ -86,49 +89,56 @@ func NewProxy(o ProxyOptions) (*Proxy, error) {
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
 	}
-	p.transport.Proxy = http.ProxyURL(u)
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	return p, nil
 }
 
-func withCA(path string) (*x509.CertPool, error) {
-	pem, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("read the proxy's certificates: %w", err)
-	}
-	pool, err := x509.SystemCertPool()
-	if err != nil {
-		return nil, err
-	}
-	if !pool.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("read the proxy's certificates: %s has none", path)
-	}
-	return pool, nil
-}
-
-// Close ends health checks and closes idle connections.
+// Close ends health checks.
 func (p *Proxy) Close() {
 	p.mu.Lock() // no health check begins after this
 	p.cancel()
 	p.mu.Unlock()
 	p.pinging.Wait()
-	p.transport.CloseIdleConnections()
 	p.pinger.CloseIdleConnections()
 }
 
-// Transport returns a round tripper through the proxy for requests to host; others, such as those to token servers, take the other way.
-func (p *Proxy) Transport(host string, others http.RoundTripper) http.RoundTripper {
-	return &throughProxy{p: p, host: host, others: others}
+// Transport returns a round tripper through the proxy for requests to host, at whose other end is a server that config recognises, or the proxy itself; requests to other hosts, such as
+// token servers, take the other way.
+func (p *Proxy) Transport(host string, config *tls.Config, others http.RoundTripper) (*ThroughProxy, error) {
+	config = config.Clone()
+	if config == nil {
+		config = new(tls.Config)
+	}
+	if p.ca != nil {
+		if config.RootCAs == nil {
+			pool, err := x509.SystemCertPool()
+			if err != nil {
+				return nil, err
+			}
+			config.RootCAs = pool
+		} else {
+			config.RootCAs = config.RootCAs.Clone()
+		}
+		config.RootCAs.AppendCertsFromPEM(p.ca)
+	}
+	t := NewTransport(config)
+	t.Proxy = http.ProxyURL(p.url)
+	return &ThroughProxy{p: p, transport: t, host: host, others: others}, nil
 }
 
-type throughProxy struct {
-	p      *Proxy
-	host   string
-	others http.RoundTripper
+// ThroughProxy is a round tripper through a proxy.
+type ThroughProxy struct {
+	p         *Proxy
+	transport *http.Transport
+	host      string
+	others    http.RoundTripper
 }
+
+// CloseIdleConnections closes those through the proxy.
+func (t *ThroughProxy) CloseIdleConnections() { t.transport.CloseIdleConnections() }
 
 // RoundTrip implements http.RoundTripper.
-func (t *throughProxy) RoundTrip(req *http.Request) (*http.Response, error) {
+func (t *ThroughProxy) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.URL.Host != t.host {
 		return t.others.RoundTrip(req)
 	}
@@ -139,7 +149,7 @@ func (t *throughProxy) RoundTrip(req *http.Request) (*http.Response, error) {
 	if t.p.plain {
 		out.URL.Scheme = "http"
 	}
-	resp, err := t.p.transport.RoundTrip(out)
+	resp, err := t.transport.RoundTrip(out)
 	if err != nil {
 		return nil, fmt.Errorf("through %s: %w", t.p.url.Host, err)
 	}

@@ -43,7 +43,7 @@ type endpoint struct {
 type idleCloser interface{ CloseIdleConnections() }
 
 // newEndpoint completes an endpoint whose scheme, host, path, mirrors and can are set.
-func (c *Client) newEndpoint(e *endpoint, conn httprange.Connection) *endpoint {
+func (c *Client) newEndpoint(e *endpoint, conn httprange.Connection) (*endpoint, error) {
 	site := httprange.NewSite(e.host, conn)
 	watched := httprange.Patience(&realms{base: site, scheme: e.scheme, host: e.host}, c.o.Stall)
 	e.idle = []idleCloser{site}
@@ -56,14 +56,18 @@ func (c *Client) newEndpoint(e *endpoint, conn httprange.Connection) *endpoint {
 	e.elsewhere = &http.Client{Transport: watched, CheckRedirect: httprange.DontFollow}
 	e.direct = client(e.elsewhere)
 	if c.o.Peers != nil {
-		through := c.o.Peers.Transport(e.host, watched)
+		through, err := c.o.Peers.Transport(e.host, conn.Transport.TLSClientConfig, watched)
+		if err != nil {
+			return nil, err
+		}
+		e.idle = append(e.idle, through)
 		e.peers = client(&http.Client{Transport: httprange.Patience(through, c.o.Stall), CheckRedirect: httprange.DontFollow})
 	}
-	return e
+	return e, nil
 }
 
 // ownEndpoint is the registry itself, when nothing else is configured.
-func (c *Client) ownEndpoint(k hostKey) *endpoint {
+func (c *Client) ownEndpoint(k hostKey) (*endpoint, error) {
 	e := &endpoint{scheme: "https", host: apiHost(k.registry), path: "/v2", can: canAll}
 	if k.plain {
 		e.scheme = "http"

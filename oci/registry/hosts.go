@@ -103,7 +103,8 @@ func fingerprint(dir string) uint64 {
 // load makes the endpoints of a registry.
 func (c *Client) load(k hostKey, dir string) ([]*endpoint, error) {
 	if dir == "" {
-		return []*endpoint{c.ownEndpoint(k)}, nil
+		own, err := c.ownEndpoint(k)
+		return []*endpoint{own}, err
 	}
 	transports := make(map[*http.Client]*http.Transport)
 	options := config.HostOptions{
@@ -138,7 +139,10 @@ func (c *Client) load(k hostKey, dir string) ([]*endpoint, error) {
 		if h.Host != apiHost(k.registry) {
 			e.mirrors = k.registry
 		}
-		endpoints = append(endpoints, c.newEndpoint(e, httprange.Connection{Transport: t, Home: h.Client.Transport, Header: h.Header}))
+		if e, err = c.newEndpoint(e, httprange.Connection{Transport: t, Home: h.Client.Transport, Header: h.Header}); err != nil {
+			return nil, err
+		}
+		endpoints = append(endpoints, e)
 	}
 	return endpoints, nil
 }

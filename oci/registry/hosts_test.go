@@ -353,7 +353,10 @@ func TestEndedContextIsNobodysFault(t *testing.T) {
 	f.write(t, "registry.test", "server = %q\n[host.%q]\n", origin.URL, a.URL)
 	repo := f.open(t, "registry.test")
 	ctx, cancel := context.WithCancel(context.Background())
-	f.instead("a", func(http.ResponseWriter, *http.Request) { cancel() })
+	f.instead("a", func(_ http.ResponseWriter, r *http.Request) {
+		cancel()
+		<-r.Context().Done()
+	})
 	if _, err := repo.Range(ctx, patternDesc, 0, 10); !errors.Is(err, context.Canceled) {
 		t.Errorf("error is %v", err)
 	}

@@ -58,6 +58,26 @@ func TestPeersAreAskedFirstAndTheOriginWhileTheyAreGone(t *testing.T) {
 	}
 }
 
+func TestPeersAreAskedForTunnelsToRegistriesWithTLS(t *testing.T) {
+	f, have := newFleet(t), handler()
+	fill(t, have, "team/app")
+	srv := f.tlsServer(t, have, false)
+	f.write(t, "registry.test", "server = %q\nca = 'ca.pem'\n", srv.URL)
+	daemon := servertest.Tinyproxy(t)
+	peers, err := httprange.NewProxy(httprange.ProxyOptions{URL: "http://" + daemon.Addr, Strict: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(peers.Close)
+	repo := openAt(t, "registry.test", registry.Options{Anonymous: true, HostsDirs: []string{f.dir}, Peers: peers})
+	if err := readPart(repo, patternDesc, pattern()); err != nil {
+		t.Error(err)
+	}
+	if !strings.Contains(daemon.Log(), "CONNECT "+strings.TrimPrefix(srv.URL, "https://")) {
+		t.Errorf("no tunnel was asked for; the proxy says:\n%s", daemon.Log())
+	}
+}
+
 func TestStrictPeersHaveNoFallback(t *testing.T) {
 	addr := servertest.Distribution(t, nil).Addr
 	peers, err := httprange.NewProxy(httprange.ProxyOptions{URL: "http://127.0.0.1:1", Strict: true})
