@@ -18,8 +18,9 @@ type Entry struct {
 	Ino  uint64 // the nid that it leads to
 	Type uint32 // what the entry says of it, in the type bits of st_mode; 0 if it says nothing that is known
 
-	dir *node
-	raw dirent
+	dir   *node
+	raw   dirent
+	above *trail // how a visit came here
 }
 
 // Root returns the top directory.

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -11,6 +13,8 @@ import (
 const (
 	// maxDepth is how deep directories may lie in each other for [Visit]. The kernel's paths end at 4096 bytes, which is 2048 directories.
 	maxDepth = 2048
+	// maxPath bounds the paths themselves, in bytes: whoever visits an image may keep some.
+	maxPath = 64 << 10
 	// minDirent is the least that a name takes in a directory: its entry and one byte.
 	minDirent = direntSize + 1
 )
@@ -49,6 +53,32 @@ func (fsys *FS) room() uint64 {
 	return bytes / minDirent
 }
 
+// Path is a path below the start of a [Visit]. It shares all but its last name with the others in its directory: unlike strings, the paths of all files take no more
+// memory than their names, however deep they lie.
+type Path struct {
+	above *trail
+	name  string
+}
+
+// trail is a directory on the way from the start, which is nil.
+type trail struct {
+	above *trail
+	name  string
+}
+
+// Path returns the path that [Visit] tells with the entry. For other entries it is the name.
+func (e Entry) Path() Path { return Path{e.above, e.Name} }
+
+// String joins the names with slashes.
+func (p Path) String() string {
+	names := []string{p.name}
+	for t := p.above; t != nil; t = t.above {
+		names = append(names, t.name)
+	}
+	slices.Reverse(names)
+	return strings.Join(names, "/")
+}
+
 // visit is a Visit under way.
 type visit struct {
 	Visitor
@@ -77,11 +107,19 @@ func (t *visit) dir(path string, depth int, e Entry, h Handle) error {
 		return h.node.errorf("there are more names than the image has room for: directories share their blocks")
 	}
 	t.left -= uint64(len(entries))
+	var dir *trail
+	if depth > 0 {
+		dir = &trail{e.above, e.Name}
+	}
 	for _, e := range entries {
 		below := e.Name
 		if path != "." {
 			below = path + "/" + e.Name
 		}
+		if len(below) > maxPath {
+			return fmt.Errorf("a path has more than %d bytes", maxPath)
+		}
+		e.above = dir
 		child, err := e.Handle()
 		if err != nil {
 			err = t.Enter(below, depth+1, e, Handle{}, err)

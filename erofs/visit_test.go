@@ -19,8 +19,8 @@ func TestVisitSeesEveryNameOnceAndInOrder(t *testing.T) {
 	var seen []string
 	v := Visitor{
 		Enter: func(path string, depth int, e Entry, h Handle, err error) error {
-			if err != nil || e.Ino != h.Stat().Ino {
-				t.Errorf("%s: inode %d: %v", path, e.Ino, err)
+			if err != nil || e.Ino != h.Stat().Ino || e.Path().String() != path {
+				t.Errorf("%s: inode %d, path %s: %v", path, e.Ino, e.Path(), err)
 			}
 			seen = append(seen, fmt.Sprint(depth, " ", path))
 			return nil
@@ -51,25 +51,27 @@ func TestVisitSeesEveryNameOnceAndInOrder(t *testing.T) {
 }
 
 func TestVisitOfADeepTreeEnds(t *testing.T) {
-	dir := &Inode{Mode: unix.S_IFDIR | 0o755}
-	for range maxDepth + 1 {
-		dir = &Inode{Mode: unix.S_IFDIR | 0o755, Entries: []Dirent{{"d", dir}}}
-	}
-	var img memory
-	stats, err := Write(&img, dir, WriteOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	fsys, err := Open(bytes.NewReader(img.b), stats.Size)
-	if err != nil {
-		t.Fatal(err)
-	}
-	root, err := fsys.Root()
-	if err != nil {
-		t.Fatal(err)
-	}
-	nothing := func(string, int, Entry, Handle, error) error { return nil }
-	if err := Visit(root, Visitor{Enter: nothing}); err == nil || !strings.Contains(err.Error(), "deep") {
-		t.Errorf("error is %v, want one about the depth", err)
+	for name, depth := range map[string]int{"d": maxDepth + 1, strings.Repeat("d", 255): maxPath/256 + 1} {
+		dir := &Inode{Mode: unix.S_IFDIR | 0o755}
+		for range depth {
+			dir = &Inode{Mode: unix.S_IFDIR | 0o755, Entries: []Dirent{{name, dir}}}
+		}
+		var img memory
+		stats, err := Write(&img, dir, WriteOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		fsys, err := Open(bytes.NewReader(img.b), stats.Size)
+		if err != nil {
+			t.Fatal(err)
+		}
+		root, err := fsys.Root()
+		if err != nil {
+			t.Fatal(err)
+		}
+		nothing := func(string, int, Entry, Handle, error) error { return nil }
+		if err := Visit(root, Visitor{Enter: nothing}); err == nil || !strings.Contains(err.Error(), " more than ") {
+			t.Errorf("%d directories: error is %v, want one about the depth", depth, err)
+		}
 	}
 }

@@ -82,7 +82,7 @@ func (c *checker) enter(path string, depth int, e erofs.Entry, h erofs.Handle, e
 		if depth > 0 {
 			c.subdirs[depth-1]++
 		}
-	} else if c.again(path, st) {
+	} else if c.again(e.Path(), st) {
 		return nil
 	}
 	c.stats.Inodes++

@@ -11,24 +11,25 @@ import (
 
 // link counts the names of an inode.
 type link struct {
-	path        string
+	path        erofs.Path
+	order       uint64 // in which it was met
 	want, found uint32
 }
 
 // again counts the name of an inode that may have several, and reports whether the inode was met before.
-func (c *checker) again(path string, st erofs.Stat) bool {
+func (c *checker) again(path erofs.Path, st erofs.Stat) bool {
 	if l := c.links[st.Ino]; l != nil {
 		l.found++
 		return true
 	}
 	if c.seen.has(st.Ino) { // its one name is elsewhere
-		c.links[st.Ino] = &link{path: path, want: st.Nlink, found: 2}
+		c.links[st.Ino] = &link{path: path, order: c.stats.Names, want: st.Nlink, found: 2}
 		return true
 	}
 	if st.Nlink == 1 {
 		c.seen.add(st.Ino)
 	} else {
-		c.links[st.Ino] = &link{path: path, want: st.Nlink, found: 1}
+		c.links[st.Ino] = &link{path: path, order: c.stats.Names, want: st.Nlink, found: 1}
 	}
 	return false
 }
@@ -50,9 +51,9 @@ func (c *checker) atEnd() {
 		return
 	}
 	wrong := slices.DeleteFunc(slices.Collect(maps.Values(c.links)), func(l *link) bool { return l.want == l.found })
-	slices.SortFunc(wrong, func(a, b *link) int { return cmp.Compare(a.path, b.path) })
+	slices.SortFunc(wrong, func(a, b *link) int { return cmp.Compare(a.order, b.order) })
 	for _, l := range wrong {
-		c.problem(l.path, fmt.Errorf("%d links, but %d names lead to it", l.want, l.found))
+		c.problem(l.path.String(), fmt.Errorf("%d links, but %d names lead to it", l.want, l.found))
 	}
 	if c.super.Inodes != 0 && c.super.Inodes != c.stats.Inodes {
 		c.problem(".", fmt.Errorf("the superblock says %d inodes, there are %d", c.super.Inodes, c.stats.Inodes))

@@ -14,14 +14,14 @@ import (
 )
 
 // first returns the first path that led to an inode.
-func (s *side) first(path string, st erofs.Stat) string {
+func (s *side) first(path string, e erofs.Entry, st erofs.Stat) string {
 	if st.Nlink < 2 || st.Mode&unix.S_IFMT == unix.S_IFDIR {
 		return path
 	}
 	if first, ok := s.links[st.Ino]; ok {
-		return first
+		return first.String()
 	}
-	s.links[st.Ino] = path
+	s.links[st.Ino] = e.Path()
 	return path
 }
 

@@ -49,8 +49,8 @@ type Options struct {
 func Compare(ctx context.Context, a, b *erofs.FS, o Options, report func(Difference) error) error {
 	c := &comparison{
 		o:     o,
-		a:     side{fs: a, name: "first", links: map[uint64]string{}},
-		b:     side{fs: b, name: "second", links: map[uint64]string{}},
+		a:     side{fs: a, name: "first", links: map[uint64]erofs.Path{}},
+		b:     side{fs: b, name: "second", links: map[uint64]erofs.Path{}},
 		queue: newQueue(ctx),
 	}
 	err := c.queue.run(c.merge, report)
@@ -76,8 +76,8 @@ type comparison struct {
 type side struct {
 	fs    *erofs.FS
 	name  string
-	links map[uint64]string // the first path of each inode that may have several
-	err   error             // why the visit ended early
+	links map[uint64]erofs.Path // the first path of each inode that may have several
+	err   error                 // why the visit ended early
 }
 
 // file is one path of a side.
@@ -98,11 +98,11 @@ func (s *side) files() iter.Seq[file] {
 			return
 		}
 		stopped := false
-		s.err = erofs.Visit(root, erofs.Visitor{Enter: func(path string, _ int, _ erofs.Entry, h erofs.Handle, err error) error {
+		s.err = erofs.Visit(root, erofs.Visitor{Enter: func(path string, _ int, e erofs.Entry, h erofs.Handle, err error) error {
 			f := file{path: path, h: h, err: err, first: path}
 			if err == nil {
 				f.st = h.Stat()
-				f.first = s.first(path, f.st)
+				f.first = s.first(path, e, f.st)
 			}
 			if stopped = !yield(f); stopped {
 				return errStopped

@@ -15,7 +15,7 @@ import (
 // and bits like setuid are then dropped with the owner that they mean. After an error, what is in the directory is incomplete.
 func Dir(ctx context.Context, fsys *erofs.FS, dir string, o Options) (Stats, error) {
 	o.complete()
-	x := &extractor{ctx: ctx, o: o, notes: notes{say: o.Note}, buf: make([]byte, pieceSize), block: int64(fsys.Super().BlockSize), links: map[uint64]string{}}
+	x := &extractor{ctx: ctx, o: o, notes: notes{say: o.Note}, buf: make([]byte, pieceSize), block: int64(fsys.Super().BlockSize), links: map[uint64]erofs.Path{}}
 	defer x.close()
 	if err := x.begin(dir); err != nil {
 		return Stats{}, fmt.Errorf("export to %s: %w", dir, err)
@@ -37,9 +37,9 @@ type extractor struct {
 	notes notes
 	stats Stats
 	buf   []byte
-	block int64             // size of the image's blocks
-	dirs  []int             // descriptors: of the target, and of the directories down to the current one
-	links map[uint64]string // the first path of inodes that have several
+	block int64                 // size of the image's blocks
+	dirs  []int                 // descriptors: of the target, and of the directories down to the current one
+	links map[uint64]erofs.Path // the first path of inodes that have several
 }
 
 func (x *extractor) result() Stats {
@@ -94,7 +94,7 @@ func (x *extractor) enter(path string, depth int, e erofs.Entry, h erofs.Handle,
 		return nil
 	}
 	// The visit has left all directories but those that lead here.
-	if err := x.create(x.dirs[depth-1], path, e.Name, h); err != nil {
+	if err := x.create(x.dirs[depth-1], path, e, h); err != nil {
 		return fmt.Errorf("%q: %w", path, err)
 	}
 	x.o.Progress(x.result())
@@ -102,8 +102,8 @@ func (x *extractor) enter(path string, depth int, e erofs.Entry, h erofs.Handle,
 }
 
 // create makes one file in the directory parent.
-func (x *extractor) create(parent int, path, name string, h erofs.Handle) error {
-	st := h.Stat()
+func (x *extractor) create(parent int, path string, e erofs.Entry, h erofs.Handle) error {
+	name, st := e.Name, h.Stat()
 	if fileType(st) == unix.S_IFDIR {
 		if err := unix.Mkdirat(parent, name, 0o700); err != nil {
 			return fmt.Errorf("make directory: %w", err)
@@ -116,10 +116,10 @@ func (x *extractor) create(parent int, path, name string, h erofs.Handle) error 
 		return nil
 	}
 	if first, ok := x.links[st.Ino]; ok {
-		return x.link(first, parent, path, name)
+		return x.link(first.String(), parent, name)
 	}
 	if st.Nlink > 1 {
-		x.links[st.Ino] = path
+		x.links[st.Ino] = e.Path()
 	}
 	switch fileType(st) {
 	case unix.S_IFREG:

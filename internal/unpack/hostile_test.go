@@ -2,9 +2,12 @@ package unpack_test
 
 import (
 	"bytes"
+	"fmt"
+	"io"
 	"math"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -124,6 +127,34 @@ func TestDeepTreesKeepTheirHardLinks(t *testing.T) {
 	}
 	if info, err := os.Stat(filepath.Join(out, "link")); err != nil || ownerOf(info).links != 2 {
 		t.Errorf("links are %+v: %v", info, err)
+	}
+}
+
+// TestLongPathsOfHardLinksAreNotKept has 100 MB of paths, in an image of 1 MB.
+func TestLongPathsOfHardLinksAreNotKept(t *testing.T) {
+	deep := dir()
+	for i := range 2000 {
+		file := &erofs.Inode{Mode: unix.S_IFREG | 0o644}
+		deep.Entries = append(deep.Entries, erofs.Dirent{Name: fmt.Sprint("a", i), Inode: file}, erofs.Dirent{Name: fmt.Sprint("b", i), Inode: file})
+	}
+	for range 200 {
+		deep = dir(erofs.Dirent{Name: strings.Repeat("n", 250), Inode: deep})
+	}
+	fsys := image(t, deep, nil)
+	inUse := func() int64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	before, most := inUse(), int64(0)
+	_, err := unpack.Tar(t.Context(), fsys, io.Discard, unpack.Options{Progress: func(s unpack.Stats) {
+		if s.Names == 4200 {
+			most = inUse()
+		}
+	}})
+	if err != nil || most == 0 || most-before > 16<<20 {
+		t.Errorf("%d bytes are in use: %v", most-before, err)
 	}
 }
 

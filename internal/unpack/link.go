@@ -8,7 +8,7 @@ import (
 )
 
 // link gives a file that was made before another name.
-func (x *extractor) link(first string, parent int, path, name string) error {
+func (x *extractor) link(first string, parent int, name string) error {
 	dir, base, err := x.parentOf(first)
 	if err != nil {
 		return fmt.Errorf("link to %q: %w", first, err)

@@ -20,7 +20,7 @@ const minHole = 4096
 func Tar(ctx context.Context, fsys *erofs.FS, w io.Writer, o Options) (Stats, error) {
 	o.complete()
 	out := bufio.NewWriterSize(w, pieceSize)
-	a := &archiver{ctx: ctx, o: o, notes: notes{say: o.Note}, w: out, buf: make([]byte, pieceSize), block: int64(fsys.Super().BlockSize), links: map[uint64]string{}}
+	a := &archiver{ctx: ctx, o: o, notes: notes{say: o.Note}, w: out, buf: make([]byte, pieceSize), block: int64(fsys.Super().BlockSize), links: map[uint64]erofs.Path{}}
 	root, err := fsys.Root()
 	if err == nil {
 		err = erofs.Visit(root, erofs.Visitor{Enter: a.enter})
@@ -42,8 +42,8 @@ type archiver struct {
 	stats Stats
 	w     *bufio.Writer
 	buf   []byte
-	block int64             // size of the image's blocks
-	links map[uint64]string // the first path of inodes that have several
+	block int64                 // size of the image's blocks
+	links map[uint64]erofs.Path // the first path of inodes that have several
 }
 
 func (a *archiver) result() Stats {
@@ -60,12 +60,12 @@ func (a *archiver) end() error {
 	return a.w.Flush()
 }
 
-func (a *archiver) enter(path string, _ int, _ erofs.Entry, h erofs.Handle, err error) error {
+func (a *archiver) enter(path string, _ int, e erofs.Entry, h erofs.Handle, err error) error {
 	if a.ctx.Err() != nil {
 		return context.Cause(a.ctx)
 	}
 	if err == nil {
-		err = a.member(path, h)
+		err = a.member(path, e, h)
 	}
 	if err != nil {
 		return fmt.Errorf("%q: %w", path, err)
@@ -76,16 +76,16 @@ func (a *archiver) enter(path string, _ int, _ erofs.Entry, h erofs.Handle, err 
 }
 
 // member writes one member.
-func (a *archiver) member(path string, h erofs.Handle) error {
+func (a *archiver) member(path string, e erofs.Entry, h erofs.Handle) error {
 	st := h.Stat()
 	m := member{name: path, mode: st.Mode & 0o7777, uid: st.UID, gid: st.GID, mtime: st.Mtime, nsec: st.MtimeNsec}
 	if fileType(st) != unix.S_IFDIR {
 		if first, ok := a.links[st.Ino]; ok {
-			m.kind, m.link = typeLink, first
+			m.kind, m.link = typeLink, first.String()
 			return m.write(a.w)
 		}
 		if st.Nlink > 1 {
-			a.links[st.Ino] = path
+			a.links[st.Ino] = e.Path()
 		}
 	}
 	var err error
