@@ -153,9 +153,19 @@ func (t *ThroughProxy) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, fmt.Errorf("through %s: %w", t.p.url.Host, err)
 	}
+	if who := resp.Header.Get(errorTypeHeader); resp.StatusCode >= 400 && who != "" && who != "backend" {
+		_ = resp.Body.Close()
+		return nil, fmt.Errorf("through %s: %w: %s, which is its own error", t.p.url.Host, errProxy, resp.Status)
+	}
 	resp.Request = req // where it seems to come from
 	return resp, nil
 }
+
+// errorTypeHeader is what Dragonfly's daemon says of an error: "backend" if the origin answered so, "proxy" or "dfdaemon" if it did itself.
+const errorTypeHeader = "X-Dragonfly-Error-Type"
+
+// errProxy says that the proxy, and not the origin, is in trouble, whatever the status.
+var errProxy = errors.New("the proxy answers")
 
 // Usable reports whether the proxy is worth asking. After a failure it is not for a while, and then, if there is a health check, not before that succeeds.
 func (p *Proxy) Usable() bool {

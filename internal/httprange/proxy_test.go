@@ -2,6 +2,7 @@ package httprange
 
 import (
 	"net/http"
+	"net/http/httptest"
 	"testing"
 	"time"
 )
@@ -47,6 +48,37 @@ func TestFailedProxyIsUsedAgainWhenItsHealthCheckSucceeds(t *testing.T) {
 		if time.Now().After(end) {
 			t.Fatal("it is not used again")
 		}
+	}
+}
+
+func TestErrorsOfTheProxyItselfAreTold(t *testing.T) {
+	for who, own := range map[string]bool{"": false, "backend": false, "proxy": true, "dfdaemon": true} {
+		daemon, _ := server(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set(errorTypeHeader, who)
+			w.WriteHeader(http.StatusForbidden)
+		})
+		p, err := NewProxy(ProxyOptions{URL: daemon.URL, PlainHTTP: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		through, err := p.Transport("registry.test", nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := through.RoundTrip(httptest.NewRequest(http.MethodGet, "https://registry.test/v2/", nil))
+		if (err != nil) != own {
+			t.Errorf("%q: %v", who, err)
+		}
+		if err == nil {
+			resp.Body.Close()
+			err = NewStatusError(resp)
+		}
+		p.Failed(err)
+		if p.Usable() == own {
+			t.Errorf("%q: used afterwards is %v", who, !own)
+		}
+		through.CloseIdleConnections()
+		p.Close()
 	}
 }
 
