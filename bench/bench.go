@@ -57,7 +57,7 @@ func main() {
 	kmount.Init()
 	groups := []group{
 		{"mkfs", benchMkfs}, {"convert", benchConvert}, {"size", benchSize}, {"dict", benchDict}, {"memory", benchMemory},
-		{"read", benchRead}, {"miss", benchMiss}, {"startup", benchStartup}, {"frames", benchFrames},
+		{"read", benchRead}, {"miss", benchMiss}, {"startup", benchStartup}, {"remote", benchRemote}, {"node", benchNode}, {"frames", benchFrames},
 	}
 	var names, usual []string
 	for _, g := range groups {
