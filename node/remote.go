@@ -97,7 +97,7 @@ func (r *remotes) atOrigin(o origin, s sourceRecord) (backend.Object, error) {
 	return backend.Registry(repo, ocispec.Descriptor{MediaType: artifact.MediaTypeObject, Digest: digest.Digest(s.Digest), Size: s.Size}), nil
 }
 
-// load finds the artifact that o names and has its metadata image and maps in the store.
+// load finds the artifact that o names, or that is attached to the image that o names, and has its metadata image and maps in the store.
 func (n *Node) load(ctx context.Context, o origin) (record, error) {
 	ref, err := oci.ParseRef(o.Ref)
 	if err != nil {
@@ -111,7 +111,7 @@ func (n *Node) load(ctx context.Context, o origin) (record, error) {
 	if err != nil {
 		return record{}, control.Errorf(control.Invalid, "%w", err)
 	}
-	a, err := place.Load(ctx, ref)
+	a, err := place.Find(ctx, ref, nil)
 	if errors.Is(err, artifact.ErrNotArtifact) {
 		return record{}, control.Errorf(control.Invalid, "%w", err)
 	}

@@ -2,24 +2,32 @@ package node
 
 import (
 	"bytes"
+	"io"
+	"log"
 	"log/slog"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	ggcr "github.com/google/go-containerregistry/pkg/registry"
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"oras.land/oras-go/v2"
 
 	"github.com/pagein/pagein/blob"
 	"github.com/pagein/pagein/erofs"
 	"github.com/pagein/pagein/node/control"
+	"github.com/pagein/pagein/oci"
 	"github.com/pagein/pagein/oci/artifact"
 	"github.com/pagein/pagein/oci/layout"
+	"github.com/pagein/pagein/oci/registry"
 	"github.com/pagein/pagein/ondemand/store"
 )
 
-// pushed makes an artifact in a new layout, whose metadata image says of its device what change makes of the truth.
-func pushed(t *testing.T, change func(*erofs.Device)) string {
+// contents are those of an artifact whose metadata image says of its device what change makes of the truth.
+func contents(t *testing.T, change func(*erofs.Device)) artifact.Contents {
 	t.Helper()
 	var object bytes.Buffer
 	w := blob.NewWriter(t.Context(), &object, blob.WriterOptions{})
@@ -39,19 +47,25 @@ func pushed(t *testing.T, change func(*erofs.Device)) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer meta.Close()
+	t.Cleanup(func() { meta.Close() })
 	stats, err := erofs.Write(meta, root, erofs.WriteOptions{Devices: []erofs.Device{device}})
 	if err != nil {
 		t.Fatal(err)
 	}
+	return artifact.Contents{Meta: meta, Size: stats.Size, Blobs: []artifact.BlobContents{
+		{Map: m, Object: bytes.NewReader(object.Bytes()), Digest: digest.FromBytes(object.Bytes())},
+	}}
+}
+
+// pushed makes such an artifact in a new layout.
+func pushed(t *testing.T, change func(*erofs.Device)) string {
+	t.Helper()
 	dir := filepath.Join(t.TempDir(), "layout")
 	dst, err := layout.Create(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	desc, err := artifact.Push(t.Context(), dst, artifact.Contents{Meta: meta, Size: stats.Size, Blobs: []artifact.BlobContents{
-		{Map: m, Object: bytes.NewReader(object.Bytes()), Digest: digest.FromBytes(object.Bytes())},
-	}})
+	desc, err := artifact.Push(t.Context(), dst, contents(t, change))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,6 +141,49 @@ func TestADamagedLayoutIsRefused(t *testing.T) {
 	}
 	if _, err := load(t, dir); err != nil {
 		t.Errorf("whole again: %v", err)
+	}
+}
+
+// TestAnImageIsLoadedThroughTheArtifactThatIsAttachedToIt names the image only.
+func TestAnImageIsLoadedThroughTheArtifactThatIsAttachedToIt(t *testing.T) {
+	srv := httptest.NewServer(ggcr.New(ggcr.Logger(log.New(io.Discard, "", 0)), ggcr.WithReferrersSupport(true)))
+	defer srv.Close()
+	ref := oci.Ref{Kind: oci.Registry, Host: strings.TrimPrefix(srv.URL, "http://"), Repository: "app", Tag: "v1"}
+	client, err := registry.NewClient(registry.Options{PlainHTTP: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	repo, err := client.Repository(ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	image, err := oras.PackManifest(t.Context(), repo, oras.PackManifestVersion1_0, ocispec.MediaTypeImageConfig, oras.PackManifestOptions{})
+	if err == nil {
+		err = repo.Tag(t.Context(), image, ref.Tag)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := store.Open(filepath.Join(t.TempDir(), "root"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	n := &Node{log: slog.New(slog.DiscardHandler), store: s}
+	defer n.remotes.close()
+	o := origin{Ref: ref.String(), PlainHTTP: true}
+	if _, err := n.load(t.Context(), o); control.ClassOf(err) != control.Invalid {
+		t.Errorf("nothing is attached: %v", err)
+	}
+	c := contents(t, func(*erofs.Device) {})
+	c.Subject = &image
+	pushed, err := artifact.Push(t.Context(), repo, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, err := n.load(t.Context(), o); err != nil || r.Artifact != pushed.Descriptor.Digest.String() {
+		t.Errorf("loaded %s, want %s: %v", r.Artifact, pushed.Descriptor.Digest, err)
 	}
 }
 

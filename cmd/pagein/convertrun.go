@@ -20,7 +20,6 @@ import (
 	"github.com/pagein/pagein/oci/layout"
 	"github.com/pagein/pagein/oci/registry"
 	"github.com/pagein/pagein/oci/remote"
-	"github.com/pagein/pagein/oci/view"
 	"github.com/pagein/pagein/profile"
 )
 
@@ -127,7 +126,7 @@ func (r *convertRun) loadProfile() (*profile.Profile, error) {
 func (r *convertRun) loadDictionaries(ctx context.Context) error {
 	var lenders []convert.Lender
 	for _, ref := range r.dicts {
-		place, a, err := view.Find(ctx, r.client, ref, r.options.Platform)
+		place, a, err := artifact.Find(ctx, r.client, ref, r.options.Platform)
 		if err != nil {
 			return fmt.Errorf("open dictionary: %w", err)
 		}

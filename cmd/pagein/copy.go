@@ -16,7 +16,6 @@ import (
 	"github.com/pagein/pagein/oci/image"
 	"github.com/pagein/pagein/oci/registry"
 	"github.com/pagein/pagein/oci/remote"
-	"github.com/pagein/pagein/oci/view"
 )
 
 const copyDescription = `Copies the artifact SRC, or the one that is attached to the image SRC, to DST (each oci:DIR[:TAG] or HOST/REPOSITORY[:TAG]). Data that is in
@@ -104,7 +103,7 @@ func (r *copyRun) run(ctx context.Context) (err error) {
 
 // copy copies and tags.
 func (r *copyRun) copy(ctx context.Context, progress func(done, total int64)) (pushed artifact.Pushed, err error) {
-	from, a, err := view.Find(ctx, r.client, r.src, r.platform)
+	from, a, err := artifact.Find(ctx, r.client, r.src, r.platform)
 	if err != nil {
 		return pushed, err
 	}

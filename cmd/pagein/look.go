@@ -12,6 +12,7 @@ import (
 
 	"github.com/pagein/pagein/erofs"
 	"github.com/pagein/pagein/oci"
+	"github.com/pagein/pagein/oci/artifact"
 	"github.com/pagein/pagein/oci/image"
 	"github.com/pagein/pagein/oci/registry"
 	"github.com/pagein/pagein/oci/remote"
@@ -100,7 +101,7 @@ func (l *looker) artifact(ctx context.Context, ref oci.Ref) (*peek, error) {
 
 // view loads an artifact, and fetches nothing else of it.
 func (l *looker) view(ctx context.Context, ref oci.Ref) (*view.View, error) {
-	place, a, err := view.Find(ctx, l.client, ref, l.platform)
+	place, a, err := artifact.Find(ctx, l.client, ref, l.platform)
 	if err != nil {
 		return nil, err
 	}

@@ -18,8 +18,8 @@ func mountCommand() *cli.Command {
 		Name:      "mount",
 		Usage:     "mount an artifact lazily on a directory",
 		ArgsUsage: "REF DIR",
-		Description: "REF is oci:DIR[:TAG] or a registry reference, of an artifact that pagein convert has made. Only its metadata is fetched now;\n" +
-			"the data follows as it is read.",
+		Description: "REF is oci:DIR[:TAG] or a registry reference, of an artifact that pagein convert has made, or an image in a registry that one is attached to. Only its\n" +
+			"metadata is fetched now; the data follows as it is read.",
 		Flags: append(policyFlags(), transportFlag(), jsonFlag()),
 		Action: func(c *cli.Context) error {
 			if c.NArg() != 2 {

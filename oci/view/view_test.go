@@ -103,7 +103,7 @@ func openedFor(ctx context.Context, t *testing.T, dir string, o view.Options) (*
 	if err := place.Target().Tag(t.Context(), r.Descriptor, "v1"); err != nil {
 		t.Fatal(err)
 	}
-	place, a, err := view.Find(t.Context(), client, ref, nil)
+	place, a, err := artifact.Find(t.Context(), client, ref, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package view
+package artifact
 
 import (
 	"context"
@@ -9,36 +9,40 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/pagein/pagein/oci"
-	"github.com/pagein/pagein/oci/artifact"
 	"github.com/pagein/pagein/oci/image"
 	"github.com/pagein/pagein/oci/registry"
 )
 
-// Find loads the artifact that ref means: the one that it names or, if it names an image in a registry, the one that is attached to that image. The
-// platform, nil meaning Linux on this machine's architecture, chooses from an index. If there is no artifact, the error is [artifact.ErrNotArtifact].
-func Find(ctx context.Context, client *registry.Client, ref oci.Ref, platform *ocispec.Platform) (artifact.Place, *artifact.Artifact, error) {
-	place, err := artifact.Open(client, ref)
+// Find opens the place that ref names and loads from there what [Place.Find] finds.
+func Find(ctx context.Context, client *registry.Client, ref oci.Ref, platform *ocispec.Platform) (Place, *Artifact, error) {
+	place, err := Open(client, ref)
 	if err != nil {
 		return place, nil, err
 	}
-	a, err := place.Load(ctx, ref)
-	if !errors.Is(err, artifact.ErrNotArtifact) || place.Repository == nil {
-		return place, a, err
-	}
-	desc, findErr := attached(ctx, place, ref, platform)
-	if findErr != nil {
-		return place, nil, findErr
-	}
-	if desc == nil {
-		return place, nil, fmt.Errorf("%w; no artifact is attached to it", err)
-	}
-	named := oci.Ref{Kind: ref.Kind, Host: ref.Host, Repository: ref.Repository, Digest: desc.Digest}
-	a, err = artifact.Load(ctx, place.Target(), *desc, named.String())
+	a, err := place.Find(ctx, ref, platform)
 	return place, a, err
 }
 
+// Find loads the artifact that ref means: the one that it names or, if it names an image in a registry, the one that is attached to that image. The
+// platform, nil meaning Linux on this machine's architecture, chooses from an index. If there is no artifact, the error is [ErrNotArtifact].
+func (p Place) Find(ctx context.Context, ref oci.Ref, platform *ocispec.Platform) (*Artifact, error) {
+	a, err := p.Load(ctx, ref)
+	if !errors.Is(err, ErrNotArtifact) || p.Repository == nil {
+		return a, err
+	}
+	desc, findErr := attached(ctx, p, ref, platform)
+	if findErr != nil {
+		return nil, findErr
+	}
+	if desc == nil {
+		return nil, fmt.Errorf("%w; no artifact is attached to it", err)
+	}
+	named := oci.Ref{Kind: ref.Kind, Host: ref.Host, Repository: ref.Repository, Digest: desc.Digest}
+	return Load(ctx, p.Target(), *desc, named.String())
+}
+
 // attached returns the artifact that belongs to an image, nil if there is none.
-func attached(ctx context.Context, place artifact.Place, ref oci.Ref, platform *ocispec.Platform) (*ocispec.Descriptor, error) {
+func attached(ctx context.Context, place Place, ref oci.Ref, platform *ocispec.Platform) (*ocispec.Descriptor, error) {
 	desc, err := place.Resolve(ctx, ref)
 	if err != nil {
 		return nil, err
