@@ -106,7 +106,7 @@ func newPacker(ctx context.Context, o PackOptions, sources int) (*packer, error)
 	if err != nil {
 		return nil, errors.Join(err, p.tree.Close())
 	}
-	p.plan = planner{store: p.store, cut: p.cut, room: int64(o.Frames.SmallFrame), known: o.Known, borrowed: map[int]uint16{}}
+	p.plan = planner{store: p.store, cut: p.cut, room: int64(o.Frames.SmallFrame), known: o.Known, borrowed: map[int]uint16{}, second: map[unitKey]place{}}
 	for range sources {
 		p.layers = append(p.layers, &Layer{p: p, intake: p.store.Intake(), done: make(chan struct{})})
 	}

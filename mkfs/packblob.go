@@ -51,7 +51,7 @@ func (b *Blob) ReadAt(p []byte, off int64) (n int, err error) {
 	return n, nil
 }
 
-// Small lists the small files of the blob, each distinct one once, in the order of the blob. Pieces of larger files are frames of the map.
+// Small lists the small files of the blob in its order, each distinct one once, or twice if it has a second place. Pieces of larger files are frames of the map.
 func (b *Blob) Small() iter.Seq[blob.Unit] {
 	return func(yield func(blob.Unit) bool) {
 		for i, f := range b.plan.frames {

@@ -4,7 +4,6 @@ import (
 	"fmt"
 
 	"github.com/pagein/pagein/blob"
-	"github.com/pagein/pagein/erofs"
 	"github.com/pagein/pagein/mkfs/internal/units"
 )
 
@@ -23,6 +22,7 @@ type planner struct {
 	known    Known
 	small    []place // by ID
 	pieces   []place // by ID
+	second   map[unitKey]place
 	zeros    zeros
 	devices  []Device
 	borrowed map[int]uint16 // devices of the blobs that known has
@@ -55,11 +55,14 @@ func (pl *planner) layer(l *Layer, touches []touch, order []int32) (*plan, error
 		}
 	}
 	pl.seal(p)
+	for _, i := range order {
+		f := &l.files[i]
+		if err := pl.extents(p, l, f); err != nil {
+			return nil, fmt.Errorf("%q: %w", f.name, err)
+		}
+	}
 	if p.blocks > blob.MaxSize/blob.BlockSize {
 		return nil, fmt.Errorf("the data of one layer takes %d blocks: a blob has room for %d", p.blocks, int64(blob.MaxSize)/blob.BlockSize)
-	}
-	for i := range l.files {
-		pl.extents(l, &l.files[i])
 	}
 	return p, nil
 }
@@ -171,54 +174,4 @@ func (pl *planner) seal(p *plan) {
 	}
 	pl.frame(p, plannedFrame{first: uint32(p.open), n: uint32(len(members))}, p.waiting)
 	p.open, p.waiting = len(p.members), 0
-}
-
-// extents tells a file where its data lies, and counts it.
-func (pl *planner) extents(l *Layer, f *packFile) {
-	var unique, borrowed, shared int64
-	var all []erofs.Extent
-	at, end := f.first, int64(0)
-	for pc := range pl.cut.pieces(f.shape()) {
-		all = pl.zeros.fill(all, end, pc.off)
-		end = pc.off + pc.len
-		where := pl.pieces
-		if pc.small {
-			where = pl.small
-		}
-		w := where[l.ids[at]]
-		all = appendExtent(all, erofs.Extent{Off: pc.off, Len: pc.len, Device: w.device, Block: uint64(w.block)})
-		switch {
-		case l.fresh[at]:
-			unique += pc.len
-			l.fresh[at] = false
-		case pl.devices[w.device-1].Blob == nil:
-			borrowed += pc.len
-		default:
-			shared += pc.len
-		}
-		at++
-	}
-	f.ino.Extents = all
-	l.figures.Unique += unique
-	l.figures.Borrowed += borrowed
-	if unique == 0 && borrowed == 0 {
-		l.figures.SharedFiles += shared
-	} else {
-		l.figures.SharedPieces += shared
-	}
-}
-
-// appendExtent appends an extent, or lengthens the last one if both lie behind each other in the file and on the device.
-func appendExtent(all []erofs.Extent, e erofs.Extent) []erofs.Extent {
-	if n := len(all); n > 0 {
-		last := &all[n-1]
-		if last.Off+last.Len == e.Off && last.Len%erofs.BlockSize == 0 && last.Device == e.Device && last.Block+uint64(last.Len/erofs.BlockSize) == e.Block {
-			last.Len += e.Len
-			return all
-		}
-	}
-	if all == nil {
-		return []erofs.Extent{e} // exactly one is what nearly all files have
-	}
-	return append(all, e)
 }

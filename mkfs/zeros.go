@@ -5,6 +5,7 @@ import (
 	"io"
 
 	"github.com/pagein/pagein/erofs"
+	"github.com/pagein/pagein/mkfs/internal/units"
 )
 
 // Kernels that read EROFS over fscache (seen in 6.1 and 6.12, fs/erofs/fscache.c) return zeros for all of a read that begins in a hole, data behind the hole
@@ -50,12 +51,7 @@ func (pl *planner) needZeros(p *plan, l layout) error {
 
 func (pl *planner) storeZeros(p *plan) error {
 	size := min(pl.cut.frame, zeroRun)
-	in := pl.store.Intake()
-	err := in.Piece(zeroReader{}, int(size))
-	ids, closeErr := in.Close()
-	if err == nil {
-		err = closeErr
-	}
+	id, err := pl.zeroPiece(size)
 	if err == nil {
 		err = pl.own(p)
 	}
@@ -63,10 +59,24 @@ func (pl *planner) storeZeros(p *plan) error {
 		return err
 	}
 	pl.zeros = zeros{at: place{p.device, uint32(p.blocks)}, left: maxFilled}
-	for n := int64(0); n < zeroRun; n += size {
-		pl.frame(p, plannedFrame{first: uint32(ids[0])}, size)
+	for n := int64(0); n < zeroRun+erofs.BlockSize; n += size { // fill may begin at the second block
+		pl.frame(p, plannedFrame{first: uint32(id)}, size)
 	}
 	return nil
+}
+
+// zeroPiece keeps a piece of zeros.
+func (pl *planner) zeroPiece(size int64) (units.ID, error) {
+	in := pl.store.Intake()
+	err := in.Piece(zeroReader{}, int(size))
+	ids, closeErr := in.Close()
+	if err == nil {
+		err = closeErr
+	}
+	if err != nil {
+		return 0, err
+	}
+	return ids[0], nil
 }
 
 // fill appends extents of zeros for the hole [from, to) of a file, both multiples of a block.
@@ -74,7 +84,11 @@ func (z *zeros) fill(all []erofs.Extent, from, to int64) []erofs.Extent {
 	for from < to {
 		// Cuts at multiples of zeroRun in the file let its chunks be as large as its other extents allow.
 		next := min(from-from%zeroRun+zeroRun, to)
-		all = append(all, erofs.Extent{Off: from, Len: next - from, Device: z.at.device, Block: uint64(z.at.block)})
+		at := z.at
+		if n := len(all); n > 0 && misread(all[n-1], at) {
+			at.block++
+		}
+		all = append(all, erofs.Extent{Off: from, Len: next - from, Device: at.device, Block: uint64(at.block)})
 		from = next
 	}
 	return all
