@@ -40,7 +40,10 @@ func TestVisitSeesEveryNameOnceAndInOrder(t *testing.T) {
 	seen = nil
 	enter := v.Enter
 	v.Enter = func(path string, depth int, e Entry, h Handle, err error) error {
-		if enter(path, depth, e, h, err); path == "dir" {
+		if err := enter(path, depth, e, h, err); err != nil {
+			return err
+		}
+		if path == "dir" {
 			return fs.SkipDir
 		}
 		return nil
