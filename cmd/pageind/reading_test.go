@@ -1,0 +1,212 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/registry"
+	"golang.org/x/sys/unix"
+
+	"github.com/pagein/pagein/node/control"
+)
+
+// outage is a registry that can be made to refuse reads.
+type outage struct {
+	*httptest.Server
+	out atomic.Bool
+}
+
+func newOutage(t *testing.T) *outage {
+	o := &outage{}
+	h := registry.New()
+	o.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if o.out.Load() {
+			http.Error(w, "closed for a while", http.StatusServiceUnavailable)
+			return
+		}
+		h.ServeHTTP(w, r)
+	}))
+	t.Cleanup(o.Close)
+	return o
+}
+
+func (o *outage) host() string { return strings.TrimPrefix(o.URL, "http://") }
+
+// marks counts the inodes that the daemon's fanotify groups watch.
+func (l *lab) marks() (n int) {
+	l.Helper()
+	infos, err := filepath.Glob(fmt.Sprintf("/proc/%d/fdinfo/*", l.daemon.Pid))
+	if err != nil {
+		l.Fatal(err)
+	}
+	for _, path := range infos {
+		b, err := os.ReadFile(path)
+		if err != nil && !errors.Is(err, unix.ENOENT) {
+			l.Fatal(err)
+		}
+		n += strings.Count(string(b), "fanotify ino:")
+	}
+	return n
+}
+
+// TestAPrefetchedImageNeedsNobody has an image fetched in the background, and reads it when daemon and registry are gone.
+func TestAPrefetchedImageNeedsNobody(t *testing.T) {
+	l, server := newLab(t), newOutage(t)
+	tree, ref := l.bigFiles("a", "b", "c"), server.host()+"/app:1"
+	l.pagein("convert", "dir:"+tree, ref)
+	l.start("--transport", "fanotify")
+	target := l.target("a")
+	l.pagein("mount", "--prefetch", "all", ref, target)
+	l.waitFor("the image to be complete", func() bool { return l.status().Images[0].State == control.Complete })
+	s := l.status()
+	if s.Totals.PrefetchBytes == 0 || s.Images[0].PresentBytes != s.Images[0].TotalBytes {
+		t.Errorf("complete with %+v, %+v", s.Images[0], s.Totals)
+	}
+	l.waitFor("the marks to be dropped", func() bool { return l.marks() == 0 })
+	server.out.Store(true)
+	l.stop(unix.SIGKILL)
+	l.readAll(tree, target)
+	server.out.Store(false)
+}
+
+// TestReadersGetAnErrorAtTheirDeadline takes the registry away, and brings it back.
+func TestReadersGetAnErrorAtTheirDeadline(t *testing.T) {
+	l, server := newLab(t), newOutage(t)
+	tree, ref := l.bigFiles("a", "b"), server.host()+"/app:1"
+	l.pagein("convert", "dir:"+tree, ref)
+	l.start("--metrics-address", "127.0.0.1:0")
+	target := l.target("a")
+	l.pagein("mount", "--deadline", "1s", ref, target)
+	if got := l.status().Images[0].State; got != control.Lazy {
+		t.Errorf("state %q", got)
+	}
+	server.out.Store(true)
+	start := time.Now()
+	if _, err := os.ReadFile(filepath.Join(target, "a")); !errors.Is(err, unix.EIO) {
+		t.Errorf("got %v, want %v", err, unix.EIO)
+	}
+	// The kernel asks a few times before it gives up.
+	if took := time.Since(start); took < time.Second || took > 20*time.Second {
+		t.Errorf("the reader waited %v", took)
+	}
+	i := l.status().Images[0]
+	for _, word := range []string{server.host() + "/app@sha256:", "503", "bytes "} {
+		if !strings.Contains(i.Problem, word) {
+			t.Errorf("the problem does not say %q: %s", word, i.Problem)
+		}
+	}
+	if i.State != control.Failing {
+		t.Errorf("state %q", i.State)
+	}
+	metrics := l.metrics()
+	for _, want := range []string{
+		`(?m)^pagein_backend_errors_total\{backend="registry"\} [1-9]`, `(?m)^pagein_backend_retries_total\{backend="registry"\} [1-9]`,
+		`(?m)^pagein_kernel_request_errors_total [1-9]`, `(?m)^pagein_images\{state="failing",transport="\w+"\} 1$`, `(?m)^pagein_blocked_readers 0$`,
+		`(?m)^pagein_mount_duration_seconds_count 1$`, `(?m)^pagein_cache_bytes \d`,
+	} {
+		if !regexp.MustCompile(want).MatchString(metrics) {
+			t.Errorf("metrics lack %s:\n%s", want, metrics)
+		}
+	}
+	if strings.Contains(metrics, "sha256") || strings.Contains(metrics, server.host()) {
+		t.Error("metrics name an image or a registry")
+	}
+	server.out.Store(false)
+	l.readAll(tree, target)
+	if i := l.status().Images[0]; i.Problem != "" || i.State != control.Complete {
+		t.Errorf("when all is well again: state %q, problem %q", i.State, i.Problem)
+	}
+}
+
+// TestReadersMayWaitAsLongAsItTakes has a reader sit through an outage.
+func TestReadersMayWaitAsLongAsItTakes(t *testing.T) {
+	l, server := newLab(t), newOutage(t)
+	tree, ref := l.bigFiles("a"), server.host()+"/app:1"
+	l.pagein("convert", "dir:"+tree, ref)
+	l.start("--read-deadline", "1s")
+	target := l.target("a")
+	l.pagein("mount", "--deadline", "wait", ref, target)
+	server.out.Store(true)
+	read := make(chan error, 1)
+	go func() {
+		_, err := os.ReadFile(filepath.Join(target, "a"))
+		read <- err
+	}()
+	l.waitFor("the status to tell", func() bool { return l.status().Images[0].State == control.Waiting })
+	if l.status().Totals.WaitingReads == 0 {
+		t.Error("nobody seems to wait")
+	}
+	select {
+	case err := <-read:
+		t.Errorf("the reader did not wait: %v", err)
+	case <-time.After(2 * time.Second):
+	}
+	server.out.Store(false)
+	if err := <-read; err != nil {
+		t.Error(err)
+	}
+	l.readAll(tree, target)
+}
+
+// metrics is what the daemon serves over TCP, where the API must not be.
+func (l *lab) metrics() string {
+	l.Helper()
+	found := regexp.MustCompile(`serving metrics" address=(\S+)`).FindStringSubmatch(l.said())
+	if found == nil {
+		l.Fatal("the daemon does not say where its metrics are")
+	}
+	get := func(path string) (int, string) {
+		resp, err := http.Get("http://" + found[1] + path)
+		if err != nil {
+			l.Fatal(err)
+		}
+		defer resp.Body.Close()
+		b, err := io.ReadAll(resp.Body)
+		if err != nil {
+			l.Fatal(err)
+		}
+		return resp.StatusCode, string(b)
+	}
+	for path, want := range map[string]int{"/v1/status": http.StatusNotFound, "/readyz": http.StatusOK, "/healthz": http.StatusOK, "/debug/pprof/": http.StatusNotFound} {
+		if got, _ := get(path); got != want {
+			l.Errorf("%s over TCP: %d, want %d", path, got, want)
+		}
+	}
+	_, body := get("/metrics")
+	return body
+}
+
+func TestReadingConfigurationThatMakesNoSenseIsRefused(t *testing.T) {
+	for _, c := range []struct {
+		set   readingConfig
+		words string
+	}{
+		{readingConfig{ReadDeadline: "never", Prefetch: "none"}, "read-deadline"},
+		{readingConfig{ReadDeadline: "-1s", Prefetch: "none"}, "read-deadline"},
+		{readingConfig{ReadDeadline: "1s", Prefetch: "some"}, "prefetch"},
+		{readingConfig{ReadDeadline: "1s", Prefetch: "none", HostRequests: 1}, "host-requests"},
+		{readingConfig{ReadDeadline: "1s", Prefetch: "none", HostBandwidth: "1kB"}, "host-bandwidth"},
+		{readingConfig{ReadDeadline: "1s", Prefetch: "none", HostBandwidth: "much"}, "host-bandwidth"},
+	} {
+		if _, _, err := c.set.reading(); err == nil || !strings.Contains(err.Error(), c.words) {
+			t.Errorf("%+v: %v", c.set, err)
+		}
+	}
+	if _, err := listenMetrics(t.Context(), "256.0.0.1:x"); err == nil {
+		t.Error("an address that is none was taken")
+	}
+	o, all, err := readingConfig{ReadDeadline: "wait", Prefetch: "all", HostRequests: 4, HostBandwidth: "20MB"}.reading()
+	if err != nil || !all || o.Deadline >= 0 || o.HostRequests != 4 || o.HostBandwidth != 20_000_000 {
+		t.Errorf("%+v, %v, %v", o, all, err)
+	}
+}
