@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"io"
 
 	"github.com/urfave/cli/v2"
 
@@ -43,8 +44,10 @@ func jsonFlag() cli.Flag {
 	return &cli.BoolFlag{Name: "json", Usage: "print the answer as JSON"}
 }
 
-func printJSON(c *cli.Context, answer any) error {
-	out := json.NewEncoder(c.App.Writer)
+func printJSON(c *cli.Context, answer any) error { return writeJSON(c.App.Writer, answer) }
+
+func writeJSON(w io.Writer, answer any) error {
+	out := json.NewEncoder(w)
 	out.SetIndent("", "  ")
 	out.SetEscapeHTML(false)
 	return out.Encode(answer)

@@ -94,7 +94,9 @@ func (l *looker) unpack(ctx context.Context, tree *erofs.FS, target string, o un
 	switch {
 	case !isTar:
 		return unpack.Dir(ctx, tree, strings.TrimPrefix(target, "dir:"), o)
-	case path == "-":
+	case path == stdio && isTerminal(l.c.App.Writer):
+		return stats, misuse(l.c, "a tar is not written to a terminal: redirect standard output")
+	case path == stdio:
 		return unpack.Tar(ctx, tree, l.c.App.Writer, o)
 	case path == "":
 		return stats, misuse(l.c, "no path after %q", target)
@@ -120,15 +122,15 @@ func (l *looker) unpack(ctx context.Context, tree *erofs.FS, target string, o un
 
 // printExport prints the summary, not into a tar.
 func (l *looker) printExport(target string, s exportSummary) error {
-	if l.c.Bool("json") && target != "tar:-" {
-		return printJSON(l.c, s)
-	}
-	if l.c.Bool("quiet") {
-		return nil
-	}
 	out := l.c.App.Writer
 	if target == "tar:-" {
 		out = l.c.App.ErrWriter
+	}
+	switch {
+	case l.c.Bool("json"):
+		return writeJSON(out, s)
+	case l.c.Bool("quiet"):
+		return nil
 	}
 	_, err := fmt.Fprintf(out, "%s: %s names, %s in %s\n", target, humanize.Comma(s.Names), size(s.Bytes),
 		time.Duration(s.Seconds*float64(time.Second)).Round(time.Millisecond))

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -30,6 +31,11 @@ func TestExportIsTheSourceAgain(t *testing.T) {
 		}
 		if streamed := succeeds(t, "export", "--quiet", ref, "tar:-"); streamed != string(b) {
 			t.Errorf("%d bytes come to standard output, %d into a file", len(streamed), len(b))
+		}
+		var summary exportSummary
+		status, streamed, said := pagein(t, "pagein", "export", "--json", ref, "tar:-")
+		if err := json.Unmarshal([]byte(said), &summary); err != nil || status != exitSuccess || streamed != string(b) || summary.Names != 13 {
+			t.Errorf("status %d, %d bytes, summary %s: %v", status, len(streamed), said, err)
 		}
 		if out := succeeds(t, "diff", "tar:"+tar, "dir:"+dir); out != "" {
 			t.Error(out)

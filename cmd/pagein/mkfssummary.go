@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"time"
 
@@ -38,9 +37,7 @@ func (m *mkfsRun) print(s mkfs.ImageStats, took time.Duration) error {
 		out = m.c.App.ErrWriter
 	}
 	if m.json {
-		enc := json.NewEncoder(out)
-		enc.SetIndent("", "  ")
-		return enc.Encode(mkfsSummary{
+		return writeJSON(out, mkfsSummary{
 			File: file, Size: s.Image.Size, MetaBytes: s.Image.MetaBytes, Inodes: s.Image.Inodes, UUID: formatUUID(s.UUID),
 			Files: s.Data.Files, DataBytes: s.Data.Bytes, Shared: s.Data.Shared, Inlined: s.Data.Inlined,
 			BlobDev: m.image.BlobDev, BlobTag: s.BlobDev, BlobSize: s.BlobSize, Seconds: took.Seconds(),
