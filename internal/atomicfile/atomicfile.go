@@ -45,7 +45,7 @@ func Create(path string, perm os.FileMode) (*File, error) {
 func create(path string, perm os.FileMode, anonymous bool) (*File, error) {
 	dir := filepath.Dir(path)
 	if anonymous {
-		f, err := nameless(dir, unix.O_TMPFILE, perm)
+		f, err := nameless(dir, path, unix.O_TMPFILE, perm)
 		if err == nil {
 			return &File{File: f, path: path}, nil
 		}

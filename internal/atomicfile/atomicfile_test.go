@@ -152,3 +152,41 @@ func TestATemporaryFileHasNoName(t *testing.T) {
 		t.Errorf("error is %v", err)
 	}
 }
+
+func TestErrorsNameTheFileThatIsWritten(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "file")
+	f := start(t, path, true, "text")
+	defer f.Discard()
+	if f.Name() != path {
+		t.Errorf("it is called %s", f.Name())
+	}
+}
+
+func TestSweepersDoNotDisturbTemporaryFiles(t *testing.T) {
+	dir := t.TempDir()
+	done := make(chan error)
+	go func() {
+		var err error
+		for range 2000 {
+			f, e := named(dir)
+			if e == nil {
+				e = f.Close()
+			}
+			err = errors.Join(err, e)
+		}
+		done <- err
+	}()
+	for {
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Error(err)
+			}
+			return
+		default:
+			if err := Sweep(dir); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}

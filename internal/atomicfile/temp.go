@@ -3,6 +3,7 @@ package atomicfile
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -14,7 +15,7 @@ func Temp(dir string) (*os.File, error) {
 	if dir == "" {
 		dir = os.TempDir()
 	}
-	f, err := nameless(dir, unix.O_TMPFILE|unix.O_EXCL, 0o600)
+	f, err := nameless(dir, dir, unix.O_TMPFILE|unix.O_EXCL, 0o600)
 	if isUnknown(err) {
 		f, err = named(dir)
 	}
@@ -29,19 +30,19 @@ func named(dir string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.Remove(f.Name()); err != nil {
+	if err := os.Remove(f.Name()); err != nil && !errors.Is(err, fs.ErrNotExist) { // a sweeper may have been faster
 		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
 }
 
-// nameless opens a file without a name.
-func nameless(dir string, flags int, perm os.FileMode) (*os.File, error) {
+// nameless opens a file without a name. Messages call it as.
+func nameless(dir, as string, flags int, perm os.FileMode) (*os.File, error) {
 	fd, err := unix.Open(dir, flags|unix.O_RDWR|unix.O_CLOEXEC, uint32(perm.Perm()))
 	if err != nil {
 		return nil, err
 	}
-	return os.NewFile(uintptr(fd), dir), nil
+	return os.NewFile(uintptr(fd), as), nil
 }
 
 // isUnknown reports whether an error is what a file system without nameless files says, or a kernel that does not know the flag.
