@@ -205,6 +205,16 @@ func TestCatStopsWhenNobodyTakesItsOutput(t *testing.T) {
 	}
 }
 
+func TestJSONListsFailOnce(t *testing.T) {
+	l := &jsonList{w: failingWriter{}}
+	if l.add("x") == nil || l.end() != nil {
+		t.Error("want an error of the first write only")
+	}
+	if (&jsonList{w: failingWriter{}}).end() == nil {
+		t.Error("an empty list that cannot be written is no error")
+	}
+}
+
 func TestInspectShowsTheWholeArtifact(t *testing.T) {
 	require.Root(t)
 	ref := artifactOf(t, oddTree(t))

@@ -46,8 +46,9 @@ type jsonFile struct {
 
 // jsonList writes a list one by one, however long it gets. nil is a list that nobody asked for.
 type jsonList struct {
-	w     io.Writer
-	begun bool
+	w      io.Writer
+	begun  bool
+	failed bool // nobody takes it any more
 }
 
 func (l *jsonList) add(v any) error {
@@ -61,12 +62,13 @@ func (l *jsonList) add(v any) error {
 	}
 	l.begun = true
 	_, err = fmt.Fprintf(l.w, "%s%s", head, b)
+	l.failed = err != nil
 	return err
 }
 
-// end ends the list, which may be empty.
+// end ends the list, which may be empty. What went wrong before is not said again.
 func (l *jsonList) end() error {
-	if l == nil {
+	if l == nil || l.failed {
 		return nil
 	}
 	tail := "\n]\n"
