@@ -40,6 +40,7 @@ test: ## every test: each fuzz target for FUZZTIME, unit, this machine's kernel,
 	@hack/deps.sh test
 	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "not formatted, run gofmt -w on:" $$unformatted >&2; exit 1; }
 	$(GO) vet ./...
+	cd bench/peers && $(GO) vet ./... # a module of its own
 	@hack/fuzz.sh $(FUZZTIME)
 	$(GO) test -timeout 40m $(TESTFLAGS) ./...
 
