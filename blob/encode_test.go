@@ -81,7 +81,7 @@ func TestWhatCompressesIsNotMissedAndWhatDoesNotIsRaw(t *testing.T) {
 		{"random digits", letters(size, "0123456789"), 0.47},
 		{"random base64", letters(size, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"), 0.77},
 		{"noise, then text", join(noise(size/2, 1), text(size/2, 1)), 0.62},
-		{"noise, then a program", join(noise(size/2, 1), program(t, size/2)), 0.88},
+		{"noise, then a program", join(noise(size/2, 1), program(t, size/2)), 0.93},
 		{"text, then noise", join(text(size/2, 1), noise(size/2, 1)), 0.62},
 		{"noise, text, noise", join(noise(size*3/8, 1), text(size/4, 1), noise(size*3/8, 2)), 0.9},
 		{"a large frame that ends in text", join(noise(7*size, 1), text(size, 1)), 0.92},
