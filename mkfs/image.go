@@ -65,14 +65,11 @@ func WriteImage(ctx context.Context, path string, source Source, o ImageOptions)
 
 // StreamImage is [WriteImage] to a stream, which gets the image once it is complete.
 func StreamImage(ctx context.Context, w io.Writer, source Source, o ImageOptions) (s ImageStats, err error) {
-	image, err := atomicfile.Temp(o.TempDir)
+	image, s, err := TempImage(ctx, source, o)
 	if err != nil {
 		return s, err
 	}
 	defer func() { err = errors.Join(err, image.Close()) }()
-	if s, err = withBlobDev(ctx, image, nil, source, o); err != nil {
-		return s, fmt.Errorf("write image: %w", err)
-	}
 	if _, err := image.Seek(0, io.SeekStart); err != nil {
 		return s, fmt.Errorf("write image: %w", err)
 	}
@@ -80,6 +77,19 @@ func StreamImage(ctx context.Context, w io.Writer, source Source, o ImageOptions
 		return s, fmt.Errorf("write image: %w", err)
 	}
 	return s, nil
+}
+
+// TempImage is [WriteImage] to a file without a name in o.TempDir, which goes away when it is closed.
+func TempImage(ctx context.Context, source Source, o ImageOptions) (*os.File, ImageStats, error) {
+	image, err := atomicfile.Temp(o.TempDir)
+	if err != nil {
+		return nil, ImageStats{}, err
+	}
+	s, err := withBlobDev(ctx, image, nil, source, o)
+	if err != nil {
+		return nil, s, errors.Join(fmt.Errorf("write image: %w", err), image.Close())
+	}
+	return image, s, nil
 }
 
 // withBlobDev writes an image, and the separate device if there is to be one. named is the image if it is to have a name.

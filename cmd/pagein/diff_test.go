@@ -98,6 +98,14 @@ func TestDiffUnpacksTarsAndLayouts(t *testing.T) {
 	}
 }
 
+// TestTemporaryFilesAreNotInTheSource has both in the same directory. What has no name there is not left behind by a killed program either.
+func TestTemporaryFilesAreNotInTheSource(t *testing.T) {
+	dir := convertible(t)
+	if got := succeeds(t, "diff", "--temp-dir", dir, "dir:"+dir, "dir:"+dir); got != "" {
+		t.Error(got)
+	}
+}
+
 func TestDevicesThatAnArtifactLacksAreNoBlob(t *testing.T) {
 	with := func(ids ...string) *peek {
 		a := &artifact.Artifact{}

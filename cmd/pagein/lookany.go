@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/pagein/pagein/erofs"
 	"github.com/pagein/pagein/mkfs"
 	"github.com/pagein/pagein/oci"
 	"github.com/pagein/pagein/oci/artifact"
@@ -79,22 +79,18 @@ func (l *looker) addTar(ctx context.Context, path string, t *mkfs.Tree, sink mkf
 	return t.AddTar(ctx, in, sink)
 }
 
-// unpacked makes a source a plain image in a temporary file, which has no name any more when this returns.
+// unpacked makes a source a plain image in a temporary file without a name.
 func (l *looker) unpacked(ctx context.Context, ref oci.Ref, source mkfs.Source) (*peek, error) {
-	dir, err := os.MkdirTemp(l.c.String("temp-dir"), "pagein-*")
+	f, stats, err := mkfs.TempImage(ctx, source, mkfs.ImageOptions{TempDir: l.c.String("temp-dir"), Note: l.note})
 	if err != nil {
-		return nil, fmt.Errorf("make temporary directory: %w", err)
-	}
-	path := filepath.Join(dir, "image")
-	_, err = mkfs.WriteImage(ctx, path, source, mkfs.ImageOptions{TempDir: l.c.String("temp-dir"), Note: l.note})
-	p := &peek{ref: ref}
-	if err == nil {
-		p.tree, err = l.image([]string{path})
-	}
-	if err = errors.Join(err, os.RemoveAll(dir)); err != nil {
 		return nil, fmt.Errorf("unpack %s: %w", ref, err)
 	}
-	return p, nil
+	l.closers = append(l.closers, f)
+	tree, err := erofs.Open(f, stats.Image.Size)
+	if err != nil {
+		return nil, fmt.Errorf("unpack %s: %w", ref, err)
+	}
+	return &peek{ref: ref, tree: tree}, nil
 }
 
 // note prints what was left out or looks odd.
