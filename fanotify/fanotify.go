@@ -63,6 +63,7 @@ var _ ondemand.Transport = (*Transport)(nil)
 // marked is a blob that at least one mounted image uses.
 type marked struct {
 	blob  *ondemand.Blob
+	id    [32]byte // the blob's, in binary
 	file  *store.Blob
 	inode inode
 	group *group // nil for a blob that was complete from the start
@@ -129,7 +130,7 @@ func (t *Transport) attachBlob(b *ondemand.Blob) error {
 		m.users++
 		return nil
 	}
-	m := &marked{blob: b, users: 1, held: -1}
+	m := &marked{blob: b, id: rawID(b.ID()), users: 1, held: -1}
 	if err := t.openFile(m); err != nil {
 		return err
 	}

@@ -218,8 +218,7 @@ func (g *group) take(ctx context.Context, i int, b []byte) {
 		g.reply(i, ev.fd, unix.FAN_DENY)
 		return
 	}
-	id := rawID(m.blob.ID())
-	g.journal.slot(i).name(&id)
+	g.journal.slot(i).name(&m.id)
 	switch {
 	case ev.n == 0: // somebody wants to truncate the file
 		g.reply(i, ev.fd, unix.FAN_DENY)
