@@ -39,7 +39,7 @@ func layersThatShare(t testing.TB, n int) [][]byte {
 }
 
 // packInTime packs tars in a goroutine and waits for the end, which must come.
-func packInTime(t *testing.T, ctx context.Context, o PackOptions, wrap func(layer int, r io.Reader) io.Reader, layers [][]byte) error {
+func packInTime(ctx context.Context, t *testing.T, o PackOptions, wrap func(layer int, r io.Reader) io.Reader, layers [][]byte) error {
 	t.Helper()
 	var reads []Read
 	for i, stream := range layers {
@@ -101,7 +101,7 @@ func TestPackingEndsWheneverASourceFailsOrSomebodyCancels(t *testing.T) {
 		} else {
 			time.AfterFunc(time.Duration(r.IntN(150))*time.Millisecond, func() { cancel(stopped) })
 		}
-		err := packInTime(t, ctx, o, wrap, layers)
+		err := packInTime(ctx, t, o, wrap, layers)
 		if run%2 == 0 && !errors.Is(err, want) || err != nil && !errors.Is(err, want) && !errors.Is(err, context.Canceled) {
 			t.Errorf("run %d: %v, want %v", run, err, want)
 		}
@@ -130,7 +130,7 @@ func TestPackingEndsWhereverTheDiskIsFull(t *testing.T) {
 				t.Error(err)
 			}
 		})
-		err := packInTime(t, t.Context(), PackOptions{TempDir: dir}, func(_ int, r io.Reader) io.Reader { return r }, layers)
+		err := packInTime(t.Context(), t, PackOptions{TempDir: dir}, func(_ int, r io.Reader) io.Reader { return r }, layers)
 		if !errors.Is(err, unix.ENOSPC) {
 			t.Errorf("with %d KiB: %v", kib, err)
 		}

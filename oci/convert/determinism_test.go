@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -83,5 +84,28 @@ func TestFiguresAccountForEveryByte(t *testing.T) {
 	}
 	if sum != r.Figures {
 		t.Errorf("the layers make %+v, the image %+v", sum, r.Figures)
+	}
+}
+
+// TestBlobsDependOnNothingAbove converts ever more layers of an image whose layers are read at the same time and have much in common.
+func TestBlobsDependOnNothingAbove(t *testing.T) {
+	layers := tangledLayers(t)
+	var all []string // blobs of the whole image
+	for n := len(layers); n > 0; n-- {
+		store := newLayout(t)
+		r, err := convert.Image(context.Background(), store, pushImage(t, store, layers[:n]...), store, convert.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var blobs []string
+		for _, l := range r.Layers {
+			blobs = append(blobs, l.Blob)
+		}
+		if all == nil {
+			all = blobs
+		}
+		if !slices.Equal(blobs, all[:n]) {
+			t.Errorf("the lowest %d layers give blobs %q, below others they gave %q", n, blobs, all[:n])
+		}
 	}
 }
