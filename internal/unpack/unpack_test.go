@@ -215,6 +215,30 @@ func TestTargetMustBeNewOrEmpty(t *testing.T) {
 	}
 }
 
+func TestNobodyElseLooksIntoAnUnfinishedTarget(t *testing.T) {
+	src, out := t.TempDir(), t.TempDir()
+	if err := os.WriteFile(filepath.Join(src, "file"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{src, out} {
+		if err := os.Chmod(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mode := func() os.FileMode {
+		info, err := os.Stat(out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info.Mode().Perm()
+	}
+	meanwhile := os.FileMode(0)
+	_, err := unpack.Dir(t.Context(), plain(t, fromDir(src)), out, unpack.Options{Progress: func(unpack.Stats) { meanwhile = mode() }})
+	if err != nil || meanwhile != 0o700 || mode() != 0o755 {
+		t.Errorf("it has mode %o meanwhile and %o in the end: %v", meanwhile, mode(), err)
+	}
+}
+
 func TestNothingIsInheritedFromWhereTheTargetLies(t *testing.T) {
 	require.Root(t)
 	parent, src := t.TempDir(), t.TempDir()
