@@ -1,7 +1,9 @@
 package unpack_test
 
 import (
+	"archive/tar"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -155,6 +157,24 @@ func TestLongPathsOfHardLinksAreNotKept(t *testing.T) {
 	}})
 	if err != nil || most == 0 || most-before > 16<<20 {
 		t.Errorf("%d bytes are in use: %v", most-before, err)
+	}
+}
+
+func TestNoMemberLinksToOneThatIsLeftOut(t *testing.T) {
+	socket := &erofs.Inode{Mode: unix.S_IFSOCK | 0o600}
+	var out bytes.Buffer
+	stats, err := unpack.Tar(t.Context(), image(t, dir(erofs.Dirent{Name: "a", Inode: socket}, erofs.Dirent{Name: "b", Inode: socket}), nil), &out, unpack.Options{})
+	if err != nil || stats.Lost != 2 {
+		t.Errorf("%+v, %v", stats, err)
+	}
+	for r := tar.NewReader(&out); ; {
+		h, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil || h.Name != "./" {
+			t.Fatalf("%+v, %v", h, err)
+		}
 	}
 }
 
