@@ -20,12 +20,6 @@ func checkChunkSize(size int64) error {
 	return nil
 }
 
-// chunk is the place of a piece of file data that is stored once.
-type chunk struct {
-	sink uint16
-	ref  Ref
-}
-
 // inChunks reports whether a file is stored in chunks, each of which is shared with equal ones.
 func (st *store) inChunks(l layout) bool {
 	return st.opts.ChunkSize > 0 && !st.inlined(l)
@@ -78,8 +72,7 @@ func (st *store) chunkKeysOf(l layout, data []byte) []key {
 // addChunks stores a file chunk by chunk. next returns the digest of a chunk, which are asked for in order, and a reader of its data.
 func (st *store) addChunks(l layout, s Sink, next func(i int, part span) (key, io.Reader, error)) (content, error) {
 	st.count(l)
-	number, err := st.sinkNumber(s)
-	if err != nil {
+	if err := st.use(s); err != nil {
 		return content{}, err
 	}
 	chunks := st.cut(l)
@@ -89,21 +82,20 @@ func (st *store) addChunks(l layout, s Sink, next func(i int, part span) (key, i
 		if err != nil {
 			return content{}, err
 		}
-		place, ok := st.chunks[k]
+		ref, ok := st.chunks[k]
 		if ok {
 			st.stats.Shared += part.len
 			err = discard(r, part.len)
 		} else {
-			place.sink = number
-			if place.ref, err = s.Append(r, part.len); err == nil {
-				st.chunks[k] = place
+			if ref, err = s.Append(r, part.len); err == nil {
+				st.chunks[k] = ref
 				st.stats.Appended += part.len
 			}
 		}
 		if err != nil {
 			return content{}, err
 		}
-		c.extents[i] = erofs.Extent{Off: part.off, Len: part.len, Device: place.sink, Block: uint64(place.ref)}
+		c.extents[i] = erofs.Extent{Off: part.off, Len: part.len, Block: uint64(ref)}
 	}
 	st.extents = append(st.extents, c.extents)
 	return c, nil

@@ -54,7 +54,7 @@ func contentOf(t testing.TB, tree *Tree, n *erofs.Inode) []byte {
 	}
 	b := make([]byte, n.Size)
 	for _, e := range n.Extents {
-		copy(b[e.Off:e.Off+e.Len], tree.store.sinks[0].(*memorySink).data[e.Block])
+		copy(b[e.Off:e.Off+e.Len], tree.store.sink.(*memorySink).data[e.Block])
 	}
 	if n.Inline.Len > 0 {
 		at := int64(0)

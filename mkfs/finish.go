@@ -10,7 +10,7 @@ import (
 	"github.com/pagein/pagein/erofs"
 )
 
-// Finish puts the places of all data into the tree and ends its construction. All sinks must be closed before.
+// Finish puts the places of all data into the tree and ends its construction. The sink must be closed before.
 func (t *Tree) Finish(o Overrides) error {
 	if t.root == nil && t.top == nil {
 		return errors.New("finish tree: it has no source")

@@ -383,10 +383,14 @@ func TestOptionsOutsideTheirRangeAreRefused(t *testing.T) {
 func TestTreeTakesOneSourceOrLayers(t *testing.T) {
 	empty := func() io.Reader { return bytes.NewReader(make([]byte, 1024)) }
 	ctx, sink, dir := context.Background(), &memorySink{}, t.TempDir()
+	one, other := archive(t, file("a", noise(1, 5000))), archive(t, file("b", noise(2, 5000)))
 	for name, add := range map[string]func(*Tree) error{
 		"two tars":        func(t *Tree) error { return errors.Join(t.AddTar(ctx, empty(), sink), t.AddTar(ctx, empty(), sink)) },
 		"directory twice": func(t *Tree) error { return errors.Join(t.AddDir(ctx, dir, sink), t.AddDir(ctx, dir, sink)) },
 		"no source":       func(t *Tree) error { return t.Finish(Overrides{}) },
+		"two sinks": func(t *Tree) error {
+			return errors.Join(t.ApplyLayer(ctx, bytes.NewReader(one), sink), t.ApplyLayer(ctx, bytes.NewReader(other), &memorySink{}))
+		},
 	} {
 		tree, err := New(Options{})
 		if err != nil {

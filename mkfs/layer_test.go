@@ -179,7 +179,7 @@ func TestEqualFilesOfAllLayersAreStoredOnce(t *testing.T) {
 	if want := int64(len(big) + len(small)); s.Shared != want {
 		t.Errorf("%d bytes shared, want %d", s.Shared, want)
 	}
-	if n := len(tree.store.sinks[0].(*memorySink).data); n != 4 {
+	if n := len(tree.store.sink.(*memorySink).data); n != 4 {
 		t.Errorf("%d pieces of data stored, want 4", n)
 	}
 }

@@ -61,7 +61,7 @@ type Options struct {
 	Progress func(Stats)
 }
 
-// Tree is a file tree under construction. Add sources, close the sinks, call [Tree.Finish], then hand [Tree.Root] and
+// Tree is a file tree under construction. Add sources, all with the same sink, close that, call [Tree.Finish], then hand [Tree.Root] and
 // [Tree.InlineData] to [erofs.Write]. Methods must not be called concurrently.
 type Tree struct {
 	opts   Options

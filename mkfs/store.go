@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
-	"fmt"
+	"errors"
 	"hash"
 	"io"
 	"slices"
@@ -22,7 +22,7 @@ type Stats struct {
 	Bytes    int64 // their data, holes left out
 	Shared   int64 // of these, what was there already and is not stored again
 	Inlined  int64 // of these, what is kept in the metadata
-	Appended int64 // of these, what went to sinks
+	Appended int64 // of these, what went to the sink
 }
 
 // key identifies content: SHA-256 of the data of a file, or of its layout and data if it has holes.
@@ -30,7 +30,7 @@ type key [sha256.Size]byte
 
 // content is where a file's data is. Equal files share one.
 type content struct {
-	extents []erofs.Extent // until Finish, Device is the number of a sink and Block a Ref
+	extents []erofs.Extent // until Finish, Block is a Ref of the sink
 	inline  erofs.Inline
 	digest  *key // SHA-256 of the file, if Options.Digests wants it
 }
@@ -46,14 +46,14 @@ type keys struct {
 	chunks []key // of its chunks, where files are stored in such
 }
 
-// store puts file contents into sinks and the spool, each once.
+// store puts file contents into a sink and the spool, each once.
 type store struct {
 	opts     Options
 	stats    Stats
 	inline   *spool
-	sinks    []Sink
+	sink     Sink // the one that data went to, or nil
 	contents map[key]content
-	chunks   map[key]chunk
+	chunks   map[key]Ref        // places of pieces of file data
 	lengths  map[int64]struct{} // of stored data that is in contents: what has another length needs no look
 	extents  [][]erofs.Extent   // one for each content with extents
 	tail     [erofs.BlockSize]byte
@@ -61,21 +61,17 @@ type store struct {
 }
 
 func newStore(o Options, inline *spool) store {
-	return store{opts: o, inline: inline, contents: map[key]content{}, chunks: map[key]chunk{}, lengths: map[int64]struct{}{}}
+	return store{opts: o, inline: inline, contents: map[key]content{}, chunks: map[key]Ref{}, lengths: map[int64]struct{}{}}
 }
 
-// sinkNumber returns the number under which extents refer to s.
-func (st *store) sinkNumber(s Sink) (uint16, error) {
-	for i := len(st.sinks) - 1; i >= 0; i-- {
-		if st.sinks[i] == s {
-			return uint16(i), nil
-		}
+// use makes sure that all data goes to one sink: pieces of a file that is shared in parts must not lie on different devices, as some kernels misread that (see
+// packextents.go).
+func (st *store) use(s Sink) error {
+	if st.sink != nil && st.sink != s {
+		return errors.New("store file data: a tree has one sink")
 	}
-	if len(st.sinks) > 1<<16-1 {
-		return 0, fmt.Errorf("more than %d sinks", 1<<16)
-	}
-	st.sinks = append(st.sinks, s)
-	return uint16(len(st.sinks) - 1), nil
+	st.sink = s
+	return nil
 }
 
 // inlined reports whether a whole file goes to the metadata.
@@ -220,8 +216,7 @@ func (st *store) put(l layout, r io.Reader, s Sink) (content, error) {
 	body := st.split(l)
 	tail := l.stored() - body
 	if body > 0 {
-		number, err := st.sinkNumber(s)
-		if err != nil {
+		if err := st.use(s); err != nil {
 			return c, err
 		}
 		spans := l.spans
@@ -234,7 +229,7 @@ func (st *store) put(l layout, r io.Reader, s Sink) (content, error) {
 			if err != nil {
 				return c, err
 			}
-			c.extents = append(c.extents, erofs.Extent{Off: sp.off, Len: sp.len, Device: number, Block: uint64(ref)})
+			c.extents = append(c.extents, erofs.Extent{Off: sp.off, Len: sp.len, Block: uint64(ref)})
 		}
 		st.extents = append(st.extents, c.extents)
 		st.stats.Appended += body
@@ -254,12 +249,12 @@ func (st *store) put(l layout, r io.Reader, s Sink) (content, error) {
 	return c, nil
 }
 
-// resolve puts devices and blocks into all extents. The sinks must be closed.
+// resolve puts devices and blocks into all extents. The sink must be closed.
 func (st *store) resolve() {
 	for _, extents := range st.extents {
 		for i := range extents {
 			e := &extents[i]
-			e.Device, e.Block = st.sinks[e.Device].Place(Ref(e.Block))
+			e.Device, e.Block = st.sink.Place(Ref(e.Block))
 		}
 	}
 	st.extents, st.contents, st.chunks, st.lengths, st.buf = nil, nil, nil, nil, nil
