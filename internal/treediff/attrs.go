@@ -3,6 +3,7 @@ package treediff
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -28,6 +29,19 @@ func (s *side) first(path string, e erofs.Entry, st erofs.Stat) string {
 // only takes a path that one tree has.
 func (c *comparison) only(f file, kind Kind) error {
 	return c.queue.add(Difference{Path: f.path, Kind: kind, Mode: f.st.Mode, Err: f.err}, nil)
+}
+
+// unreadable takes a path that both trees have, but of which one does not say more.
+func (c *comparison) unreadable(a, b file) error {
+	err := errors.Join(prefixed("first tree", a.err), prefixed("second tree", b.err))
+	return c.queue.add(Difference{Path: a.path, Kind: Changed, Mode: b.st.Mode, Err: err}, nil)
+}
+
+func prefixed(tree string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", tree, err)
 }
 
 // pair takes a path that both trees have.

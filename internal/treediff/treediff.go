@@ -127,14 +127,18 @@ func (c *comparison) merge() error {
 		var err error
 		order := comparePaths(a.path, b.path)
 		switch {
-		case !okB || okA && (order < 0 || a.err != nil && order == 0):
+		case !okB || okA && order < 0:
 			err = c.only(a, Removed)
 			a, okA = nextA()
-		case !okA || order > 0 || b.err != nil:
+		case !okA || order > 0:
 			err = c.only(b, Added)
 			b, okB = nextB()
 		default:
-			err = c.pair(a, b)
+			if a.err != nil || b.err != nil {
+				err = c.unreadable(a, b)
+			} else {
+				err = c.pair(a, b)
+			}
 			a, okA = nextA()
 			b, okB = nextB()
 		}

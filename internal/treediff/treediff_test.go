@@ -3,6 +3,7 @@ package treediff_test
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -149,6 +150,36 @@ type unreadable struct{}
 var errUnreadable = errors.New("cannot be read")
 
 func (unreadable) ReadAt([]byte, int64) (int, error) { return 0, errUnreadable }
+
+// TestWhatCannotBeReadIsNeitherAddedNorRemoved has a file whose inode is broken in one of the trees.
+func TestWhatCannotBeReadIsNeitherAddedNorRemoved(t *testing.T) {
+	var m memory
+	stats, err := erofs.Write(&m, dir(erofs.Dirent{Name: "bad", Inode: inline(0, 0)}, erofs.Dirent{Name: "good", Inode: inline(0, 0)}), erofs.WriteOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.b[1024+8] &^= 1 // no checksum
+	open := func() *erofs.FS {
+		fsys, err := erofs.Open(bytes.NewReader(bytes.Clone(m.b)), stats.Size)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fsys
+	}
+	whole := open()
+	bad, err := whole.Find("bad", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	start := int(binary.LittleEndian.Uint32(m.b[1024+40:])) * erofs.BlockSize
+	binary.LittleEndian.PutUint16(m.b[start+int(bad.Stat().Ino)*32+4:], 0) // i_mode
+	broken := open()
+	for tree, got := range map[string][]string{"first": lines(t, broken, whole, treediff.Options{}), "second": lines(t, whole, broken, treediff.Options{})} {
+		if len(got) != 1 || !strings.HasPrefix(got[0], `changed "bad" `+tree+" tree: ") {
+			t.Errorf("broken in the %s tree: %q", tree, got)
+		}
+	}
+}
 
 // onDevice is a file of whole blocks on device 1 with holes around them.
 func onDevice(block uint64, size int64) *erofs.Inode {
