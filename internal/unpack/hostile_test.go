@@ -160,6 +160,55 @@ func TestLongPathsOfHardLinksAreNotKept(t *testing.T) {
 	}
 }
 
+// TestManyHolesAreStillSomethingThatReadersTake has more pieces of data than the map of a sparse member may list.
+func TestManyHolesAreStillSomethingThatReadersTake(t *testing.T) {
+	const pieces = 100_000
+	file := &erofs.Inode{Mode: unix.S_IFREG | 0o644, Size: 2 * pieces * erofs.BlockSize}
+	for i := range int64(pieces) {
+		file.Extents = append(file.Extents, erofs.Extent{Off: 2 * i * erofs.BlockSize, Len: erofs.BlockSize, Device: 1, Block: uint64(i)})
+	}
+	var m memory
+	stats, err := erofs.Write(&m, dir(erofs.Dirent{Name: "f", Inode: file}), erofs.WriteOptions{Devices: []erofs.Device{{Tag: "data", Blocks: pieces}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fsys, err := erofs.Open(bytes.NewReader(m.b), stats.Size, ones{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, out := io.Pipe()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_, err := unpack.Tar(t.Context(), fsys, out, unpack.Options{})
+		out.CloseWithError(err)
+	}()
+	r := tar.NewReader(in)
+	for _, want := range []string{"./", "f"} {
+		if h, err := r.Next(); err != nil || h.Name != want {
+			t.Fatalf("%+v, %v", h, err)
+		}
+	}
+	var b [2 * erofs.BlockSize]byte
+	if _, err := io.ReadFull(r, b[:]); err != nil || b[0] != 1 || b[erofs.BlockSize-1] != 1 || b[erofs.BlockSize] != 0 {
+		t.Errorf("the file begins with %v: %v", b, err)
+	}
+	if err := in.Close(); err != nil { // the rest takes long
+		t.Error(err)
+	}
+	<-done
+}
+
+// ones is a device full of ones.
+type ones struct{}
+
+func (ones) ReadAt(b []byte, _ int64) (int, error) {
+	for i := range b {
+		b[i] = 1
+	}
+	return len(b), nil
+}
+
 func TestNoMemberLinksToOneThatIsLeftOut(t *testing.T) {
 	socket := &erofs.Inode{Mode: unix.S_IFSOCK | 0o600}
 	var out bytes.Buffer
