@@ -69,21 +69,46 @@ func (t *Tree) find(path string) *erofs.Inode {
 
 // hot gives the units that were touched places, those of the first touch first, in frames that hold nothing else.
 func (pl *planner) hot(p *plan, l *Layer, touches []touch) error {
-	cuts := map[int32][]piece{}
+	files := map[int32]*hotFile{}
 	for _, t := range touches {
 		f := &l.files[t.file]
-		all, ok := cuts[t.file]
-		if !ok {
-			all = slices.Collect(pl.cut.pieces(f.shape()))
-			cuts[t.file] = all
+		h := files[t.file]
+		if h == nil {
+			h = newHotFile(pl.cut, f.shape())
+			files[t.file] = h
 		}
-		first := sort.Search(len(all), func(i int) bool { return all[i].off+all[i].len > t.off })
-		for i := first; i < len(all) && all[i].off-t.off < t.len; i++ {
-			if err := pl.unit(p, l, f.first+uint32(i), all[i].small); err != nil {
+		first := sort.Search(len(h.pieces), func(i int) bool { return h.pieces[i].off+h.pieces[i].len > t.off })
+		for i := h.cold(first); i < len(h.pieces) && h.pieces[i].off-t.off < t.len; i = h.cold(i + 1) {
+			if err := pl.unit(p, l, f.first+uint32(i), h.pieces[i].small); err != nil {
 				return err
 			}
+			h.next[i]++
 		}
 	}
 	pl.seal(p)
 	return nil
+}
+
+// hotFile is a file of which something was touched. It makes a profile cost no more than its entries and the files' pieces, even if each entry names all of a file.
+type hotFile struct {
+	pieces []piece
+	next   []int32 // for each piece, itself or a later one: those in between are done with
+}
+
+func newHotFile(c cutter, shape layout) *hotFile {
+	h := &hotFile{pieces: slices.Collect(c.pieces(shape))}
+	h.next = make([]int32, len(h.pieces)+1)
+	for i := range h.next {
+		h.next[i] = int32(i)
+	}
+	return h
+}
+
+// cold returns the first piece from i on that was not touched yet, or the number of pieces.
+func (h *hotFile) cold(i int) int {
+	for int(h.next[i]) != i {
+		h.next[i] = h.next[h.next[i]]
+		i = int(h.next[i])
+	}
+	return i
 }

@@ -8,9 +8,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pagein/pagein/blob"
 	"github.com/pagein/pagein/erofs"
+	"github.com/pagein/pagein/mkfs/internal/units"
 	"github.com/pagein/pagein/profile"
 )
 
@@ -95,7 +97,7 @@ func TestWhatWasTouchedLiesFirst(t *testing.T) {
 		{Path: "/lib/big", Off: 6*frame + 1, Len: frame},
 		{Path: "/b/no/directory", Len: 1},
 		{Path: "/lib", Len: 1},
-		{Path: "/lib/big", Off: 3 * frame, Len: 1},
+		{Path: "/lib/big", Off: 3 * frame, Len: frame},
 		{Path: "/lib/big", Off: 6 * frame, Len: 1},
 		{Path: "/e", Len: 9},
 		{Path: "/a", Len: 1 << 40},
@@ -115,8 +117,8 @@ func TestWhatWasTouchedLiesFirst(t *testing.T) {
 	if !slices.IsSorted(hot) || hot[0] != 0 {
 		t.Errorf("what was touched lies at %d", hot)
 	}
-	if cold := p.inode(t, "cold").Extents[0].Block; cold <= hot[4] || blockOf(0) <= hot[4] {
-		t.Errorf("what was not touched lies at %d and %d, between what was", cold, blockOf(0))
+	if cold := p.inode(t, "cold").Extents[0].Block; min(cold, blockOf(0), blockOf(4*frame)) <= hot[4] {
+		t.Errorf("what was not touched lies at %d, %d and %d, between what was", cold, blockOf(0), blockOf(4*frame))
 	}
 	m := p.Layers[0].Blob.Map
 	if f := m.Frame(m.Find(int64(hot[4]) * erofs.BlockSize)); f.Len != 6*erofs.BlockSize {
@@ -124,6 +126,20 @@ func TestWhatWasTouchedLiesFirst(t *testing.T) {
 	}
 	if got, want := p.byPlace(t, "c", "d", "old"), []string{"c", "old", "d"}; !slices.Equal(got, want) {
 		t.Errorf("the upper layer has %v, want %v", got, want)
+	}
+}
+
+func TestAProfileThatNamesEverythingAgainAndAgainTakesNoTime(t *testing.T) {
+	const pieces, entries = 1 << 16, 1 << 17
+	pl := planner{cut: newCutter(blob.WriterOptions{SmallFile: 4096, LargeFrame: 4096}), pieces: []place{{device: 1}}}
+	l := &Layer{files: []packFile{{ino: &erofs.Inode{Size: pieces * 4096}}}, ids: make([]units.ID, pieces)} // all of them are the same and have a place
+	touches := slices.Repeat([]touch{{off: 4096, len: 1 << 40}}, entries)
+	began := time.Now()
+	if err := pl.hot(&plan{}, l, touches); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("%d entries for a file of %d pieces take %v", entries, pieces, took)
 	}
 }
 
