@@ -106,8 +106,11 @@ for group; do
 		# Trees to try it on.
 		need debootstrap debootstrap
 		need npm npm
+		# Servers that images are read from, and a proxy.
+		need nginx-light nginx
+		need tinyproxy-bin tinyproxy
 		need_vm
-		tools="$tools $DISTRIBUTION"
+		tools="$tools $DISTRIBUTION $VERSITYGW"
 		;;
 	vm) need_vm ;;
 	lint)
