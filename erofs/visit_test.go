@@ -78,3 +78,49 @@ func TestVisitOfADeepTreeEnds(t *testing.T) {
 		}
 	}
 }
+
+// TestVisitOfSharedDirectoriesEnds has 200 directories whose inodes lead to the same blocks.
+func TestVisitOfSharedDirectoriesEnds(t *testing.T) {
+	file := &Inode{Mode: unix.S_IFREG}
+	full := &Inode{Mode: unix.S_IFDIR | 0o755}
+	for i := range 1000 {
+		full.Entries = append(full.Entries, Dirent{fmt.Sprint("file", i), file})
+	}
+	root := &Inode{Mode: unix.S_IFDIR | 0o755, Entries: []Dirent{{"full", full}}}
+	for i := range 200 {
+		root.Entries = append(root.Entries, Dirent{fmt.Sprint("other", i), &Inode{Mode: unix.S_IFDIR | 0o755}})
+	}
+	var img memory
+	stats, err := Write(&img, root, WriteOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	open := func() Handle {
+		fsys, err := Open(bytes.NewReader(img.b), stats.Size)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h, err := fsys.Root()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return h
+	}
+	img.b[superOffset+8] &^= compatChecksum
+	start := int64(le.Uint32(img.b[superOffset+40:])) * BlockSize
+	inode := func(nid uint64) []byte { return img.b[start+int64(nid)*inodeUnit:][:extendedSize] }
+	entries, err := open().Entries()
+	if err != nil || entries[0].Name != "full" {
+		t.Fatal(err)
+	}
+	whole := inode(entries[0].Ino)
+	le.PutUint16(whole, 1|layoutPlain<<1)
+	le.PutUint64(whole[8:], le.Uint64(whole[8:])&^(BlockSize-1)) // without the tail, which lies behind the inode
+	for _, e := range entries[1:] {
+		copy(inode(e.Ino), whole)
+	}
+	nothing := func(_ string, _ int, _ Entry, _ Handle, err error) error { return err }
+	if err := Visit(open(), Visitor{Enter: nothing}); err == nil || !strings.Contains(err.Error(), "share their blocks") {
+		t.Errorf("error is %v", err)
+	}
+}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -9,6 +10,9 @@ import (
 	"syscall"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/pagein/pagein/erofs"
 	"github.com/pagein/pagein/internal/require"
 	"github.com/pagein/pagein/internal/treetest"
 )
@@ -40,6 +44,25 @@ func TestExportIsTheSourceAgain(t *testing.T) {
 		if out := succeeds(t, "diff", "tar:"+tar, "dir:"+dir); out != "" {
 			t.Error(out)
 		}
+	}
+}
+
+func TestExportFailsAsRootIfSomethingIsLost(t *testing.T) {
+	require.Root(t)
+	path := filepath.Join(t.TempDir(), "image")
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// No file system lets user attributes on symbolic links.
+	link := &erofs.Inode{Mode: unix.S_IFLNK | 0o777, Target: "x", Xattrs: []erofs.Xattr{{Name: "user.x", Value: []byte("y")}}}
+	_, err = erofs.Write(f, &erofs.Inode{Mode: unix.S_IFDIR | 0o755, Entries: []erofs.Dirent{{Name: "link", Inode: link}}}, erofs.WriteOptions{})
+	if err = errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	status, said := fails(t, "export", "erofs:"+path, filepath.Join(t.TempDir(), "out"))
+	if status != exitFailure || !strings.Contains(said, "1 thing could not be kept") {
+		t.Errorf("status %d: %s", status, said)
 	}
 }
 

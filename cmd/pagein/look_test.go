@@ -200,7 +200,7 @@ func TestCatStopsWhenNobodyTakesItsOutput(t *testing.T) {
 	require.Root(t)
 	var errs strings.Builder
 	ref := artifactOf(t, oddTree(t))
-	if status := run(t.Context(), []string{"pagein", "cat", ref, "filelink"}, failingWriter{}, &errs); status != exitFailure || !strings.Contains(errs.String(), "disk full") {
+	if status := run(t.Context(), []string{"pagein", "cat", ref, "filelink", "filelink"}, failingWriter{}, &errs); status != exitFailure || strings.Count(errs.String(), "disk full") != 1 {
 		t.Errorf("status %d: %s", status, errs.String())
 	}
 }

@@ -295,3 +295,13 @@ func TestMapsTakeNoOpenFiles(t *testing.T) {
 		}
 	}
 }
+
+// TestTheTreeWantsTheBlobsOfItsArtifact has an artifact that lists another blob than the metadata image names.
+func TestTheTreeWantsTheBlobsOfItsArtifact(t *testing.T) {
+	dir, _ := sourceTree(t)
+	v, _ := opened(t, dir, view.Options{})
+	v.Artifact.Blobs[0].ID = strings.Repeat("0", 64)
+	if _, err := v.Tree(); err == nil || !strings.Contains(err.Error(), "device 1") {
+		t.Errorf("error is %v", err)
+	}
+}
