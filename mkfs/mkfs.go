@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync/atomic"
 
 	"github.com/pagein/pagein/erofs"
 )
@@ -73,7 +74,8 @@ type Tree struct {
 	used   bool
 	notes  notes
 
-	implied int // directories that were made because a name needs them
+	held    atomic.Int64 // see maxHeld
+	implied int          // directories that were made because a name needs them
 }
 
 // New returns an empty tree. It must be closed.
@@ -119,7 +121,7 @@ func (t *Tree) addTar(ctx context.Context, r io.Reader, sink Sink) error {
 		return err
 	}
 	defer plain.Close() // only read
-	s, err := scanTar(ctx, plain, storeCollector{&t.store, sink}, t.tarRules())
+	s, err := t.scanTar(ctx, plain, storeCollector{&t.store, sink}, t.tarRules())
 	if err != nil {
 		return err
 	}
@@ -155,7 +157,7 @@ func (t *Tree) ApplyLayer(ctx context.Context, r io.Reader, sink Sink) error {
 			return err
 		}
 	}
-	s, err := scanTar(ctx, r, storeCollector{&t.store, sink}, layerOfStack)
+	s, err := t.scanTar(ctx, r, storeCollector{&t.store, sink}, layerOfStack)
 	if err == nil {
 		err = t.merge(s)
 	}

@@ -67,7 +67,7 @@ func (l *Layer) ReadLayer(ctx context.Context, r io.Reader) error {
 }
 
 func (l *Layer) read(ctx context.Context, r io.Reader, rules rules) (err error) {
-	l.tar, err = scanTar(ctx, r, l, rules)
+	l.tar, err = l.p.tree.scanTar(ctx, r, l, rules)
 	return err
 }
 

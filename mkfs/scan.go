@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -42,14 +43,35 @@ type tarMember struct {
 type scanner struct {
 	scanned
 	data collector
+	held *atomic.Int64 // by all tars of the tree: see maxHeld
+}
+
+const (
+	// maxHeld bounds what the members of all tars of a tree take in memory, in bytes: a compressed layer of a few megabytes can hold millions of members, or
+	// gigabytes of extended attributes. It is enough for 7 million files.
+	maxHeld = 4 << 30
+	// memberBytes is what a member takes besides its names and attributes, about.
+	memberBytes = 500
+)
+
+// hold counts what a member takes.
+func (s *scanner) hold(h *tarstream.Header) error {
+	n := memberBytes + len(h.Name) + len(h.Link)
+	for _, x := range h.Xattrs {
+		n += len(x.Name) + len(x.Value)
+	}
+	if s.held.Add(int64(n)) > maxHeld {
+		return fmt.Errorf("names and attributes would take more than %d GiB of memory: no real image is like that", maxHeld>>30)
+	}
+	return nil
 }
 
 // scanBuffer holds headers. File data in larger pieces passes it by, as r is buffered.
 const scanBuffer = 16 << 10
 
-// scanTar reads a plain tar stream to the end of r.
-func scanTar(ctx context.Context, r io.Reader, data collector, rules rules) (*scanned, error) {
-	s := &scanner{scanned: scanned{rules: rules}, data: data}
+// scanTar reads a plain tar stream to the end of r. Several can be read at the same time.
+func (t *Tree) scanTar(ctx context.Context, r io.Reader, data collector, rules rules) (*scanned, error) {
+	s := &scanner{scanned: scanned{rules: rules}, data: data, held: &t.held}
 	buffered := bufio.NewReaderSize(contextReader{ctx, r}, scanBuffer)
 	tr := tarstream.NewReader(buffered)
 	for {
@@ -78,6 +100,9 @@ func scanTar(ctx context.Context, r io.Reader, data collector, rules rules) (*sc
 }
 
 func (s *scanner) member(h *tarstream.Header, data io.Reader) error {
+	if err := s.hold(h); err != nil {
+		return err
+	}
 	m := tarMember{name: h.Name}
 	parts, err := splitPath(h.Name)
 	if err != nil {
