@@ -217,8 +217,9 @@ func (s *Store) open(desc ocispec.Descriptor) (*os.File, error) {
 var errSize = errors.New("wrong size")
 
 // Exists reports whether there is a blob with the descriptor's digest and size. One of another size, as a power failure may leave it in a
-// layout that other tools wrote, does not count, so that [Store.Push] replaces it.
-func (s *Store) Exists(_ context.Context, desc ocispec.Descriptor) (bool, error) {
+// layout that other tools wrote, does not count, so that [Store.Push] replaces it. A store for writing reads the blob, too, and does not count one
+// with other bytes: what refers to it would be broken for good.
+func (s *Store) Exists(ctx context.Context, desc ocispec.Descriptor) (bool, error) {
 	f, err := s.open(desc)
 	if errors.Is(err, errdef.ErrNotFound) || errors.Is(err, errSize) {
 		return false, nil
@@ -226,7 +227,15 @@ func (s *Store) Exists(_ context.Context, desc ocispec.Descriptor) (bool, error)
 	if err != nil {
 		return false, fmt.Errorf("find blob %s in image layout %s: %w", desc.Digest, s.dir, err)
 	}
-	return true, f.Close()
+	defer f.Close() // only read
+	if s.new == nil {
+		return true, nil
+	}
+	verifier := desc.Digest.Verifier()
+	if _, err := io.CopyBuffer(verifier, &contextReader{ctx: ctx, r: f}, make([]byte, copyBuffer)); err != nil {
+		return false, fmt.Errorf("verify blob %s in image layout %s: %w", desc.Digest, s.dir, err)
+	}
+	return verifier.Verified(), nil
 }
 
 func blobPath(d digest.Digest) string {

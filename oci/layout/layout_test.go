@@ -413,21 +413,30 @@ func TestAPipeInPlaceOfAFileIsRefusedAtOnce(t *testing.T) {
 	}
 }
 
-func TestCutOffBlobIsReplaced(t *testing.T) {
-	ctx, s := context.Background(), newStore(t)
-	desc := pushManifest(t, s, 1)
-	if err := os.Truncate(filepath.Join(s.dir, blobPath(desc.Digest)), desc.Size-1); err != nil {
-		t.Fatal(err)
-	}
-	if ok, err := s.Exists(ctx, desc); ok || err != nil {
-		t.Errorf("exists: %v, %v", ok, err)
-	}
-	if err := s.Tag(ctx, desc, "v1"); !errors.Is(err, errdef.ErrNotFound) {
-		t.Errorf("tagged: %v", err)
-	}
-	pushManifest(t, s, 1)
-	if ok, err := s.Exists(ctx, desc); !ok || err != nil {
-		t.Errorf("exists after the second push: %v, %v", ok, err)
+func TestDamagedBlobIsReplaced(t *testing.T) {
+	for name, damage := range map[string]func(path string, size int64) error{
+		"cut off": func(path string, size int64) error { return os.Truncate(path, size-1) },
+		"other bytes": func(path string, size int64) error {
+			return os.WriteFile(path, bytes.Repeat([]byte{'x'}, int(size)), 0o644)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, s := context.Background(), newStore(t)
+			desc := pushManifest(t, s, 1)
+			if err := damage(filepath.Join(s.dir, blobPath(desc.Digest)), desc.Size); err != nil {
+				t.Fatal(err)
+			}
+			if ok, err := s.Exists(ctx, desc); ok || err != nil {
+				t.Errorf("exists: %v, %v", ok, err)
+			}
+			if err := s.Tag(ctx, desc, "v1"); !errors.Is(err, errdef.ErrNotFound) {
+				t.Errorf("tagged: %v", err)
+			}
+			pushManifest(t, s, 1)
+			if ok, err := s.Exists(ctx, desc); !ok || err != nil {
+				t.Errorf("exists after the second push: %v, %v", ok, err)
+			}
+		})
 	}
 }
 
