@@ -10,8 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/pagein/pagein/internal/cache"
 	"github.com/pagein/pagein/internal/require"
 	"github.com/pagein/pagein/internal/treetest"
 )
@@ -87,41 +86,25 @@ func debianRoot(t *testing.T) string {
 	}
 	_, codename, _ := strings.Cut(string(release), "VERSION_CODENAME=")
 	codename, _, _ = strings.Cut(codename, "\n")
-	base := os.Getenv("PAGEIN_CACHE")
-	if base == "" {
-		if base, err = os.UserCacheDir(); err != nil {
-			t.Fatalf("set PAGEIN_CACHE: %v", err)
-		}
-	}
-	base = filepath.Join(base, "pagein", "trees")
-	if err := os.MkdirAll(base, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	lock, err := os.OpenFile(filepath.Join(base, "lock"), os.O_CREATE|os.O_RDWR, 0o644)
+	kept, err := cache.Dir("trees")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer lock.Close()
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
-		t.Fatal(err)
+	path, err := cache.Get(t.Context(), kept, "debian-root-"+codename, func(work string) error {
+		mirror, _, _ := strings.Cut(output(t, "apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages", "Codename: "+codename, "Component: main"), "\n")
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+		defer cancel()
+		log, err := exec.CommandContext(ctx, debootstrap, "--variant=minbase", codename, filepath.Join(work, "root"), mirror).CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("%w:\n%s", err, log[max(0, len(log)-2000):])
+		}
+		return nil
+	})
+	require.Feature(t, err == nil, fmt.Sprintf("a Debian system from the archive (%v)", err))
+	if err := cache.Prune(kept, "debian-"); err != nil {
+		t.Error(err)
 	}
-	root := filepath.Join(base, "debian-"+codename)
-	if _, err := os.Stat(root); err == nil {
-		return root
-	}
-	work := root + ".work"
-	if err := os.RemoveAll(work); err != nil {
-		t.Fatal(err)
-	}
-	mirror, _, _ := strings.Cut(output(t, "apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages", "Codename: "+codename, "Component: main"), "\n")
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
-	defer cancel()
-	log, err := exec.CommandContext(ctx, debootstrap, "--variant=minbase", codename, work, mirror).CombinedOutput()
-	require.Feature(t, err == nil, fmt.Sprintf("a Debian system from the archive (%v):\n%s", err, log[max(0, len(log)-2000):]))
-	if err := os.Rename(work, root); err != nil {
-		t.Fatal(err)
-	}
-	return root
+	return filepath.Join(path, "root") // whose time other processes that ask for it do not change
 }
 
 func output(t *testing.T, name string, args ...string) string {
