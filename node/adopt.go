@@ -31,8 +31,9 @@ type imageState struct {
 	Prepared  bool
 }
 
-// save records the mount table. The caller holds n.mu.
-func (n *Node) save() error {
+// save records the mount table. The caller holds n.mu. What could not be recorded is tried again, see [Node.saveLater], unless a later change is.
+func (n *Node) save() (err error) {
+	defer func() { n.unsaved = err }()
 	boot, err := store.BootID()
 	if err != nil {
 		return err
@@ -44,6 +45,17 @@ func (n *Node) save() error {
 		})
 	}
 	return n.store.SaveState(stateName, s)
+}
+
+// saveLater records the mount table after something ended that cannot be brought back: if there is no space for it, the status says so until there is. A successor that
+// reads the older table finds that less is alive than it says, which it can tell by itself. The caller holds n.mu.
+func (n *Node) saveLater() {
+	failed := n.unsaved != nil
+	if err := n.save(); err != nil && !failed {
+		n.log.Error("mount table is not saved; it is tried again", "err", err)
+	} else if err == nil && failed {
+		n.log.Info("mount table is saved")
+	}
 }
 
 // adopt attaches what a predecessor had mounted and is mounted still.

@@ -170,9 +170,7 @@ func (n *Node) detach(ctx context.Context, img *image) {
 	n.unmap(closed)
 	n.setDeadlines(img.attached.Blobs)
 	close(img.dropped)
-	if err := n.save(); err != nil {
-		n.log.Error("mount table is not saved", "err", err)
-	}
+	n.saveLater()
 	n.log.Info("image is not mounted any more", "image", img.ID, "ref", img.Origin.Ref)
 }
 
@@ -200,11 +198,14 @@ func (n *Node) gone(wd int32) {
 	}
 }
 
-// mountsChanged is called when mounts came or went. A prepared image is mounted by others: its superblock is to be watched as if it were by us, so that the
+// mountsChanged is called when mounts came or went, and now and then. A prepared image is mounted by others: its superblock is to be watched as if it were by us, so that the
 // keeper knows that it is needed.
 func (n *Node) mountsChanged() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if n.unsaved != nil {
+		n.saveLater()
+	}
 	for _, img := range n.images {
 		if !img.prepared || len(img.watches) > 0 {
 			continue

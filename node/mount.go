@@ -146,7 +146,9 @@ func (n *Node) mountOn(ctx context.Context, img *image, target string) error {
 	}
 	img.watches[wd] = true
 	img.targets = append(img.targets, target)
-	if err = n.save(); err == nil {
+	if err = n.save(); err != nil {
+		err = fmt.Errorf("record the mount on %s: %w", target, err)
+	} else {
 		err = m.Attach(target)
 	}
 	if err != nil {
@@ -219,7 +221,8 @@ func (n *Node) unmount(target string) (img *image, last bool, err error) {
 		}
 		img.targets = without(img.targets, target)
 		n.log.Info("unmounted", "ref", img.Origin.Ref, "target", target)
-		return img, len(img.targets) == 0, n.save()
+		n.saveLater() // what is unmounted stays so
+		return img, len(img.targets) == 0, nil
 	}
 	return nil, false, control.Errorf(control.NotFound, "unmount %s: pageind has mounted nothing there: see pagein status", target)
 }

@@ -59,6 +59,8 @@ type Node struct {
 	blobs  map[string]*sharedBlob
 	lost   []imageState // mounted by a predecessor, alive, and not to be served
 	closed bool
+
+	unsaved error // why the mount table on disk is not that in memory, or nil
 }
 
 // New takes up what a predecessor left. It must be called before the process opens descriptors that it will close again:

@@ -3,6 +3,7 @@ package node
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"os"
 	"slices"
 
@@ -26,6 +27,9 @@ func (n *Node) Status(context.Context) (control.Status, error) {
 			DemandBytes: e.Demand, AheadBytes: e.Ahead + e.Around, PrefetchBytes: e.Prefetch, InFlight: e.Active, WaitingReads: e.Waiting,
 			OwnTime: quantiles(e.Own), MissTime: quantiles(e.Total),
 		},
+	}
+	if n.unsaved != nil {
+		s.Problem = fmt.Sprintf("what is mounted is not recorded, it is tried again: %v", n.unsaved)
 	}
 	for _, img := range n.images {
 		i, err := img.status()

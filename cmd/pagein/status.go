@@ -49,6 +49,9 @@ func printStatus(w io.Writer, s control.Status, now time.Time) error {
 	fmt.Fprintf(out, "pageind\t%s, process %d, running for %s\n", s.Version, s.PID, now.Sub(s.Started).Round(time.Second))
 	fmt.Fprintf(out, "store\t%s\n", s.Root)
 	fmt.Fprintf(out, "keeper\t%s\n", keeper)
+	if s.Problem != "" {
+		fmt.Fprintf(out, "problem\t%s\n", s.Problem)
+	}
 	fmt.Fprintf(out, "transport\t%s\n", s.Transport)
 	for _, t := range s.Transports {
 		fmt.Fprintf(out, "  %s\t%s\n", t.Name, transportState(t))

@@ -33,9 +33,10 @@ abababababab  fanotify   waiting  12 MiB   300 MiB  5.0 MiB  localhost:5000/go:l
 
 abababababab: readers wait, it is tried again: registry localhost:5000: connection refused
 `},
-		{control.Status{Started: s.Started, Transport: "file"}, `pageind    , process 0, running for 1h0m5s
+		{control.Status{Started: s.Started, Transport: "file", Problem: "no space left on device"}, `pageind    , process 0, running for 1h0m5s
 store      
 keeper     none: lazy mounts through fanotify are refused
+problem    no space left on device
 transport  file
 fetched    0 B in 0 requests, 0 failed, 0 repeated, 0 asked twice
   of that  0 B for readers, 0 B ahead of them, 0 B prefetched

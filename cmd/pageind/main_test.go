@@ -537,6 +537,31 @@ func TestAFullDiskLosesNothing(t *testing.T) {
 	l.readAll(tree, target)
 }
 
+// TestUnmountingNeedsNoSpace unmounts while the mount table cannot be written.
+func TestUnmountingNeedsNoSpace(t *testing.T) {
+	l := newLab(t)
+	l.start()
+	target := l.mount(l.layout(l.tree(1)), "a")
+	table := filepath.Join(l.root, "state", "mounts.json")
+	if err := errors.Join(os.Remove(table), os.MkdirAll(filepath.Join(table, "in the way"), 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	l.pagein("umount", target)
+	if left, err := os.ReadDir(target); err != nil || len(left) > 0 {
+		t.Errorf("still mounted: %v, %v", left, err)
+	}
+	if s := l.status(); !strings.Contains(s.Problem, table) {
+		t.Errorf("the status says %q, want that %s cannot be written", s.Problem, table)
+	}
+	if err := os.RemoveAll(table); err != nil {
+		t.Fatal(err)
+	}
+	l.waitFor("the mount table to be recorded", func() bool { return l.status().Problem == "" })
+	if b, err := os.ReadFile(table); err != nil || strings.Contains(string(b), target) {
+		t.Errorf("recorded is %s, %v", b, err)
+	}
+}
+
 // smallDisk puts the store on a disk of its own.
 func (l *lab) smallDisk() {
 	l.Helper()

@@ -88,6 +88,7 @@ type Status struct {
 	Transports []Transport `json:"transports"`
 	Images     []Image     `json:"images"`
 	Totals     Totals      `json:"totals"`
+	Problem    string      `json:"problem,omitempty"` // what is wrong with the daemon itself now, such as a full disk
 }
 
 // Transport is a way for the kernel's misses to reach the daemon.
