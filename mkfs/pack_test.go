@@ -213,7 +213,7 @@ func TestKnownDataIsBorrowed(t *testing.T) {
 	for i := range m.Frames() {
 		have[m.Frame(i).Digest] = at{7, uint64(m.Frame(i).Off) / erofs.BlockSize}
 	}
-	members = append(members, file("new", noise(4, 7000)))
+	members = append(members, file("new", noise(4, 7000)), file("own", noise(5, frame)), file("part", noise(3, frame)+noise(5, frame)))
 	p := packed(t, PackOptions{Known: library(func(d [32]byte, size int64) (int, uint64, bool) {
 		if size%erofs.BlockSize != 0 {
 			t.Errorf("asked for %d bytes", size)
@@ -221,7 +221,7 @@ func TestKnownDataIsBorrowed(t *testing.T) {
 		found, ok := have[d]
 		return found.number, found.block, ok
 	})}, members)
-	if len(p.Devices) != 2 || p.Layers[0].Borrowed != 11000+3*frame || p.Layers[0].Unique != 7000 {
+	if f := p.Layers[0]; len(p.Devices) != 2 || f.Borrowed != 11000+4*frame || f.Unique != 7000+frame || f.SharedPieces != frame || f.SharedFiles != 0 {
 		t.Fatalf("devices %+v, figures %+v", p.Devices, p.Layers[0])
 	}
 	for _, path := range []string{"a", "b", "big"} {

@@ -107,7 +107,7 @@ func (pl *planner) pad(p *plan) error {
 func appendExtent(all []erofs.Extent, e erofs.Extent) []erofs.Extent {
 	if n := len(all); n > 0 {
 		last := &all[n-1]
-		if last.Off+last.Len == e.Off && last.Len%erofs.BlockSize == 0 && last.Device == e.Device && last.Block+uint64(last.Len/erofs.BlockSize) == e.Block {
+		if last.Off+last.Len == e.Off && last.Device == e.Device && last.Block+uint64(last.Len/erofs.BlockSize) == e.Block {
 			last.Len += e.Len
 			return all
 		}
