@@ -105,7 +105,7 @@ func TestExportWithoutRootSaysWhatIsLost(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v: %s", err, said)
 	}
-	for _, want := range []string{"note: owners cannot be kept", "note: devices cannot be kept", `"device"`, "note: set-user-ID", "names"} {
+	for _, want := range []string{"note: owners cannot be kept", "note: devices cannot be kept", `"device"`, "note: set-user-ID", ": 12 names"} {
 		if !strings.Contains(string(said), want) {
 			t.Errorf("%q is not in %s", want, said)
 		}

@@ -89,56 +89,57 @@ func (x *extractor) enter(path string, depth int, e erofs.Entry, h erofs.Handle,
 	if err != nil {
 		return fmt.Errorf("%q: %w", path, err)
 	}
-	x.stats.Names++
-	if depth == 0 {
-		return nil
+	made := true // the target, by begin
+	if depth > 0 {
+		// The visit has left all directories but those that lead here.
+		if made, err = x.create(x.dirs[depth-1], path, e, h); err != nil {
+			return fmt.Errorf("%q: %w", path, err)
+		}
 	}
-	// The visit has left all directories but those that lead here.
-	if err := x.create(x.dirs[depth-1], path, e, h); err != nil {
-		return fmt.Errorf("%q: %w", path, err)
+	if made {
+		x.stats.Names++
+		x.o.Progress(x.result())
 	}
-	x.o.Progress(x.result())
 	return nil
 }
 
-// create makes one file in the directory parent.
-func (x *extractor) create(parent int, path string, e erofs.Entry, h erofs.Handle) error {
+// create makes one file in the directory parent, and reports whether it could be made.
+func (x *extractor) create(parent int, path string, e erofs.Entry, h erofs.Handle) (made bool, err error) {
 	name, st := e.Name, h.Stat()
 	if fileType(st) == unix.S_IFDIR {
 		if err := unix.Mkdirat(parent, name, 0o700); err != nil {
-			return fmt.Errorf("make directory: %w", err)
+			return false, fmt.Errorf("make directory: %w", err)
 		}
 		fd, err := unix.Openat(parent, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 		if err != nil {
-			return fmt.Errorf("open directory: %w", err)
+			return false, fmt.Errorf("open directory: %w", err)
 		}
 		x.dirs = append(x.dirs, fd)
-		return nil
+		return true, nil
 	}
 	if first, ok := x.links[st.Ino]; ok {
-		return x.link(first.String(), parent, name)
+		return true, x.link(first.String(), parent, name)
 	}
 	if st.Nlink > 1 {
 		x.links[st.Ino] = e.Path()
 	}
 	switch fileType(st) {
 	case unix.S_IFREG:
-		return x.regular(parent, path, name, h, st)
+		return true, x.regular(parent, path, name, h, st)
 	case unix.S_IFLNK:
 		target, err := h.Target()
 		if err != nil {
-			return err
+			return false, err
 		}
 		if err := unix.Symlinkat(target, parent, name); err != nil {
-			return fmt.Errorf("make symbolic link: %w", err)
+			return false, fmt.Errorf("make symbolic link: %w", err)
 		}
 	default:
-		made, err := x.special(parent, path, name, st)
-		if !made || err != nil {
-			return err
+		if made, err := x.special(parent, path, name, st); !made || err != nil {
+			return false, err
 		}
 	}
-	return x.attributes(at{dir: parent, name: name, path: path}, h, st)
+	return true, x.attributes(at{dir: parent, name: name, path: path}, h, st)
 }
 
 // special makes a device, a pipe or a socket, and reports whether it did.

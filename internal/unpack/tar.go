@@ -64,6 +64,10 @@ func (a *archiver) enter(path string, _ int, e erofs.Entry, h erofs.Handle, err 
 	if a.ctx.Err() != nil {
 		return context.Cause(a.ctx)
 	}
+	if err == nil && fileType(h.Stat()) == unix.S_IFSOCK {
+		a.notes.lose("sockets", path, errNoType)
+		return nil
+	}
 	if err == nil {
 		err = a.member(path, e, h)
 	}
@@ -112,10 +116,6 @@ func (a *archiver) member(path string, e erofs.Entry, h erofs.Handle) error {
 		m.major, m.minor = erofs.SplitRdev(st.Rdev)
 	case unix.S_IFIFO:
 		m.kind = typeFifo
-	default:
-		a.notes.lose("sockets", path, errNoType)
-		delete(a.links, st.Ino)
-		return nil
 	}
 	return m.write(a.w)
 }

@@ -40,7 +40,7 @@ func (o *Options) complete() {
 
 // Stats counts what was written.
 type Stats struct {
-	Names int64 // files, directories and everything else, the root and further names of hard links among them
+	Names int64 // files, directories and everything else that could be made, the root and further names of hard links among them
 	Bytes int64 // file data, holes left out
 	Lost  int64 // attributes, owners and files that could not be kept
 }
