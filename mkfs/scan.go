@@ -69,6 +69,9 @@ func (s *scanner) hold(h *tarstream.Header) error {
 // scanBuffer holds headers. File data in larger pieces passes it by, as r is buffered.
 const scanBuffer = 16 << 10
 
+// errNothing is the error of a stream that ends at once, as after a producer that failed. A tar without members has its end marker.
+var errNothing = errors.New("the stream holds no member and no end marker: it is no tar, or what should have written it failed")
+
 // scanTar reads a plain tar stream to the end of r. Several can be read at the same time.
 func (t *Tree) scanTar(ctx context.Context, r io.Reader, data collector, rules rules) (*scanned, error) {
 	s := &scanner{scanned: scanned{rules: rules}, data: data, held: &t.held}
@@ -90,6 +93,9 @@ func (t *Tree) scanTar(ctx context.Context, r io.Reader, data collector, rules r
 		}
 	}
 	if !tr.Terminated() {
+		if len(s.members) == 0 && rules != layerOfStack { // of an image, whose digest says that nothing is missing
+			return nil, errNothing
+		}
 		s.notes.once("", "the tar stream has no end marker: if members are missing, it was cut off")
 	}
 	// Checksums of compressed streams stand at their end, and the caller may compute a digest of all of r.

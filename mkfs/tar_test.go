@@ -340,6 +340,7 @@ func TestRefusedTarsNameTheMemberAndTheReason(t *testing.T) {
 		"link to a long path": {archive(t, hardLink("h", strings.Repeat("d/", 2048)+"f")), "the name has 4097 bytes"},
 		"too deep": {archive(t, directory(strings.Repeat("d/", 2000), 0o755), symlink("l", strings.Repeat("d/", 2000)),
 			file("l/"+strings.Repeat("e/", 100)+"f", "x")), "more than 2048 directories lie in each other"},
+		"nothing":              {nil, "no member and no end marker"},
 		"truncated data":       {archive(t, file("a", strings.Repeat("x", 2000)))[:1500], "unexpected EOF"},
 		"truncated header":     {archive(t, file("a", "x"), file("b", "x"))[:1300], "truncated"},
 		"wrong checksum":       {badSum, "checksum is wrong"},
