@@ -7,6 +7,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/pagein/pagein/internal/treediff"
+	"github.com/pagein/pagein/oci"
 )
 
 const diffDescription = `Compares two file systems: names, types, permissions, owners, sizes, modification times, device numbers, link targets, hard links, extended
@@ -61,6 +62,9 @@ func (l *looker) diff(ctx context.Context, nameA, nameB string, ignore map[strin
 	refB, err := l.parse(nameB)
 	if err != nil {
 		return err
+	}
+	if stdin := (oci.Ref{Kind: oci.Tar, Path: stdio}); refA == stdin && refB == stdin {
+		return misuse(l.c, "A and B are both tar:-, and standard input can be read only once")
 	}
 	a, err := l.any(ctx, refA)
 	if err != nil {

@@ -98,6 +98,12 @@ func TestDiffUnpacksTarsAndLayouts(t *testing.T) {
 	}
 }
 
+func TestDiffReadsStandardInputOnce(t *testing.T) {
+	if status, said := fails(t, "diff", "tar:-", "tar:-"); status != exitUsage || !strings.Contains(said, "only once") {
+		t.Errorf("status %d, %s", status, said)
+	}
+}
+
 // TestTemporaryFilesAreNotInTheSource has both in the same directory. What has no name there is not left behind by a killed program either.
 func TestTemporaryFilesAreNotInTheSource(t *testing.T) {
 	dir := convertible(t)
