@@ -68,7 +68,7 @@ func TestOrderOfDataIsAPolicy(t *testing.T) {
 	var members []member
 	names := []string{"z", "b/c/x", "b/y", "a/k/k", "b/c/a", "a/z", "b-b"}
 	for i, name := range names {
-		members = append(members, file("./"+name, noise(i, 3000)))
+		members = append(members, file([]string{"./", "", "/"}[i%3]+name, noise(i, 3000)))
 	}
 	for order, want := range map[Order][]string{
 		OrderSource: names,

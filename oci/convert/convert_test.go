@@ -206,6 +206,10 @@ func TestLyingImageIsRefusedAndNothingPushed(t *testing.T) {
 	flipped.stored[len(flipped.stored)/2] ^= 1
 	longer := honest
 	longer.stored = append(bytes.Clone(honest.stored), honest.stored...)
+	zerosBehind := plainLayer(good)
+	zerosBehind.stored = append(bytes.Clone(good), 0, 0)
+	sameTarShorter := honest
+	sameTarShorter.desc.Size++
 	brokenTar := plainLayer(good[:len(good)-2000])
 	notTar := plainLayer([]byte(strings.Repeat("not a tar", 1000)))
 	dotDot := plainLayer(tarOf(t, entry{name: "../../etc/passwd", body: "x"}))
@@ -220,6 +224,8 @@ func TestLyingImageIsRefusedAndNothingPushed(t *testing.T) {
 		"truncated":          {truncated, "unexpected EOF"},
 		"flipped bit":        {flipped, "digest"},
 		"longer":             {longer, "digest"},
+		"zeros behind a tar": {zerosBehind, "more than the"},
+		"same tar, shorter":  {sameTarShorter, "that the manifest promises"},
 		"tar cut off":        {brokenTar, ""},
 		"not a tar":          {notTar, ""},
 		"leaves the tree":    {dotDot, ".."},
