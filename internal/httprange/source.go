@@ -22,10 +22,14 @@ type Do func(*http.Request) (*http.Response, error)
 // DontFollow is an http.Client's CheckRedirect for a [Do].
 func DontFollow(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
-// CheckRedirect is an http.Client's CheckRedirect that keeps redirects from leaving TLS, and bounds them.
+// CheckRedirect is an http.Client's CheckRedirect that keeps redirects from leaving TLS, and bounds them. Credentials stay with the very host that they were for: net/http would
+// take them along to other ports of it and to its subdomains.
 func CheckRedirect(req *http.Request, via []*http.Request) error {
 	if len(via) >= maxRedirects {
 		return ErrRedirects
+	}
+	if req.URL.Host != via[0].URL.Host {
+		req.Header.Del("Authorization")
 	}
 	return checkScheme(via[0].URL.Scheme, req.URL)
 }

@@ -174,6 +174,35 @@ func TestRedirectsHaveAnEnd(t *testing.T) {
 	}
 }
 
+// TestCredentialsAreNotTakenAlongToAnotherPort redirects within one machine, where net/http keeps them.
+func TestCredentialsAreNotTakenAlongToAnotherPort(t *testing.T) {
+	var got atomic.Value
+	other, asked := server(t, func(_ http.ResponseWriter, r *http.Request) { got.Store(r.Header.Get("Authorization")) })
+	own, _ := server(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/first" {
+			http.Redirect(w, r, "/second", http.StatusTemporaryRedirect)
+			return
+		}
+		if r.Header.Get("Authorization") == "" {
+			t.Error("its own host does not get the credentials again")
+		}
+		http.Redirect(w, r, other.URL, http.StatusTemporaryRedirect)
+	})
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, own.URL+"/first", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer secret")
+	resp, err := (&http.Client{Transport: NewTransport(nil), CheckRedirect: CheckRedirect}).Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	if asked.Load() != 1 || got.Load() != "" {
+		t.Errorf("after %d requests the other server has %q", asked.Load(), got.Load())
+	}
+}
+
 func TestRedirectsToWhatIsNoServerAreRefused(t *testing.T) {
 	for _, to := range []string{"", "file:///etc/passwd", "gopher://x/", "http://[::1", "javascript:0"} {
 		home, _ := server(t, func(w http.ResponseWriter, _ *http.Request) {
