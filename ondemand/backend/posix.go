@@ -105,12 +105,13 @@ func (r *posixRange) Read(p []byte) (int, error) {
 }
 
 // read reads up to n bytes into the buffer, which belongs to the call until it ends: a call that is given up may write into it later.
-func (r *posixRange) read(n int) (got int, err error) {
+func (r *posixRange) read(n int) (int, error) {
 	if len(r.buf) < n {
 		r.buf = make([]byte, n)
 	}
+	var got int // the call's, like the buffer
 	f, buf, off := r.f, r.buf[:n], r.off
-	err = r.o.calls.do(r.ctx, func() (func(), error) {
+	err := r.o.calls.do(r.ctx, func() (func(), error) {
 		var err error
 		got, err = f.ReadAt(buf, off)
 		return func() { _ = f.Close() }, err

@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -119,6 +121,41 @@ func TestEndedContextGivesACallUp(t *testing.T) {
 		return nil, nil
 	}); !errors.Is(err, context.Canceled) {
 		t.Error(err)
+	}
+}
+
+// lateCalls gives each call up but the first few, which open the file, although it ends soon.
+type lateCalls struct {
+	inTime int
+	late   sync.WaitGroup
+}
+
+func (l *lateCalls) do(_ context.Context, call func() (func(), error)) error {
+	if l.inTime--; l.inTime >= 0 {
+		_, err := call()
+		return err
+	}
+	l.late.Go(func() {
+		if undo, _ := call(); undo != nil {
+			undo()
+		}
+	})
+	return fmt.Errorf("%w: %w", errGivenUp, httprange.ErrStalled)
+}
+
+// TestReadsThatEndAfterTheyWereGivenUpChangeNothing is for the race detector too.
+func TestReadsThatEndAfterTheyWereGivenUpChangeNothing(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "object"), make([]byte, 200), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for range 200 {
+		calls := &lateCalls{inTime: 1}
+		o := &posixObject{file: file{dir: dir, name: "object", size: 200}, calls: calls}
+		if got, err := readPosix(o); !errors.Is(err, errGivenUp) || len(got) > 0 {
+			t.Fatalf("%d bytes, %v", len(got), err)
+		}
+		calls.late.Wait()
 	}
 }
 
