@@ -9,7 +9,7 @@ import (
 // gate holds what is fetched in idle time back while readers wait for other bytes.
 type gate struct {
 	mu     sync.Mutex
-	urgent int           // jobs that readers wait for
+	urgent int           // jobs that readers wait for, and whose source is well
 	open   chan struct{} // closed when there are none; nil when there are none
 }
 
@@ -53,7 +53,7 @@ func (g *gate) wait(ctx context.Context, called <-chan struct{}) {
 	}
 }
 
-// waiting is the number of jobs that readers wait for.
+// waiting is the number of jobs that readers wait for, and whose source is well.
 func (g *gate) waiting() int {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -24,6 +24,7 @@ type job struct {
 	started bool          // it asks, or has asked, the backend
 	last    int           // the last frame that somebody waits or waited for, -1 if none
 	urgent  bool          // somebody waits
+	gated   bool          // idle fetches are held back for it
 	called  chan struct{} // closed while urgent
 	since   time.Time     // when somebody last began to wait
 	tickets []*ticket     // for the host's slots and the engine's
@@ -68,7 +69,7 @@ func (j *job) want(i int) {
 	}
 	j.urgent = true
 	close(j.called)
-	j.b.engine.gate.enter()
+	j.hold()
 	for k, t := range j.tickets {
 		j.queues()[k].promote(t)
 	}
@@ -78,7 +79,23 @@ func (j *job) want(i int) {
 func (j *job) calm() {
 	j.urgent = false
 	j.called = make(chan struct{})
-	j.b.engine.gate.leave()
+	j.unhold()
+}
+
+// hold has idle fetches wait for the job. The caller holds b.mu.
+func (j *job) hold() {
+	if !j.gated {
+		j.gated = true
+		j.b.engine.gate.enter()
+	}
+}
+
+// unhold lets them go on. The caller holds b.mu.
+func (j *job) unhold() {
+	if j.gated {
+		j.gated = false
+		j.b.engine.gate.leave()
+	}
 }
 
 // wait has a reader wait for frame i, which is on its way. A job that has not begun is cut, so that the frame need not wait for those before it. The caller
@@ -199,6 +216,7 @@ func (j *job) verdict(attempt int, err error, spent time.Duration) (over, skip b
 		j.fail(len(j.frames), err, spent)
 		return true, false
 	case !final:
+		j.unhold() // a source in trouble is no reason not to use the others, until it brings something
 		log.Warn("frame is fetched again", "blob", b.ID(), "frame", j.frames[0], "attempt", attempt, "err", err)
 		b.trouble(j.frames[0], err, false)
 		return false, false
@@ -228,8 +246,11 @@ func (j *job) finish(err error, spent time.Duration) {
 	delete(j.b.inflight, i)
 	f.err, f.backend = err, spent
 	close(f.done)
-	if j.urgent && (i >= j.last || len(j.frames) == 0) {
+	switch {
+	case j.urgent && (i >= j.last || len(j.frames) == 0):
 		j.calm()
+	case j.urgent && err == nil:
+		j.hold()
 	}
 }
 

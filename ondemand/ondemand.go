@@ -23,7 +23,7 @@ type Options struct {
 	Requests      int           // concurrent backend requests, default 32
 	RequestBytes  int           // most source bytes asked for in one request, default 4 MiB
 	ReadAhead     int64         // most blob bytes fetched beyond a sequential miss, default 8 MiB; negative for no read-ahead and no guesses
-	HostRequests  int           // concurrent requests to one host, 2 or more; default Requests
+	HostRequests  int           // concurrent requests to one host, 2 or more; default three quarters of Requests, so that a host that does not answer does not stop the others
 	HostBandwidth int64         // source bytes per second from one host; 0 for no limit
 	Deadline      time.Duration // after which a reader whose bytes cannot be had gets an error, default 30 s; negative: it waits for as long as it takes
 	Attempts      int           // tries for each frame before its readers get an error; 0: as many as the deadline allows, fewer for corrupt bytes
@@ -51,7 +51,7 @@ func (o Options) withDefaults() Options {
 	if o.ReadAhead != 0 {
 		def.ReadAhead = max(o.ReadAhead, 0)
 	}
-	def.HostRequests = def.Requests
+	def.HostRequests = max(def.Requests*3/4, 2)
 	if o.HostRequests > 0 {
 		def.HostRequests = max(o.HostRequests, 2)
 	}
