@@ -15,6 +15,8 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"strconv"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -43,14 +45,17 @@ func Open(dir string) (*Store, error) {
 func (s *Store) check() error {
 	b, err := s.readFile(ocispec.ImageLayoutFile)
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%w; is it an image layout?", err)
+		if _, err := os.Stat(s.dir); errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("the directory does not exist (%w)", unix.ENOENT)
+		}
+		return fmt.Errorf("it has no file %q (%w); is it an image layout?", ocispec.ImageLayoutFile, unix.ENOENT)
 	}
 	if err != nil {
 		return err
 	}
 	var l ocispec.ImageLayout
 	if err := json.Unmarshal(b, &l); err != nil {
-		return fmt.Errorf("parse %s: %w", ocispec.ImageLayoutFile, err)
+		return fmt.Errorf("%s is damaged: parse it: %w", ocispec.ImageLayoutFile, err)
 	}
 	if l.Version != ocispec.ImageLayoutVersion {
 		return fmt.Errorf("layout version is %q, only %q is known", l.Version, ocispec.ImageLayoutVersion)
@@ -73,7 +78,7 @@ func (s *Store) index() (*ocispec.Index, error) {
 	}
 	var index ocispec.Index
 	if err := json.Unmarshal(b, &index); err != nil {
-		return nil, fmt.Errorf("parse %s: %w", ocispec.ImageIndexFile, err)
+		return nil, fmt.Errorf("%s is damaged: parse it: %w", ocispec.ImageIndexFile, err)
 	}
 	if index.SchemaVersion != 2 {
 		return nil, fmt.Errorf("parse %s: schema version is %d, want 2", ocispec.ImageIndexFile, index.SchemaVersion)
@@ -150,14 +155,34 @@ func (s *Store) resolve(reference string) (ocispec.Descriptor, error) {
 	if d, err := digest.Parse(reference); err == nil {
 		return s.sniff(d)
 	}
-	return ocispec.Descriptor{}, fmt.Errorf("%w; the index has %d manifests", errdef.ErrNotFound, len(index.Manifests))
+	return ocispec.Descriptor{}, fmt.Errorf("%w; %s", errdef.ErrNotFound, choices(index))
+}
+
+// choices says what there is in an index.
+func choices(index *ocispec.Index) string {
+	const most = 10
+	var tags []string
+	for _, d := range index.Manifests {
+		if tag := d.Annotations[ocispec.AnnotationRefName]; tag != "" {
+			tags = append(tags, strconv.Quote(tag))
+		}
+	}
+	switch {
+	case len(index.Manifests) == 0:
+		return "nothing is in the index"
+	case len(tags) == 0:
+		return fmt.Sprintf("the index lists %d, and none has a tag: choose by digest", len(index.Manifests))
+	case len(tags) > most:
+		tags = append(tags[:most], "and more")
+	}
+	return "there are the tags " + strings.Join(tags, ", ")
 }
 
 // Only returns the manifest of an index that lists a single one. Otherwise the error is oras' ErrNotFound.
 func (s *Store) Only() (ocispec.Descriptor, error) {
 	index, err := s.index()
 	if err == nil && len(index.Manifests) != 1 {
-		err = fmt.Errorf("%w; the index has %d manifests", errdef.ErrNotFound, len(index.Manifests))
+		err = fmt.Errorf("%w; %s: write oci:DIR:TAG, or oci:DIR@DIGEST", errdef.ErrNotFound, choices(index))
 	}
 	if err != nil {
 		return ocispec.Descriptor{}, fmt.Errorf("find the only manifest in image layout %s: %w", s.dir, err)
