@@ -6,13 +6,24 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// Both scripts ask the program itself, with the library's hidden flag, for the words that may come next.
+// Both scripts know the values of options that have few, and ask the program itself, with the library's hidden flag, for other words that may come next. It takes a
+// lone "--" for the end of the options, so it gets a "-" then.
 const bashCompletion = `# bash completion for pagein: eval "$(pagein completion bash)"
 _pagein() {
-	local cur words
+	local cur words values
 	cur="${COMP_WORDS[COMP_CWORD]}"
 	words=("${COMP_WORDS[@]:0:COMP_CWORD}")
-	[[ "$cur" == -* ]] && words+=("$cur")
+	case "${words[-1]}" in
+		--level) values="fast default best" ;;
+		--order) values="dir tar profile=" ;;
+		--log-level) values="debug info warn error" ;;
+		--log-format) values="text json" ;;
+	esac
+	if [[ -n "$values" ]]; then
+		COMPREPLY=($(compgen -W "$values" -- "$cur"))
+		return
+	fi
+	[[ "$cur" == -- ]] && words+=("-") || { [[ "$cur" == -* ]] && words+=("$cur"); }
 	COMPREPLY=($(compgen -W "$("${words[@]}" --generate-bash-completion 2>/dev/null)" -- "$cur"))
 }
 complete -o bashdefault -o default -F _pagein pagein
@@ -22,8 +33,14 @@ const zshCompletion = `#compdef pagein
 # zsh completion for pagein: source <(pagein completion zsh)
 _pagein() {
 	local -a asked candidates
+	case "${words[CURRENT-1]}" in
+		--level) compadd fast default best; return ;;
+		--order) compadd dir tar; compadd -S '' profile=; return ;;
+		--log-level) compadd debug info warn error; return ;;
+		--log-format) compadd text json; return ;;
+	esac
 	asked=("${(@)words[1,CURRENT-1]}")
-	[[ "${words[CURRENT]}" == -* ]] && asked+=("${words[CURRENT]}")
+	[[ "${words[CURRENT]}" == -- ]] && asked+=("-") || { [[ "${words[CURRENT]}" == -* ]] && asked+=("${words[CURRENT]}"); }
 	candidates=("${(@f)$(_CLI_ZSH_AUTOCOMPLETE_HACK=1 "${asked[@]}" --generate-bash-completion 2>/dev/null)}")
 	if [[ -n "${candidates[1]}" ]]; then
 		_describe 'pagein' candidates
