@@ -108,7 +108,7 @@ func (fsys *FS) readSuper() error {
 		return fmt.Errorf("superblock: %w", err)
 	}
 	if magic := le.Uint32(b); magic != superMagic {
-		return fmt.Errorf("superblock: magic number %#x, want %#x", magic, uint32(superMagic))
+		return fmt.Errorf("it is no EROFS image: superblock: magic number %#x, want %#x", magic, uint32(superMagic))
 	}
 	s := &fsys.super
 	s.decode(b)

@@ -47,7 +47,8 @@ func (f *packFile) shape() layout {
 func (l *Layer) ReadTar(ctx context.Context, r io.Reader) error {
 	plain, err := Decompress(r)
 	if err == nil {
-		err = errors.Join(l.read(ctx, plain, l.p.tree.tarRules()), plain.Close())
+		err = l.read(ctx, plain, l.p.tree.tarRules())
+		_ = plain.Close() // only read
 	}
 	if err == nil {
 		_, err = io.Copy(io.Discard, r) // whoever writes to a pipe must not find it closed

@@ -45,6 +45,8 @@ type Ref struct {
 // anchored forms of the reference grammar
 var (
 	tagForm    = regexp.MustCompile(`^` + reference.TagRegexp.String() + `$`)
+	serverForm = regexp.MustCompile(`^(localhost|[a-z0-9-]+(\.[a-z0-9-]+)+)$`)
+	portForm   = regexp.MustCompile(`^[0-9]{2,5}$`)
 	schemeForm = regexp.MustCompile(`^[a-z][a-z0-9+.-]*://`)
 )
 
@@ -62,7 +64,7 @@ func parseRef(s string) (Ref, error) {
 	scheme, rest, _ := strings.Cut(s, ":")
 	switch {
 	case s == "":
-		return Ref{}, errors.New("it is empty; write oci:DIR[:TAG], dir:PATH, tar:PATH or HOST/REPOSITORY[:TAG]")
+		return Ref{}, errors.New("it is empty")
 	case schemeForm.MatchString(s):
 		return Ref{}, errors.New("it is a URL; write HOST/REPOSITORY[:TAG], and --plain-http for a registry without TLS")
 	case scheme == "oci":
@@ -103,7 +105,10 @@ func parseLayout(s string) (Ref, error) {
 func parseRegistry(s string) (Ref, error) {
 	named, err := reference.ParseNormalizedNamed(s)
 	if err != nil {
-		return Ref{}, fmt.Errorf("%w; write oci:DIR[:TAG], dir:PATH, tar:PATH or HOST/REPOSITORY[:TAG]", err)
+		return Ref{}, fmt.Errorf("%w; write HOST/REPOSITORY[:TAG], or oci:DIR[:TAG] for a directory", err)
+	}
+	if host, port, ok := strings.Cut(s, ":"); ok && serverForm.MatchString(host) && portForm.MatchString(port) {
+		return Ref{}, fmt.Errorf("no repository after the registry; write %s/REPOSITORY[:TAG]", s)
 	}
 	r := Ref{Kind: Registry, Host: reference.Domain(named), Repository: reference.Path(named)}
 	if t, ok := named.(reference.Tagged); ok {

@@ -46,6 +46,8 @@ func TestParseRefReadsEveryForm(t *testing.T) {
 func TestParseRefSaysWhatToWriteInstead(t *testing.T) {
 	for s, want := range map[string]string{
 		"":                              "it is empty",
+		"localhost:5000":                "write localhost:5000/REPOSITORY",
+		"registry.example.com:5000":     "write registry.example.com:5000/REPOSITORY",
 		"oci:":                          "no directory",
 		"oci::tag":                      "no directory",
 		"oci:a:":                        "is no tag",

@@ -70,7 +70,7 @@ func TestConvertPutsAnArtifactBesideItsImageInARegistry(t *testing.T) {
 		t.Errorf("reference is %s", tagged.Reference)
 	}
 	for _, c := range []struct{ src, dst, says string }{
-		{repo + ":lazy", "oci:" + filepath.Join(t.TempDir(), "x"), "it is no image"},
+		{repo + ":lazy", "oci:" + filepath.Join(t.TempDir(), "x"), "it is an artifact of pagein already"},
 		{repo + ":none", repo + ":x", "not found"},
 	} {
 		status, _, stderr := pagein(t, "pagein", "convert", c.src, c.dst)
@@ -92,7 +92,7 @@ func TestConvertRefusesWhatCannotBeMeant(t *testing.T) {
 		"--platform amd64 localhost/a oci:x": "such as linux/amd64",
 		"http://x/y oci:z":                   "URL",
 		"dir:/x oci:y --dict dir:/z":         "must be an artifact",
-		"dir:/x oci:y --dict":                "needs an argument",
+		"dir:/x oci:y --dict":                "the value of --dict is missing",
 		"dir:/x oci:y --level most":          "most",
 		"dir:/x oci:y --order size":          "choose dir or tar",
 	} {

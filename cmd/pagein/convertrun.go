@@ -198,6 +198,11 @@ func (r *convertRun) openSource(ctx context.Context) (func(context.Context, oras
 	if err != nil {
 		return nil, err
 	}
+	if ours, err := place.IsArtifact(ctx, desc); err != nil {
+		return nil, err
+	} else if ours {
+		return nil, errors.New("it is an artifact of pagein already: mount it as it is; pagein copy copies it")
+	}
 	return func(ctx context.Context, dst oras.Target) (convert.Result, error) {
 		return convert.Image(ctx, place.Target(), desc, dst, r.options)
 	}, nil

@@ -39,6 +39,9 @@ func exportCommand() *cli.Command {
 			if c.NArg() != 2 {
 				return misuse(c, "want REF and DIR or tar:PATH; got %q", c.Args().Slice())
 			}
+			if err := checkExportTarget(c.Args().Get(1)); err != nil {
+				return misuse(c, "%v", err)
+			}
 			return look(c, func(l *looker) error {
 				p, err := l.open(c.Context, c.Args().First())
 				if err != nil {
@@ -48,6 +51,19 @@ func exportCommand() *cli.Command {
 			})
 		},
 	}
+}
+
+// checkExportTarget refuses what is probably meant to be something else than the name of a directory.
+func checkExportTarget(target string) error {
+	for _, kind := range []string{"oci", "erofs"} {
+		if strings.HasPrefix(target, kind+":") {
+			return fmt.Errorf("%q is neither a directory nor tar:PATH (write dir:%s if it is the directory's name)", target, target)
+		}
+	}
+	if info, err := os.Stat(target); err == nil && !info.IsDir() {
+		return fmt.Errorf("%q is a file, not a directory: write tar:%s to replace it by a tar", target, target)
+	}
+	return nil
 }
 
 // exportSummary is what --json prints.

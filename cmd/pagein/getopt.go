@@ -26,7 +26,7 @@ func takeOptionsAnywhere(cmd *cli.Command) {
 		case err != nil:
 			return misuse(c, "%v", err)
 		}
-		return action(parsed)
+		return withHint(parsed.Args().Slice(), action(parsed))
 	}
 }
 
@@ -77,10 +77,13 @@ func parseLikeGetopt(c *cli.Context, flags []cli.Flag) (*cli.Context, error) {
 				arg += "=" + value
 			}
 		}
+		if first[name] == "" && name != "h" && name != "help" {
+			return c, fmt.Errorf("there is no option %s", strings.TrimSuffix(arg, "="+value))
+		}
 		options = append(options, arg)
 		if valued[name] && !glued {
 			if len(args) == 1 {
-				return c, fmt.Errorf("flag needs an argument: -%s", name)
+				return c, fmt.Errorf("the value of %s is missing", args[0])
 			}
 			options = append(options, args[1])
 			args = args[1:]

@@ -20,10 +20,10 @@ func TestOptionsMayStandAnywhere(t *testing.T) {
 		"-nx a":                     "false false x [] [a]",
 		"a -- -l":                   "false false  [] [a -l]",
 		"- -l":                      "true false  [] [-]",
-		"a -lx":                     "! flag provided but not defined: -lx",
-		"a --bogus":                 "! flag provided but not defined: -bogus",
-		"a --name":                  "! flag needs an argument: -name",
-		"a --generate-bash-complet": "! flag provided but not defined: -generate-bash-complet",
+		"a -lx":                     "! there is no option -lx",
+		"a --bogus":                 "! there is no option --bogus",
+		"a --name":                  "! the value of --name is missing",
+		"a --generate-bash-complet": "! there is no option --generate-bash-complet",
 	} {
 		got := ""
 		command := &cli.Command{

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
@@ -156,8 +157,15 @@ func misuse(c *cli.Context, format string, args ...any) error {
 	return cli.Exit(fmt.Sprintf("%s%s (see %s --help)", prefix, fmt.Sprintf(format, args...), name), exitUsage)
 }
 
+// badOption words what the library says of a global option.
 func badOption(c *cli.Context, err error, _ bool) error {
-	return misuse(c, "%v", err)
+	said := err.Error()
+	if name, ok := strings.CutPrefix(said, "flag provided but not defined: -"); ok {
+		said = "there is no option --" + name
+	} else if name, ok := strings.CutPrefix(said, "flag needs an argument: -"); ok {
+		said = "the value of --" + name + " is missing"
+	}
+	return misuse(c, "%s", said)
 }
 
 // noCommand is what happens when the first operand is no command.
