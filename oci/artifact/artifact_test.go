@@ -330,6 +330,13 @@ func TestWrongMetaOrMapIsNotGivenOut(t *testing.T) {
 		"meta truncated": {func(l lies, m *ocispec.Manifest, _ *Config) {
 			l[m.Layers[meta].Digest] = l[m.Layers[meta].Digest][:20]
 		}, ""},
+		"meta of damaged bytes": {func(l lies, m *ocispec.Manifest, _ *Config) {
+			b := bytes.Clone(l[m.Layers[meta].Digest])
+			for i := 10; i < len(b); i++ { // behind the header of the frame
+				b[i] ^= 0xff
+			}
+			l[m.Layers[meta].Digest] = b
+		}, "the bytes are not those of the digest"},
 		"meta gone": {func(l lies, m *ocispec.Manifest, _ *Config) { delete(l, m.Layers[meta].Digest) }, "not found"},
 		"other map": {func(l lies, m *ocispec.Manifest, c *Config) {
 			c.Blobs[0].Map = m.Layers[firstMap+2].Digest

@@ -101,6 +101,9 @@ func (a *Artifact) fetch(ctx context.Context, w io.Writer, desc ocispec.Descript
 	defer z.Close()
 	hash := sha256.New()
 	n, err := io.Copy(io.MultiWriter(w, hash), io.LimitReader(z, size+1))
+	if (err != nil || n != size) && damaged(packed) { // which says more than what it led to
+		return fmt.Errorf("%s is damaged: the bytes are not those of the digest; make the artifact again, or copy it anew from where it is sound", desc.Digest)
+	}
 	switch {
 	case err != nil:
 		return fmt.Errorf("decompress %s: %w", desc.Digest, err)
@@ -117,6 +120,11 @@ func (a *Artifact) fetch(ctx context.Context, w io.Writer, desc ocispec.Descript
 		return fmt.Errorf("verify plain bytes of %s: SHA-256 is %s, want %s", desc.Digest, got, sum)
 	}
 	return nil
+}
+
+// damaged reports whether a stream, which is read to its end, has other bytes than its digest promises.
+func damaged(packed *content.VerifyReader) bool {
+	return drop(packed) == nil && errors.Is(packed.Verify(), content.ErrMismatchedDigest)
 }
 
 // count says how many bytes there are when reading stopped at one too many.
