@@ -25,6 +25,7 @@ type Layer struct {
 
 	done    chan struct{} // closed when all is read
 	count   atomic.Int64
+	data    atomic.Int64
 	figures Figures
 }
 
@@ -85,6 +86,9 @@ func (l *Layer) ReadDir(ctx context.Context, dir string) error {
 // Files is the number of files with data so far. It may be called at any time.
 func (l *Layer) Files() int64 { return l.count.Load() }
 
+// Bytes is how much data of files was met so far, holes left out. It may be called at any time.
+func (l *Layer) Bytes() int64 { return l.data.Load() }
+
 // fill lets a source be read and waits until its data is stored.
 func (l *Layer) fill(ctx context.Context, read Read) error {
 	err := read(ctx, l)
@@ -123,6 +127,7 @@ func (l *Layer) merge(t *Tree) error {
 func (l *Layer) add(name string, ino *erofs.Inode, shape layout, r io.Reader) error {
 	stored := shape.stored()
 	l.count.Add(1)
+	l.data.Add(stored)
 	l.figures.Files++
 	l.figures.Data += stored
 	if stored <= DefaultInlineLimit && shape.isWhole() {

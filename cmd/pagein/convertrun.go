@@ -183,6 +183,9 @@ func (r *convertRun) openSource(ctx context.Context) (func(context.Context, oras
 			if err != nil {
 				return nil, err
 			}
+			if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
+				r.options.TarSize = info.Size()
+			}
 			in = f
 		}
 		return func(ctx context.Context, dst oras.Target) (convert.Result, error) {

@@ -23,6 +23,7 @@ import (
 // source is what makes one layer of a tree.
 type source struct {
 	digest digest.Digest // of an image's layer
+	files  bool          // it is no stream, and progress counts the data of its files
 	read   func(ctx context.Context, l *mkfs.Layer, count counter) error
 }
 
@@ -130,6 +131,9 @@ func (b *build) progress() Progress {
 		p.Read += b.read[i].Load()
 		if l := b.layers[i].Load(); l != nil {
 			p.Files += l.Files()
+			if b.sources[i].files {
+				p.Read += l.Bytes()
+			}
 		}
 	}
 	return p

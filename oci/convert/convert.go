@@ -18,13 +18,13 @@ import (
 
 // Dir converts a directory tree.
 func Dir(ctx context.Context, dir string, dst content.Storage, o Options) (Result, error) {
-	b := build{o: o, sources: []source{{read: func(ctx context.Context, l *mkfs.Layer, _ counter) error { return l.ReadDir(ctx, dir) }}}}
+	b := build{o: o, sources: []source{{files: true, read: func(ctx context.Context, l *mkfs.Layer, _ counter) error { return l.ReadDir(ctx, dir) }}}}
 	return b.run(ctx, dst)
 }
 
 // Tar converts a tar stream, plain or compressed with gzip or zstd, which is read to its end.
 func Tar(ctx context.Context, r io.Reader, dst content.Storage, o Options) (Result, error) {
-	b := build{o: o, sources: []source{{read: func(ctx context.Context, l *mkfs.Layer, count counter) error { return l.ReadTar(ctx, count.reader(r)) }}}}
+	b := build{o: o, total: o.TarSize, sources: []source{{read: func(ctx context.Context, l *mkfs.Layer, count counter) error { return l.ReadTar(ctx, count.reader(r)) }}}}
 	return b.run(ctx, dst)
 }
 
@@ -38,7 +38,7 @@ func Image(ctx context.Context, src content.Fetcher, desc ocispec.Descriptor, ds
 	b := build{o: o, subject: &img.Manifest}
 	for i, desc := range img.Layers {
 		b.total += desc.Size
-		b.sources = append(b.sources, source{desc.Digest, func(ctx context.Context, l *mkfs.Layer, count counter) error {
+		b.sources = append(b.sources, source{digest: desc.Digest, read: func(ctx context.Context, l *mkfs.Layer, count counter) error {
 			if err := readLayer(ctx, l.ReadLayer, src, desc, img.DiffIDs[i], count); err != nil {
 				return fmt.Errorf("layer %d of %d (%s): %w", i+1, len(img.Layers), desc.Digest, err)
 			}

@@ -319,6 +319,23 @@ type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
+func TestProgressKnowsHowMuchOfASourceIsRead(t *testing.T) {
+	var last convert.Progress
+	o := convert.Options{Progress: func(p convert.Progress) { last = p }}
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "f"), make([]byte, 100_000), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := convert.Dir(t.Context(), dir, newLayout(t), o); err != nil || last.Read != 100_000 || last.Total != 0 {
+		t.Errorf("of a directory: %+v, %v", last, err)
+	}
+	stream := tarOf(t, entry{name: "f", body: "data"})
+	o.TarSize = int64(len(stream))
+	if _, err := convert.Tar(t.Context(), bytes.NewReader(stream), newLayout(t), o); err != nil || last.Read != o.TarSize || last.Total != o.TarSize {
+		t.Errorf("of a tar of %d bytes: %+v, %v", o.TarSize, last, err)
+	}
+}
+
 func TestConversionNeedsItsTempDir(t *testing.T) {
 	_, err := convert.Dir(context.Background(), sourceTree(t), newLayout(t), convert.Options{TempDir: filepath.Join(t.TempDir(), "missing")})
 	if !errors.Is(err, fs.ErrNotExist) {

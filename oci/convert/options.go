@@ -9,7 +9,7 @@ import (
 	"github.com/pagein/pagein/profile"
 )
 
-// Options of a conversion. The zero value is useful. All but TempDir, Note and Progress shape the result.
+// Options of a conversion. The zero value is useful. All but TempDir, Note, TarSize and Progress shape the result.
 type Options struct {
 	Platform *ocispec.Platform   // which image of an index; nil means Linux on this machine's architecture
 	Blob     blob.WriterOptions  // how frames are cut
@@ -20,6 +20,7 @@ type Options struct {
 	Attached artifact.Attachment // where the data goes besides, or instead of, the destination; nil for the destination only
 	Keep     bool                // with Attached: the data goes to the destination too
 	Note     func(string)        // told what was left out or looks odd
+	TarSize  int64               // bytes of a tar as it is read, for Progress; 0 if unknown
 	Progress func(Progress)      // told now and then how far it is
 }
 
@@ -27,7 +28,7 @@ type Options struct {
 // and when Pushing is true, Sent of ToSend bytes are with the destination.
 type Progress struct {
 	Layer, Layers int   // which of how many sources is being read, from 1
-	Read, Total   int64 // bytes of all sources; Total is 0 if unknown
+	Read, Total   int64 // bytes of all sources, for a directory those of files with data; Total is 0 if unknown
 	Files         int64 // files with data that were met
 	Verified      int64 // bytes that are borrowed
 	ToVerify      int64 // 0 until all sources are read
