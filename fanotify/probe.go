@@ -25,7 +25,7 @@ func Probe(dir string) error {
 	defer unix.Close(group)
 	f, err := os.CreateTemp(dir, ".probe-*")
 	if err != nil {
-		return fmt.Errorf("probe fanotify in %s: %w", dir, err)
+		return kmount.ProbeFailed("fanotify", dir, err)
 	}
 	defer os.Remove(f.Name())
 	defer f.Close()
@@ -33,7 +33,7 @@ func Probe(dir string) error {
 	if err != nil {
 		return &kmount.UnsupportedError{
 			Feature: "fanotify pre-content events in " + dir,
-			Needs:   "Linux 6.14 with CONFIG_FANOTIFY_ACCESS_PERMISSIONS, and a directory on ext4, xfs or btrfs",
+			Needs:   kmount.NeedsDisk(dir, "Linux 6.14 with CONFIG_FANOTIFY_ACCESS_PERMISSIONS"),
 			Reason:  fmt.Sprintf("FAN_PRE_ACCESS is refused: %v", err),
 		}
 	}

@@ -40,7 +40,7 @@ func (n *Node) Ready(context.Context) error {
 			return nil
 		}
 	}
-	return errors.New("this kernel offers no transport for this store")
+	return errors.New("no transport works with this kernel and this store")
 }
 
 // nodeCollector describes the mount table and the store.

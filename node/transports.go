@@ -90,7 +90,7 @@ func (t *transports) choose(name string) (ondemand.Transport, error) {
 		}
 		reasons = errors.Join(reasons, err)
 	}
-	return nil, fmt.Errorf("this kernel offers no transport:\n%w", reasons)
+	return nil, fmt.Errorf("no transport works with this kernel and this store:\n%w", reasons)
 }
 
 // get returns the named transport, opening it if this kernel offers it.

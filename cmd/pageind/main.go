@@ -181,7 +181,7 @@ func logTransports(all []control.Transport, log *slog.Logger) {
 		log.Info("transport", "name", t.Name, "available", t.Available, "reason", t.Reason)
 	}
 	if !offered {
-		log.Warn("this kernel offers no transport for this store: nothing can be mounted")
+		log.Warn("no transport works with this kernel and this store: nothing can be mounted")
 	}
 }
 

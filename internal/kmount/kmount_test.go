@@ -271,6 +271,24 @@ func TestEndedContextEndsTheMount(t *testing.T) {
 	}
 }
 
+// TestProbesBlameTheDiskForWhatIsTheDisks tries a file system without space, which says nothing of the kernel, and of which the type would not do either.
+func TestProbesBlameTheDiskForWhatIsTheDisks(t *testing.T) {
+	dir := directoryFor(t, filepath.Join(t.TempDir(), "full"))
+	require.Root(t)
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=4k"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "filler"), make([]byte, 4096), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := ProbeFileBacked(dir); !errors.Is(err, unix.ENOSPC) || errors.Is(err, errors.ErrUnsupported) || !strings.Contains(err.Error(), "for want of space") {
+		t.Errorf("on a full disk: %v", err)
+	}
+	if needs := NeedsDisk(dir, "Linux 99"); !strings.Contains(needs, "ext4, xfs or btrfs") || strings.Contains(needs, "Linux") {
+		t.Errorf("on tmpfs it needs %s", needs)
+	}
+}
+
 func TestProbesAreConclusiveAndLeaveNothing(t *testing.T) {
 	require.Root(t)
 	before, err := List()

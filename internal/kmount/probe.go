@@ -13,14 +13,15 @@ import (
 // ProbeFileBacked finds out whether the kernel mounts EROFS straight from regular files in dir, by having it make (and drop) the superblock
 // of a one-block image that is written there. Nothing is attached. The error is an [*UnsupportedError] when the kernel cannot.
 func ProbeFileBacked(dir string) error {
+	const feature = "file-backed EROFS"
 	f, err := os.CreateTemp(dir, ".probe-*")
 	if err != nil {
-		return fmt.Errorf("probe file-backed EROFS in %s: %w", dir, err)
+		return ProbeFailed(feature, dir, err)
 	}
 	defer os.Remove(f.Name())
 	_, err = f.Write(EmptyImage())
 	if err = errors.Join(err, f.Close()); err != nil {
-		return fmt.Errorf("probe file-backed EROFS in %s: %w", dir, err)
+		return ProbeFailed(feature, dir, err)
 	}
 	c, err := openForProbe()
 	if err != nil {
@@ -36,12 +37,33 @@ func ProbeFileBacked(dir string) error {
 	case errors.Is(err, unix.ENOTBLK):
 		return &UnsupportedError{
 			Feature: "EROFS mounted from files in " + dir,
-			Needs:   "Linux 6.12 with CONFIG_EROFS_FS_BACKED_BY_FILE, and a directory on a disk file system, not an overlay",
+			Needs:   NeedsDisk(dir, "Linux 6.12 with CONFIG_EROFS_FS_BACKED_BY_FILE"),
 			Reason:  "the kernel wants a block device",
 		}
 	default:
-		return fmt.Errorf("probe file-backed EROFS in %s: %w", dir, err)
+		return ProbeFailed(feature, dir, err)
 	}
+}
+
+// ProbeFailed is the error of a probe in dir that could not find anything out. Where there is no space for it, that says nothing of the kernel.
+func ProbeFailed(feature, dir string, err error) error {
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		return fmt.Errorf("it cannot be told whether the kernel has %s, for want of space in %s: %w", feature, dir, err)
+	}
+	return fmt.Errorf("probe %s in %s: %w", feature, dir, err)
+}
+
+// NeedsDisk says what something that was refused for a file in dir needs: another file system, if that is not one on which it can work, else what the kernel must have.
+func NeedsDisk(dir, kernel string) string {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return kernel
+	}
+	switch st.Type {
+	case unix.EXT4_SUPER_MAGIC, unix.XFS_SUPER_MAGIC, unix.BTRFS_SUPER_MAGIC:
+		return kernel
+	}
+	return fmt.Sprintf("a store on ext4, xfs or btrfs, not on the file system of %s (statfs type %#x)", dir, st.Type)
 }
 
 // ProbeFscache finds out whether the kernel's EROFS reads from fscache, without a mount: it offers the option fsid and listens to what the
