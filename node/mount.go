@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -32,6 +33,11 @@ func (n *Node) Mount(ctx context.Context, req control.MountRequest) (control.Mou
 	}
 	if !filepath.IsAbs(target) {
 		return control.MountResponse{}, control.Errorf(control.Invalid, "mount %s: %s is no absolute path", req.Ref, req.Target)
+	}
+	if info, err := os.Stat(target); err != nil {
+		return control.MountResponse{}, control.Errorf(control.Invalid, "mount %s: %w", req.Ref, err)
+	} else if !info.IsDir() {
+		return control.MountResponse{}, control.Errorf(control.Invalid, "mount %s: %s is not a directory: images are mounted on directories", req.Ref, target)
 	}
 	r, err := n.resolve(ctx, req.Source, req.Transport, req.Policy)
 	if err != nil {

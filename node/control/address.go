@@ -14,11 +14,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// SocketPath returns the absolute path in an address: "unix:///run/x.sock", "unix://x.sock" or a path alone.
+// SocketPath returns the absolute path in an address: "unix:///run/x.sock", "unix://x.sock" or an absolute path alone.
 func SocketPath(address string) (string, error) {
 	path, isURL := strings.CutPrefix(address, "unix://")
-	if !isURL && strings.Contains(path, "://") || path == "" {
-		return "", fmt.Errorf("address %q is not unix://PATH", address)
+	if !isURL && !filepath.IsAbs(path) || path == "" {
+		return "", fmt.Errorf("address %q is neither unix://PATH nor an absolute path", address)
 	}
 	path, err := filepath.Abs(path)
 	if err != nil {

@@ -205,7 +205,7 @@ func TestOutOfReachSaysWhatToDo(t *testing.T) {
 			t.Errorf("%s: %v", path, err)
 		}
 	}
-	for _, address := range []string{"", "unix://", "tcp://x:1", "unix:///" + strings.Repeat("x", 107)} {
+	for _, address := range []string{"", "unix://", "tcp://x:1", "foo", "./foo", "unix:///" + strings.Repeat("x", 107)} {
 		if _, err := NewClient(address); err == nil {
 			t.Errorf("address %q accepted", address)
 		}
