@@ -88,7 +88,7 @@ func (f *fleet) write(t *testing.T, host, format string, args ...any) {
 
 func (f *fleet) open(t *testing.T, host string) *registry.Repository {
 	t.Helper()
-	return openAt(t, host, registry.Options{Anonymous: true, HostsDirs: []string{"/does/not/exist", f.dir}, Stall: time.Second})
+	return openAt(t, host, registry.Options{Anonymous: true, HostsDirs: []string{"/does/not/exist", f.dir}, Stall: 3 * time.Second})
 }
 
 // fill stores the pattern in a registry.
@@ -146,6 +146,27 @@ func TestMirrorsAreAskedInOrderAndTheRegistryLast(t *testing.T) {
 	}
 	if who := f.who(); strings.Contains(who, "a") || !strings.HasSuffix(who, "origin") {
 		t.Errorf("asked for a tag were %q", who)
+	}
+}
+
+func TestMirrorThatDoesNotAnswerLeavesTimeForTheRegistry(t *testing.T) {
+	f, have := newFleet(t), handler()
+	fill(t, have, "team/app")
+	a, origin := f.server(t, "a", have), f.server(t, "origin", have)
+	f.instead("a", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	f.write(t, "registry.test", "server = %q\n[host.%q]\n", origin.URL, a.URL)
+	repo := f.open(t, "registry.test")
+	start := time.Now()
+	for range 2 {
+		if err := readPart(repo, patternDesc, pattern()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if took := time.Since(start); took > 2500*time.Millisecond {
+		t.Errorf("readers waited %v, until the mirror had stalled", took)
+	}
+	if who := f.who(); who != "a origin" {
+		t.Errorf("asked were %q", who)
 	}
 }
 

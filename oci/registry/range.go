@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"oras.land/oras-go/v2/registry/remote/auth"
@@ -33,15 +34,16 @@ func (r *Repository) Range(ctx context.Context, desc ocispec.Descriptor, off, n 
 		return nil, wrap(err)
 	}
 	var failed httprange.SourcesError
-	for _, e := range choose(all, canPull) {
+	able := choose(all, canPull)
+	for i, e := range able {
 		at := r.at(e, desc)
-		body, err := at.open(ctx, off, n)
+		body, err := at.open(ctx, off, n, i == len(able)-1)
 		if err == nil {
 			body.OnError(func(err error) error {
 				at.failed(ctx, err)
 				return wrap(fmt.Errorf("%s: %w", e, err))
 			})
-			return &rangeBody{Body: body, reject: at.reject}, nil
+			return &rangeBody{Body: body, at: at}, nil
 		}
 		failed.Errs = append(failed.Errs, Explain(err))
 		if ctx.Err() != nil {
@@ -59,17 +61,25 @@ var errNoEndpoint = errors.New("nobody to ask")
 // rangeBody is a range that came from some endpoint.
 type rangeBody struct {
 	*httprange.Body
-	reject func()
+	at *blobAt
 }
 
 // Reject says that the bytes were not what they should be.
-func (b *rangeBody) Reject() { b.reject() }
+func (b *rangeBody) Reject() { b.at.reject() }
+
+// Close implements io.Closer.
+func (b *rangeBody) Close() error {
+	defer b.at.release()
+	return b.Body.Close()
+}
 
 // blobAt is a blob at one endpoint.
 type blobAt struct {
 	e        *endpoint
 	peers    *httprange.Proxy // to be asked first, or nil
 	viaPeers bool             // the answer came from there
+	patience time.Duration    // until the answer begins, if there is somebody else to ask
+	release  func()           // gives back what the answer holds, once it is closed
 	source   httprange.Source
 	scoped   func(*auth.Client) httprange.Do
 }
@@ -81,19 +91,19 @@ func (r *Repository) at(e *endpoint, desc ocispec.Descriptor) *blobAt {
 			return client.Do(req.WithContext(auth.AppendScopesForHost(req.Context(), req.URL.Host, scope)))
 		}
 	}
-	return &blobAt{e: e, peers: r.c.o.Peers, scoped: scoped, source: httprange.Source{
+	return &blobAt{e: e, peers: r.c.o.Peers, patience: r.c.o.Stall / 3, release: func() {}, scoped: scoped, source: httprange.Source{
 		URL: e.url("/"+r.Reference.Repository+"/blobs/"+desc.Digest.String(), ""), Size: desc.Size,
 		Home: scoped(e.direct), Elsewhere: e.elsewhere.Do, Memory: &r.c.memory,
 	}}
 }
 
-// open asks for a range: peers first, if there are any and they work.
-func (b *blobAt) open(ctx context.Context, off, n int64) (*httprange.Body, error) {
+// open asks for a range: peers first, if there are any and they work. Only the last that can be asked is waited for until it stalls.
+func (b *blobAt) open(ctx context.Context, off, n int64, last bool) (*httprange.Body, error) {
 	if b.peers != nil && b.peers.Usable() {
 		through := b.source
 		through.Home = b.scoped(b.e.peers)
 		through.Memory = new(httprange.Memory) // what is behind a redirect, peers are not to share
-		body, err := through.Range(ctx, off, n)
+		body, err := b.ask(ctx, through, off, n, last && !b.peers.Fallback)
 		if err == nil {
 			b.viaPeers = true
 			b.peers.Worked()
@@ -106,12 +116,27 @@ func (b *blobAt) open(ctx context.Context, off, n int64) (*httprange.Body, error
 			return nil, err
 		}
 	}
-	body, err := b.source.Range(ctx, off, n)
+	body, err := b.ask(ctx, b.source, off, n, last)
 	if err != nil {
 		b.failed(ctx, err)
 		return nil, err
 	}
 	b.e.health.Worked()
+	return body, nil
+}
+
+func (b *blobAt) ask(ctx context.Context, s httprange.Source, off, n int64, last bool) (*httprange.Body, error) {
+	if last {
+		return s.Range(ctx, off, n)
+	}
+	body, release, err := httprange.Promptly(ctx, b.patience, func(ctx context.Context) (*httprange.Body, error) { return s.Range(ctx, off, n) })
+	if errors.Is(err, ErrStalled) {
+		return nil, fmt.Errorf("%s: %w", b.e, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	b.release = release
 	return body, nil
 }
 

@@ -2,6 +2,7 @@ package backend
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -9,8 +10,11 @@ import (
 	"github.com/pagein/pagein/internal/httprange"
 )
 
-// First returns an object that can be read from several places, the preferred one first. A place that fails is asked last for a while, which grows from 2 seconds to a minute while it
-// goes on failing; so is one whose bytes are rejected. All objects have the same bytes; with a single one, it is returned.
+// promptness is how long a place may take to answer if there is another: long before readers give up.
+const promptness = stallTimeout / 3
+
+// First returns an object that can be read from several places, the preferred one first. A place that fails, or does not answer for ten seconds, is asked last for a while, which grows from
+// 2 seconds to a minute while it goes on failing; so is one whose bytes are rejected. All objects have the same bytes; with a single one, it is returned.
 func First(log *slog.Logger, objects ...Object) Object {
 	if len(objects) == 1 {
 		return objects[0]
@@ -59,10 +63,11 @@ func (f *firstObject) Range(ctx context.Context, off, n int64) (io.ReadCloser, e
 		return nil, err
 	}
 	var failed httprange.SourcesError
-	for _, p := range f.order() {
-		r, err := p.Range(ctx, off, n)
+	places := f.order()
+	for i, p := range places {
+		r, release, err := p.open(ctx, off, n, i == len(places)-1)
 		if err == nil {
-			return &placeRange{ReadCloser: r, f: f, p: p, ctx: ctx, left: n}, nil
+			return &placeRange{ReadCloser: r, release: release, f: f, p: p, ctx: ctx, left: n}, nil
 		}
 		failed.Errs = append(failed.Errs, err)
 		if ctx.Err() != nil {
@@ -71,6 +76,19 @@ func (f *firstObject) Range(ctx context.Context, off, n int64) (io.ReadCloser, e
 		f.failed(p, err)
 	}
 	return nil, rangeError(f, off, n, &failed)
+}
+
+// open asks the place; if it is not the last, only so long.
+func (p *place) open(ctx context.Context, off, n int64, last bool) (r io.ReadCloser, release func(), err error) {
+	if last {
+		r, err = p.Range(ctx, off, n)
+		return r, func() {}, err
+	}
+	r, release, err = httprange.Promptly(ctx, promptness, func(ctx context.Context) (io.ReadCloser, error) { return p.Range(ctx, off, n) })
+	if errors.Is(err, httprange.ErrStalled) {
+		err = fmt.Errorf("%s: %w", p, err)
+	}
+	return r, release, err
 }
 
 func (f *firstObject) failed(p *place, err error) {
@@ -83,11 +101,18 @@ func (f *firstObject) failed(p *place, err error) {
 // placeRange is a range from one of the places.
 type placeRange struct {
 	io.ReadCloser
-	f    *firstObject
-	p    *place
-	ctx  context.Context
-	left int64
-	done bool // how it went is told
+	release func() // what the request holds
+	f       *firstObject
+	p       *place
+	ctx     context.Context
+	left    int64
+	done    bool // how it went is told
+}
+
+// Close implements io.Closer.
+func (r *placeRange) Close() error {
+	defer r.release()
+	return r.ReadCloser.Close()
 }
 
 // Read implements io.Reader.

@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/pagein/pagein/ondemand/backend"
 	"github.com/pagein/pagein/ondemand/backend/backendtest"
@@ -19,14 +21,19 @@ func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 type moody struct {
 	name  string
 	asked atomic.Int32
+	hangs bool  // in Range
 	fail  error // of Range
 	short error // of the reader, after half of the range
 }
 
 func (m *moody) Size() int64    { return int64(len(content)) }
 func (m *moody) String() string { return "the object of " + m.name }
-func (m *moody) Range(_ context.Context, off, n int64) (io.ReadCloser, error) {
+func (m *moody) Range(ctx context.Context, off, n int64) (io.ReadCloser, error) {
 	m.asked.Add(1)
+	if m.hangs {
+		<-ctx.Done()
+		return nil, context.Cause(ctx)
+	}
 	if m.fail != nil {
 		return nil, m.fail
 	}
@@ -51,6 +58,30 @@ func TestPreferredPlaceServesWhileItIsWell(t *testing.T) {
 	if a.asked.Load() != 3 || b.asked.Load() != 0 {
 		t.Errorf("a was asked %d times, b %d times", a.asked.Load(), b.asked.Load())
 	}
+}
+
+func TestPlaceThatDoesNotAnswerLeavesTimeForAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := &moody{name: "a", hangs: true}, &moody{name: "b"}
+		o := backend.First(quiet(), a, b)
+		start := time.Now()
+		for range 2 {
+			if _, err := backendtest.Read(t.Context(), o, 1, 100); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if took := time.Since(start); took > 15*time.Second {
+			t.Errorf("readers waited %v", took)
+		}
+		if a.asked.Load() != 1 {
+			t.Errorf("the place was asked %d times", a.asked.Load())
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := backendtest.Read(ctx, backend.First(quiet(), a, b), 1, 100); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("who asks no more gets %v", err)
+		}
+	})
 }
 
 func TestFailedPlaceCostsOneRequestAndIsTriedAgainWhenNoOtherIsWell(t *testing.T) {
