@@ -141,8 +141,8 @@ func (s *scanner) inode(h *tarstream.Header, data io.Reader) (*erofs.Inode, erro
 		}
 		ino.Xattrs = append(ino.Xattrs, erofs.Xattr{Name: x.Name, Value: x.Value})
 	}
-	for _, key := range h.LeftOut {
-		s.notes.once(key, fmt.Sprintf("%s of %q, and of other files that have it, is left out: only ACLs of POSIX with numbers for users and groups can be kept", key, h.Name))
+	for _, l := range h.LeftOut {
+		s.notes.once(l.Key, fmt.Sprintf("%s of %q, and of others of which it cannot be kept, is left out: %s; only ACLs of POSIX with numbers for users and groups can be kept", l.Key, h.Name, l.Why))
 	}
 	switch h.Type {
 	case tarstream.TypeDir:

@@ -3,6 +3,8 @@ package tarstream
 import (
 	"cmp"
 	"encoding/binary"
+	"errors"
+	"fmt"
 	"slices"
 	"strings"
 )
@@ -26,14 +28,14 @@ type aclEntry struct {
 }
 
 // parseACL reads the text form "user::rwx,user:lisa:r-x:502,group::r-x,mask::r-x,other::---" with commas or line ends. A name counts for
-// nothing: the ID stands behind the permissions or in its place. It reports false for everything that is not a valid ACL or needs a user
-// database.
-func parseACL(text string) ([]aclEntry, bool) {
+// nothing: the ID stands behind the permissions or in its place. Everything that is not a valid ACL, or needs a user database, is
+// an error.
+func parseACL(text string) ([]aclEntry, error) {
 	var entries []aclEntry
 	for part := range strings.FieldsFuncSeq(text, func(r rune) bool { return r == ',' || r == '\n' }) {
 		e, ok := parseACLEntry(strings.TrimSpace(part))
 		if !ok {
-			return nil, false
+			return nil, fmt.Errorf("entry %.100q is none, or has a name without a number", part)
 		}
 		entries = append(entries, e)
 	}
@@ -41,12 +43,15 @@ func parseACL(text string) ([]aclEntry, bool) {
 	count := map[uint16]int{}
 	for i, e := range entries {
 		if i > 0 && entries[i-1].tag == e.tag && entries[i-1].id == e.id {
-			return nil, false
+			return nil, errors.New("an entry is there twice")
 		}
 		count[e.tag]++
 	}
 	named := count[aclUser]+count[aclGroup] > 0
-	return entries, count[aclUserObj] == 1 && count[aclGroupObj] == 1 && count[aclOther] == 1 && (count[aclMask] == 1 || !named)
+	if count[aclUserObj] != 1 || count[aclGroupObj] != 1 || count[aclOther] != 1 || (count[aclMask] != 1 && named) {
+		return nil, errors.New("an entry is missing")
+	}
+	return entries, nil
 }
 
 func parseACLEntry(s string) (e aclEntry, ok bool) {

@@ -56,6 +56,21 @@ func TestACLsBecomeTheAttributesOfLinux(t *testing.T) {
 	}
 }
 
+func TestAnACLThatAnAttributeHoldsIsNotLeftOut(t *testing.T) {
+	const names = "SCHILY.acl.default=user::rwx,user:lisa:r-x,group::r-x,mask::r-x,other::---"
+	attribute := "SCHILY.xattr.system.posix_acl_default=" + string(encodeACL(nil))
+	for _, order := range [][]string{{names, attribute}, {attribute, names}} {
+		headers, _, err := readAll(slices.Concat(pax("x", order...), sized("f", ""), end))
+		if err != nil || len(headers[0].LeftOut) > 0 || len(headers[0].Xattrs) != 1 {
+			t.Errorf("%q: %+v, %v", order, headers[0], err)
+		}
+	}
+	headers, _, err := readAll(slices.Concat(pax("x", names), sized("f", ""), end))
+	if err != nil || len(headers[0].LeftOut) != 1 || !strings.Contains(headers[0].LeftOut[0].Why, `"user:lisa:r-x"`) {
+		t.Errorf("%+v, %v", headers[0], err)
+	}
+}
+
 func TestSELinuxLabelsEndInANUL(t *testing.T) {
 	headers, _, err := readAll(slices.Concat(pax("x", "RHT.security.selinux=system_u:object_r:bin_t:s0"), sized("f", ""), end))
 	if err != nil {

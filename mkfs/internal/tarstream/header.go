@@ -131,6 +131,7 @@ func (r *Reader) member(raw *rawHeader, size int64, ext *extensions) (*Header, e
 			return nil, fmt.Errorf("PAX record %s: %w", rec.key, err)
 		}
 	}
+	h.forgive()
 	if sparse.name != "" {
 		h.Name = sparse.name
 	}

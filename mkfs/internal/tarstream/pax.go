@@ -162,7 +162,7 @@ func (h *Header) apply(key, value string, sparse *sparseRecords) (err error) {
 	case aclDefault:
 		return h.setACL(key, "system.posix_acl_default", value)
 	case aclNFS:
-		h.leaveOut(key)
+		h.leaveOut(key, "", "it is an ACL of NFSv4")
 	}
 	return err
 }
@@ -191,9 +191,9 @@ func (h *Header) setXattr(name string, value []byte) error {
 
 // setACL takes an ACL in text form. One that nobody else could read is left out.
 func (h *Header) setACL(key, name, text string) error {
-	entries, ok := parseACL(text)
-	if !ok {
-		h.leaveOut(key)
+	entries, err := parseACL(text)
+	if err != nil {
+		h.leaveOut(key, name, err.Error())
 		return nil
 	}
 	if name == "system.posix_acl_access" && len(entries) == 3 {
@@ -202,10 +202,17 @@ func (h *Header) setACL(key, name, text string) error {
 	return h.setXattr(name, encodeACL(entries))
 }
 
-func (h *Header) leaveOut(key string) {
-	if !slices.Contains(h.LeftOut, key) {
-		h.LeftOut = append(h.LeftOut, key)
+func (h *Header) leaveOut(key, xattr, why string) {
+	if !slices.ContainsFunc(h.LeftOut, func(l LeftOut) bool { return l.Key == key }) {
+		h.LeftOut = append(h.LeftOut, LeftOut{key, why, xattr})
 	}
+}
+
+// forgive forgets what was left out but stands in another record in a form that can be kept.
+func (h *Header) forgive() {
+	h.LeftOut = slices.DeleteFunc(h.LeftOut, func(l LeftOut) bool {
+		return slices.ContainsFunc(h.Xattrs, func(x Xattr) bool { return x.Name == l.xattr })
+	})
 }
 
 // setLibarchiveXattr takes libarchive's own form, which bsdtar writes beside or instead of SCHILY's.

@@ -56,11 +56,17 @@ type Header struct {
 	Major     uint32 // devices
 	Minor     uint32
 	Xattrs    []Xattr
-	LeftOut   []string // PAX keys that say something about the file which cannot be expressed as an extended attribute
+	LeftOut   []LeftOut
 
 	// Sparse says that only Spans hold data and the rest of Size is a hole. They are in ascending order and do not overlap.
 	Sparse bool
 	Spans  []Span
+}
+
+// LeftOut is a PAX record that says something about the file which cannot be expressed as an extended attribute.
+type LeftOut struct {
+	Key, Why string
+	xattr    string // the attribute that would hold it, or ""
 }
 
 // Xattr is one extended attribute with its full name.
