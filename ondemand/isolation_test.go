@@ -49,6 +49,30 @@ func TestAHostThatDoesNotAnswerStopsNoOther(t *testing.T) {
 	})
 }
 
+func TestABlobThatIsClosedWhileItWaitsForASlotLeavesNone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, s := newSlowFixture(t, Options{ReadAhead: -1, RequestBytes: 1, Requests: 2, Deadline: -1})
+		s.delay = func(int) time.Duration { return time.Hour }
+		b := f.another(t, f.object)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		for i := range 2 {
+			go func() { _ = f.Fill(ctx, f.Map().Frame(i).Off, 1) }()
+		}
+		synctest.Wait()
+		go func() { _ = b.Fill(ctx, 0, 1) }()
+		synctest.Wait()
+		held := b.sources[0].lane.slots
+		if held.free != 1 {
+			t.Fatalf("%d of the host's 2 slots are free while the job waits for one of the engine's", held.free)
+		}
+		b.Close()
+		if held.free != 2 || len(f.engine.slots.queues[demand]) != 0 {
+			t.Errorf("%d of the host's 2 slots are free, %d claims wait", held.free, len(f.engine.slots.queues[demand]))
+		}
+	})
+}
+
 func TestAHostInTroubleHoldsNoPrefetchBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, s := newSlowFixture(t, Options{ReadAhead: -1})
@@ -69,6 +93,22 @@ func TestAHostInTroubleHoldsNoPrefetchBack(t *testing.T) {
 			t.Errorf("a prefetch from another host took %v", took)
 		}
 	})
+}
+
+func TestAClaimThatEndsAsItIsGrantedHoldsNothing(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	s := newSlots(2)
+	for range 100 { // wait may see either first
+		tk := newTicket(prefetch)
+		s.enqueue(tk)
+		if s.wait(ctx, tk) == nil {
+			s.release(tk)
+		}
+	}
+	if s.free != 2 || s.idle != 1 {
+		t.Errorf("%d slots are free, %d of them for idle classes", s.free, s.idle)
+	}
 }
 
 // wildObject fails, stops, lies and dawdles at random.

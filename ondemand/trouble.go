@@ -1,8 +1,11 @@
 package ondemand
 
 import (
+	"errors"
 	"fmt"
 	"time"
+
+	"github.com/pagein/pagein/blob"
 )
 
 // Problem is why bytes that somebody waited for could not be had.
@@ -13,7 +16,7 @@ type Problem struct {
 	Final bool      // readers got an error; if not, they wait while it is tried again
 }
 
-// Problem is what is wrong with the blob now, nil if nothing is known to be. It is nil again once the frame is there.
+// Problem is what is wrong with the blob now, nil if nothing is known to be. It is nil again once the frame is there, or shows that its source is well.
 func (b *Blob) Problem() *Problem { return b.problem.Load() }
 
 // trouble notes a problem.
@@ -25,9 +28,13 @@ func (b *Blob) trouble(frame int, err error, final bool) {
 	b.problem.Store(p)
 }
 
-// recovered notes that a frame is there. Other frames of a source that failed for a while say as much.
+// recovered notes that a frame is there. That mends what was wrong with others of its source too, unless their bytes were.
 func (b *Blob) recovered(frame int) {
-	if p := b.problem.Load(); p != nil && (p.Frame == frame || !p.Final) {
+	p := b.problem.Load()
+	if p == nil {
+		return
+	}
+	if same := b.m.Frame(p.Frame).Source == b.m.Frame(frame).Source; p.Frame == frame || same && !errors.Is(p.Err, blob.ErrCorrupt) {
 		b.problem.CompareAndSwap(p, nil)
 	}
 }
@@ -59,14 +66,16 @@ func (b *Blob) late(f *fetching) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	j := f.job
-	if j.err != nil {
-		return fmt.Errorf("given up after %s: %w", b.patience(), j.err)
-	}
-	if len(j.frames) == 0 { // it came in the same moment
+	select {
+	case <-f.done: // it came in the same moment
 		return f.err
+	default:
 	}
 	first, last := b.m.Frame(j.frames[0]), b.m.Frame(j.frames[len(j.frames)-1])
 	err := fmt.Errorf("given up after %s: read bytes %d to %d of %s: no answer yet", b.patience(), first.SrcOff, last.SrcOff+int64(last.SrcLen)-1, j.source)
+	if j.err != nil {
+		err = fmt.Errorf("given up after %s: %w", b.patience(), j.err)
+	}
 	b.trouble(j.frames[0], err, true)
 	return err
 }

@@ -1,0 +1,74 @@
+package ondemand
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+
+	"github.com/pagein/pagein/blob"
+)
+
+func TestAProblemEndsWhenItsSourceIsWellAgain(t *testing.T) {
+	for name, c := range map[string]struct {
+		spoil func(b []byte) ([]byte, error)
+		want  error // that is still known when another frame has come
+	}{
+		"outage":        {func([]byte) ([]byte, error) { return nil, errors.New("refused") }, nil},
+		"corrupt bytes": {func(b []byte) ([]byte, error) { b[0] ^= 1; return b, nil }, blob.ErrCorrupt},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFixture(t, Options{ReadAhead: -1})
+				var well atomic.Bool
+				f.object.spoil = func(_, _ int64, b []byte) ([]byte, error) {
+					if well.Load() {
+						return b, nil
+					}
+					return c.spoil(b)
+				}
+				if err := f.Fill(t.Context(), 0, 1); err == nil || f.Problem() == nil || !f.Problem().Final {
+					t.Fatalf("error %v, problem %v", err, f.Problem())
+				}
+				synctest.Wait()
+				well.Store(true)
+				if err := f.Fill(t.Context(), f.Size()-1, 1); err != nil {
+					t.Fatal(err)
+				}
+				p := f.Problem()
+				if c.want == nil && p != nil || c.want != nil && (p == nil || !errors.Is(p.Err, c.want)) {
+					t.Errorf("the problem is %+v, want %v", p, c.want)
+				}
+				if err := f.Fill(t.Context(), 0, 1); err != nil || f.Problem() != nil {
+					t.Errorf("the frame: %v, problem %v", err, f.Problem())
+				}
+			})
+		})
+	}
+}
+
+func TestWhatCannotBeStoredIsNotFetchedAgainAndAgain(t *testing.T) {
+	for name, read := range map[string]func(*Blob, context.Context, int64, int64) error{"read": (*Blob).Fill, "prefetch": (*Blob).Prefetch} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFixture(t, Options{ReadAhead: -1, Deadline: -1})
+				full := errors.New("no space left")
+				f.memory.fail = full
+				if err := read(f.Blob, t.Context(), 0, 1); !errors.Is(err, full) {
+					t.Errorf("error is %v", err)
+				}
+				if n := f.object.requests.Load(); n != 1 {
+					t.Errorf("it was asked for %d times", n)
+				}
+				if p := f.Problem(); p == nil || !errors.Is(p.Err, full) {
+					t.Errorf("the problem is %+v", p)
+				}
+				f.memory.with(func() { f.memory.fail = nil })
+				if err := read(f.Blob, t.Context(), 0, 1); err != nil || f.Problem() != nil {
+					t.Errorf("with space again: %v, problem %v", err, f.Problem())
+				}
+			})
+		})
+	}
+}
