@@ -139,6 +139,9 @@ func (m *mkfsRun) run() error {
 	if err != nil {
 		return err
 	}
+	for _, path := range m.exclude.unmet() {
+		m.image.Note(fmt.Sprintf("nothing was left out for --exclude-path=%[1]s: %[2]s has no such path, or not apart from what is left out", path, m.operands[1]))
+	}
 	return m.print(stats, time.Since(started))
 }
 

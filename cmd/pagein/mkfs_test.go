@@ -271,3 +271,11 @@ func TestMkfsOf100000FilesStaysBelow128MiB(t *testing.T) {
 		})
 	}
 }
+
+func TestPathsThatExcludeNothingAreNoted(t *testing.T) {
+	source := convertible(t)
+	status, _, said := pagein(t, "pagein", "mkfs", "--exclude-path=/file/", "--exclude-path=fil", filepath.Join(t.TempDir(), "image"), source)
+	if status != exitSuccess || strings.Count(said, "note:") != 1 || !strings.Contains(said, "--exclude-path=fil: "+source+" has no such path") {
+		t.Errorf("status %d, %s", status, said)
+	}
+}
