@@ -30,7 +30,7 @@ func exportCommand() *cli.Command {
 		ArgsUsage:   "REF DIR|tar:PATH",
 		Description: exportDescription,
 		Flags: []cli.Flag{
-			tempDirFlag(),
+			&cli.StringFlag{Name: "temp-dir", Usage: "keep metadata that is fetched in `DIR` meanwhile"},
 			platformFlag(),
 			&cli.BoolFlag{Name: "quiet", Usage: "print nothing but errors and notes"},
 			jsonFlag(),

@@ -54,9 +54,22 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		status = coded.ExitCode()
 	}
 	if err.Error() != "" { // else the status says it all
-		report(app, err)
+		report(app, interrupted(ctx, err))
 	}
 	return status
+}
+
+// interrupted says in one way of everything that a signal ended that it was interrupted, whatever noticed the end first.
+func interrupted(ctx context.Context, err error) error {
+	if ctx.Err() == nil {
+		return err
+	}
+	const word = "interrupted"
+	said := strings.NewReplacer(context.Cause(ctx).Error(), word, context.Canceled.Error(), word).Replace(err.Error())
+	if !strings.Contains(said, word) {
+		said = word + ": " + said
+	}
+	return errors.New(said)
 }
 
 // report prints an error as the log format wants it.

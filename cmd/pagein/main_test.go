@@ -2,7 +2,11 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -71,6 +75,20 @@ func TestErrorsFollowTheLogFormat(t *testing.T) {
 	var line struct{ Level, Msg string }
 	if err := json.Unmarshal([]byte(stderr), &line); err != nil || line.Level != "ERROR" || !strings.Contains(line.Msg, "want DIR") {
 		t.Errorf("%q: %v", stderr, err)
+	}
+}
+
+func TestSignalsAreNamedInOneWay(t *testing.T) {
+	for _, said := range []error{context.Canceled, errors.New("interrupt signal received"), io.ErrUnexpectedEOF} {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		failed := fmt.Errorf("convert x: %w", said)
+		if got := interrupted(ctx, failed); got != failed {
+			t.Errorf("before the end: %v", got)
+		}
+		cancel(errors.New("interrupt signal received"))
+		if got := interrupted(ctx, failed).Error(); !strings.Contains(got, "interrupted") || strings.Contains(got, "cancel") || strings.Contains(got, "signal") {
+			t.Errorf("%v becomes %s", failed, got)
+		}
 	}
 }
 
