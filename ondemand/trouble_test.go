@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/pagein/pagein/blob"
 )
@@ -71,4 +72,28 @@ func TestWhatCannotBeStoredIsNotFetchedAgainAndAgain(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestOneReaderBeingServedDoesNotLeaveTheOther has two readers wait for a request that breaks off between their frames.
+func TestOneReaderBeingServedDoesNotLeaveTheOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, Options{ReadAhead: -1})
+		f.object.delay = 10 * time.Millisecond
+		third, last := f.m.Frame(3), f.m.Frame(9)
+		f.object.spoil = func(request, _ int64, b []byte) ([]byte, error) {
+			if request == 1 {
+				return b[:third.SrcOff+int64(third.SrcLen)], nil
+			}
+			return b, nil
+		}
+		all := make(chan error, 1)
+		go func() { all <- f.Fill(t.Context(), 0, last.Off+1) }()
+		time.Sleep(5 * time.Millisecond)
+		if err := f.Fill(t.Context(), f.m.Frame(2).Off, 1); err != nil {
+			t.Error(err)
+		}
+		if err := <-all; err != nil {
+			t.Error(err)
+		}
+	})
 }
