@@ -174,6 +174,30 @@ func TestRedirectsHaveAnEnd(t *testing.T) {
 	}
 }
 
+func TestARedirectWithinTheServerKeepsItsCredentials(t *testing.T) {
+	srv, _ := server(t, func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.Header.Get("Authorization") == "":
+			w.WriteHeader(http.StatusUnauthorized)
+		case r.URL.Path == "/object":
+			http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect)
+		default:
+			serve(w, r)
+		}
+	})
+	s := source(t, srv)
+	home := s.Home
+	s.Home = func(req *http.Request) (*http.Response, error) {
+		req.Header.Set("Authorization", "Bearer secret")
+		return home(req)
+	}
+	for range 2 { // also when it is known
+		if err := read(s); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // TestCredentialsAreNotTakenAlongToAnotherPort redirects within one machine, where net/http keeps them.
 func TestCredentialsAreNotTakenAlongToAnotherPort(t *testing.T) {
 	var got atomic.Value
