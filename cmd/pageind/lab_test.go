@@ -78,9 +78,13 @@ func newLab(t *testing.T) *lab {
 	l := &lab{T: t, dir: dir, root: filepath.Join(dir, "root")}
 	t.Cleanup(func() {
 		l.cleanUp()
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
+		l.waitFor("the kernel to let go of the store", func() bool { // cachefiles does so in the background
+			err := os.RemoveAll(dir)
+			if err != nil && !errors.Is(err, unix.EBUSY) {
+				t.Fatal(err)
+			}
+			return err == nil
+		})
 	})
 	return l
 }
@@ -291,6 +295,22 @@ func (l *lab) keepers() (pids []int) {
 		}
 	}
 	return pids
+}
+
+// idle waits until nothing is fetched any more, what nobody asked for included, and returns the daemon's state then.
+func (l *lab) idle() (s control.Status) {
+	l.Helper()
+	last, calm := int64(-1), 0
+	l.waitFor("the daemon to have nothing to fetch", func() bool {
+		s = l.status()
+		if s.Totals.InFlight > 0 || s.Totals.BackendBytes != last {
+			last, calm = s.Totals.BackendBytes, 0
+			return false
+		}
+		calm++
+		return calm == 25
+	})
+	return s
 }
 
 func (l *lab) waitFor(what string, ok func() bool) {

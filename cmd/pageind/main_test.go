@@ -32,14 +32,14 @@ func TestLazyMountEqualsSource(t *testing.T) {
 				t.Errorf("%d bytes were fetched before anybody read", before.PresentBytes)
 			}
 			l.readAll(tree, target)
-			after := l.status().Images[0]
+			after := l.idle().Images[0]
 			const zeros = 4 << 20 // what stands for the holes of sparse files is read in part
 			if after.TotalBytes-after.PresentBytes > zeros {
 				t.Errorf("all was read, and %d of %d bytes are present", after.PresentBytes, after.TotalBytes)
 			}
 			// Warm, and after the kernel has forgotten what it cached, nothing is fetched again.
 			l.readAll(tree, target)
-			if again := l.status().Images[0]; again.FetchedBytes != after.FetchedBytes {
+			if again := l.idle().Images[0]; again.FetchedBytes != after.FetchedBytes {
 				t.Errorf("%d bytes were fetched again", again.FetchedBytes-after.FetchedBytes)
 			}
 		})
@@ -91,7 +91,7 @@ func TestImagesShareBlobsAndMounts(t *testing.T) {
 	first := l.mount(ref, "a")
 	second := l.mount(ref, "b")
 	l.readAll(tree, second)
-	fetched := l.status().Totals.BackendBytes
+	fetched := l.idle().Totals.BackendBytes
 
 	// The same files under another name have the same blob and another metadata image.
 	if err := os.Chmod(tree, 0o700); err != nil {
@@ -99,7 +99,7 @@ func TestImagesShareBlobsAndMounts(t *testing.T) {
 	}
 	third := l.mount(l.layout(tree), "c")
 	l.readAll(tree, third)
-	s := l.status()
+	s := l.idle()
 	if s.Totals.BackendBytes != fetched {
 		t.Errorf("%d bytes were fetched again for a shared blob", s.Totals.BackendBytes-fetched)
 	}

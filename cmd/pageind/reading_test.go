@@ -99,14 +99,15 @@ func TestReadersGetAnErrorAtTheirDeadline(t *testing.T) {
 	if took := time.Since(start); took < time.Second || took > 20*time.Second {
 		t.Errorf("the reader waited %v", took)
 	}
-	i := l.status().Images[0]
+	var i control.Image
+	l.waitFor("the image to be failing", func() bool { // the kernel may still wait for what it reads ahead
+		i = l.status().Images[0]
+		return i.State == control.Failing
+	})
 	for _, word := range []string{server.host() + "/app@sha256:", "503", "bytes "} {
 		if !strings.Contains(i.Problem, word) {
 			t.Errorf("the problem does not say %q: %s", word, i.Problem)
 		}
-	}
-	if i.State != control.Failing {
-		t.Errorf("state %q", i.State)
 	}
 	metrics := l.metrics()
 	for _, want := range []string{
