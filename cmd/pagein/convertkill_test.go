@@ -137,8 +137,16 @@ func TestAnEndedConversionLeavesAWholeLayoutOrNone(t *testing.T) {
 	usual := time.Since(started)
 	signals := []unix.Signal{unix.SIGKILL, unix.SIGTERM, unix.SIGINT}
 	ended := map[bool]map[unix.Signal]int{false: {}, true: {}} // by whether there was a layout before
-	deadline := time.Now().Add(8 * time.Second)
-	for i := 0; i < 60 && time.Now().Before(deadline); i++ {
+	all := func() bool {
+		for _, s := range signals {
+			if ended[false][s] == 0 || ended[true][s] == 0 {
+				return false
+			}
+		}
+		return true
+	}
+	enough := time.Now().Add(8 * time.Second)
+	for i := 0; i < 60 && (time.Now().Before(enough) || !all()); i++ { // a busy machine needs longer to be hit by every signal
 		layout := filepath.Join(t.TempDir(), "a", "layout")
 		signal, existing := signals[i%len(signals)], i%2 == 1
 		if existing {
@@ -181,10 +189,7 @@ func TestAnEndedConversionLeavesAWholeLayoutOrNone(t *testing.T) {
 			}
 		}
 	}
-	for _, s := range signals {
-		if ended[false][s] == 0 || ended[true][s] == 0 {
-			t.Errorf("no conversion was ended by signal %v", s)
-		}
+	if !all() {
+		t.Errorf("some signal ended no conversion: %v; one takes %v", ended, usual)
 	}
-	t.Logf("ended by %v; one takes %v", ended, usual)
 }
