@@ -119,3 +119,24 @@ func (e *dirEntry) Info() (fs.FileInfo, error) {
 	}
 	return newInfo(e.name, n), nil
 }
+
+// TypeName names the file type in a mode for people: "file", "directory", "link" and so on, or "unknown".
+func TypeName(mode uint32) string {
+	switch mode & unix.S_IFMT {
+	case unix.S_IFREG:
+		return "file"
+	case unix.S_IFDIR:
+		return "directory"
+	case unix.S_IFLNK:
+		return "link"
+	case unix.S_IFCHR:
+		return "character device"
+	case unix.S_IFBLK:
+		return "block device"
+	case unix.S_IFIFO:
+		return "pipe"
+	case unix.S_IFSOCK:
+		return "socket"
+	}
+	return "unknown"
+}

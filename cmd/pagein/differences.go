@@ -8,6 +8,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/pagein/pagein/erofs"
 	"github.com/pagein/pagein/internal/treediff"
 )
 
@@ -86,7 +87,7 @@ func (d *differences) add(x treediff.Difference) error {
 }
 
 func newJSONDifference(x treediff.Difference) jsonDifference {
-	j := jsonDifference{jsonPath: newJSONPath(x.Path), Kind: x.Kind, Type: treediff.TypeName(x.Mode)}
+	j := jsonDifference{jsonPath: newJSONPath(x.Path), Kind: x.Kind, Type: erofs.TypeName(x.Mode)}
 	for _, a := range x.Attrs {
 		j.Attrs = append(j.Attrs, jsonAttribute(a))
 	}
@@ -97,9 +98,9 @@ func newJSONDifference(x treediff.Difference) jsonDifference {
 func describe(x treediff.Difference) string {
 	switch x.Kind {
 	case treediff.Added:
-		return fmt.Sprintf("+ %s (%s)", quoteName(x.Path), treediff.TypeName(x.Mode))
+		return fmt.Sprintf("+ %s (%s)", quoteName(x.Path), erofs.TypeName(x.Mode))
 	case treediff.Removed:
-		return fmt.Sprintf("- %s (%s)", quoteName(x.Path), treediff.TypeName(x.Mode))
+		return fmt.Sprintf("- %s (%s)", quoteName(x.Path), erofs.TypeName(x.Mode))
 	}
 	var attrs []string
 	for _, a := range x.Attrs {

@@ -10,7 +10,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pagein/pagein/erofs"
-	"github.com/pagein/pagein/internal/treediff"
 )
 
 // jsonPath is a path in JSON, whose strings are Unicode. One that is no UTF-8 stands quoted, as in Go, in the second field; the first then shows U+FFFD for what
@@ -82,7 +81,7 @@ func (l *jsonList) end() error {
 func (l *lister) printJSON(files []listed) error {
 	for _, f := range files {
 		entry := jsonFile{
-			jsonPath: newJSONPath(f.name), Type: treediff.TypeName(f.st.Mode), Mode: fmt.Sprintf("%04o", f.st.Mode&0o7777), Links: f.st.Nlink,
+			jsonPath: newJSONPath(f.name), Type: erofs.TypeName(f.st.Mode), Mode: fmt.Sprintf("%04o", f.st.Mode&0o7777), Links: f.st.Nlink,
 			UID: f.st.UID, GID: f.st.GID, Size: f.st.Size, Time: timestamp(f.st).Format(time.RFC3339Nano), Inode: f.st.Ino, Target: f.target,
 		}
 		if !utf8.ValidString(f.target) {

@@ -75,7 +75,7 @@ func (c *checker) enter(path string, depth int, e erofs.Entry, h erofs.Handle, e
 		c.stats.Names++
 	}
 	if e.Type != st.Mode&unix.S_IFMT {
-		c.problem(path, fmt.Errorf("the directory calls it a %s, its inode %d is a %s", typeName(e.Type), st.Ino, typeName(st.Mode)))
+		c.problem(path, fmt.Errorf("the directory calls it a %s, its inode %d is a %s", erofs.TypeName(e.Type), st.Ino, erofs.TypeName(st.Mode)))
 	}
 	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
 		c.subdirs = append(c.subdirs[:min(depth, len(c.subdirs))], 0)
@@ -135,25 +135,4 @@ func (c *checker) dots(path string, h erofs.Handle, st erofs.Stat) {
 	} else if e.Ino != st.Ino || e.Type != unix.S_IFDIR {
 		c.problem(path, fmt.Errorf(`the root's ".." leads to inode %d, it is %d`, e.Ino, st.Ino))
 	}
-}
-
-// typeName names a file type for people.
-func typeName(mode uint32) string {
-	switch mode & unix.S_IFMT {
-	case unix.S_IFREG:
-		return "file"
-	case unix.S_IFDIR:
-		return "directory"
-	case unix.S_IFLNK:
-		return "symbolic link"
-	case unix.S_IFCHR:
-		return "character device"
-	case unix.S_IFBLK:
-		return "block device"
-	case unix.S_IFIFO:
-		return "pipe"
-	case unix.S_IFSOCK:
-		return "socket"
-	}
-	return "thing of no known type"
 }

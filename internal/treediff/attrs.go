@@ -59,7 +59,7 @@ func (c *comparison) pair(a, b file) error {
 	}
 	kind := a.st.Mode & unix.S_IFMT
 	if kind != b.st.Mode&unix.S_IFMT {
-		differs("type", TypeName(a.st.Mode), TypeName(b.st.Mode))
+		differs("type", erofs.TypeName(a.st.Mode), erofs.TypeName(b.st.Mode))
 		return c.queue.add(d, nil)
 	}
 	differs("mode", fmt.Sprintf("%04o", a.st.Mode&0o7777), fmt.Sprintf("%04o", b.st.Mode&0o7777))
@@ -102,27 +102,6 @@ func timeName(st erofs.Stat) string {
 func deviceName(st erofs.Stat) string {
 	major, minor := erofs.SplitRdev(st.Rdev)
 	return fmt.Sprintf("%d,%d", major, minor)
-}
-
-// TypeName names the file type in an st_mode.
-func TypeName(mode uint32) string {
-	switch mode & unix.S_IFMT {
-	case unix.S_IFREG:
-		return "file"
-	case unix.S_IFDIR:
-		return "directory"
-	case unix.S_IFLNK:
-		return "link"
-	case unix.S_IFCHR:
-		return "character device"
-	case unix.S_IFBLK:
-		return "block device"
-	case unix.S_IFIFO:
-		return "pipe"
-	case unix.S_IFSOCK:
-		return "socket"
-	}
-	return "unknown"
 }
 
 func targets(a, b erofs.Handle, differs func(name, x, y string)) error {
