@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/pagein/pagein/erofs"
+	"github.com/pagein/pagein/internal/erofstest"
 )
 
 // chunkedSource makes files that share data at multiples of 64 KiB, small and large ones, and a tar with the same.
@@ -60,7 +61,7 @@ func TestEqualChunksAreStoredOnce(t *testing.T) {
 				t.Errorf("stored %d of %d bytes, want %d", stats.Data.Appended, stats.Data.Bytes, unique)
 			}
 			accepted(t, image, "", stats)
-			sameContents(t, dir, mountImage(t, image, ""))
+			sameContents(t, dir, erofstest.Mount(t, image))
 		})
 	}
 	for _, size := range []int64{1, 4095, 12288, MaxChunkSize * 2} {

@@ -12,6 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pagein/pagein/internal/require"
+
+	"github.com/pagein/pagein/internal/erofstest"
 )
 
 func TestAnImageFitsWhereThereIsJustEnoughSpace(t *testing.T) {
@@ -50,7 +52,7 @@ func TestAnImageFitsWhereThereIsJustEnoughSpace(t *testing.T) {
 	if _, err := WriteImage(t.Context(), image, dirOf(source), ImageOptions{TempDir: dir}); err != nil {
 		t.Fatal(err)
 	}
-	if got := readAll(t, filepath.Join(mountImage(t, image, ""), "large")); !bytes.Equal(got, large) {
+	if got := readAll(t, filepath.Join(erofstest.Mount(t, image), "large")); !bytes.Equal(got, large) {
 		t.Error("other data")
 	}
 }

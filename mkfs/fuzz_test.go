@@ -9,15 +9,16 @@ import (
 	"testing"
 
 	"github.com/pagein/pagein/erofs"
+	"github.com/pagein/pagein/internal/tartest"
 )
 
 // FuzzTar reads anything as a tar, as two layers, or as a layer by itself. It must end without a panic, and what is accepted must, once written, be readable.
 func FuzzTar(f *testing.F) {
-	seed := archive(f,
-		directory("d", 0o755), file("d/f", "data"), file("d/.wh.f", ""), file("d/.wh..wh..opq", ""), symlink("l", "d"), file("l/g", "x"), hardLink("h", "d/f"),
-		device("w", 0), hardLink("d/f", "w"), file(".wh.l", ""), file("d/.wh..wh.x/y", ""),
-		file(strings.Repeat("long/", 60)+"n", strings.Repeat("x", 600)),
-		member{tar.Header{Typeflag: tar.TypeReg, Name: "x", Size: 1, PAXRecords: map[string]string{"SCHILY.xattr.user.a": "b"}, Format: tar.FormatPAX}, "y"},
+	seed := tartest.Archive(f,
+		tartest.Directory("d", 0o755), tartest.File("d/f", "data"), tartest.File("d/.wh.f", ""), tartest.File("d/.wh..wh..opq", ""), tartest.Symlink("l", "d"), tartest.File("l/g", "x"), tartest.HardLink("h", "d/f"),
+		device("w", 0), tartest.HardLink("d/f", "w"), tartest.File(".wh.l", ""), tartest.File("d/.wh..wh.x/y", ""),
+		tartest.File(strings.Repeat("long/", 60)+"n", strings.Repeat("x", 600)),
+		tartest.Member{Header: tar.Header{Typeflag: tar.TypeReg, Name: "x", Size: 1, PAXRecords: map[string]string{"SCHILY.xattr.user.a": "b"}, Format: tar.FormatPAX}, Data: "y"},
 	)
 	f.Add(seed, true)
 	f.Add(seed[:700], false)

@@ -17,7 +17,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pagein/pagein/erofs"
+	"github.com/pagein/pagein/internal/erofstest"
 	"github.com/pagein/pagein/internal/require"
+	"github.com/pagein/pagein/internal/tartest"
 	"github.com/pagein/pagein/internal/treetest"
 )
 
@@ -77,7 +79,7 @@ func TestOverridesApplyToAllFiles(t *testing.T) {
 	if !bytes.Equal(raw[1024+48:1024+64], uuid[:]) || !bytes.HasPrefix(raw[1024+64:], []byte("label\x00")) {
 		t.Errorf("superblock has UUID and label %q", raw[1024+48:1024+80])
 	}
-	err := filepath.WalkDir(mountImage(t, image, ""), func(path string, _ os.DirEntry, err error) error {
+	err := filepath.WalkDir(erofstest.Mount(t, image), func(path string, _ os.DirEntry, err error) error {
 		var st unix.Stat_t
 		if err == nil {
 			err = unix.Lstat(path, &st)
@@ -383,7 +385,7 @@ func TestOptionsOutsideTheirRangeAreRefused(t *testing.T) {
 func TestTreeTakesOneSourceOrLayers(t *testing.T) {
 	empty := func() io.Reader { return bytes.NewReader(make([]byte, 1024)) }
 	ctx, sink, dir := context.Background(), &memorySink{}, t.TempDir()
-	one, other := archive(t, file("a", noise(1, 5000))), archive(t, file("b", noise(2, 5000)))
+	one, other := tartest.Archive(t, tartest.File("a", noise(1, 5000))), tartest.Archive(t, tartest.File("b", noise(2, 5000)))
 	for name, add := range map[string]func(*Tree) error{
 		"two tars":        func(t *Tree) error { return errors.Join(t.AddTar(ctx, empty(), sink), t.AddTar(ctx, empty(), sink)) },
 		"directory twice": func(t *Tree) error { return errors.Join(t.AddDir(ctx, dir, sink), t.AddDir(ctx, dir, sink)) },
@@ -420,8 +422,8 @@ func TestTheUUIDTellsAttributesApart(t *testing.T) {
 }
 
 func TestForeignAttributesAreLeftOutWithOneNoteEach(t *testing.T) {
-	foreign := member{tar.Header{Typeflag: tar.TypeReg, Format: tar.FormatPAX, PAXRecords: map[string]string{
-		"SCHILY.xattr.com.apple.provenance": "x", "SCHILY.xattr.user.kept": "y", "SCHILY.acl.access": "user::rw-,user:lisa:rw-"}}, ""}
+	foreign := tartest.Member{Header: tar.Header{Typeflag: tar.TypeReg, Format: tar.FormatPAX, PAXRecords: map[string]string{
+		"SCHILY.xattr.com.apple.provenance": "x", "SCHILY.xattr.user.kept": "y", "SCHILY.acl.access": "user::rw-,user:lisa:rw-"}}}
 	a, b := foreign, foreign
 	a.Name, b.Name = "a", "b"
 	var notes []string
@@ -430,7 +432,7 @@ func TestForeignAttributesAreLeftOutWithOneNoteEach(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer tree.Close()
-	if err := tree.AddTar(context.Background(), bytes.NewReader(archive(t, a, b)), &memorySink{}); err != nil {
+	if err := tree.AddTar(context.Background(), bytes.NewReader(tartest.Archive(t, a, b)), &memorySink{}); err != nil {
 		t.Fatal(err)
 	}
 	if err := tree.Finish(Overrides{}); err != nil {

@@ -2,44 +2,18 @@ package mkfs
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"golang.org/x/sys/unix"
 
 	"github.com/pagein/pagein/erofs"
+	"github.com/pagein/pagein/internal/erofstest"
 	"github.com/pagein/pagein/internal/require"
 	"github.com/pagein/pagein/internal/treetest"
 )
-
-// mountImage mounts an image file, with a device file if one is given, and returns the directory.
-func mountImage(t testing.TB, image, device string) string {
-	t.Helper()
-	require.Root(t)
-	dir := filepath.Join(t.TempDir(), "mnt")
-	if err := os.Mkdir(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	options := ""
-	if device != "" {
-		options = "device=" + device
-	}
-	err := unix.Mount(image, dir, "erofs", unix.MS_RDONLY, options)
-	require.Feature(t, !errors.Is(err, unix.ENOTBLK) && !errors.Is(err, unix.ENODEV), "EROFS file-backed mounts (Linux 6.12)")
-	if err != nil {
-		t.Fatalf("mount %s: %v", image, err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
-			t.Errorf("unmount %s: %v", dir, err)
-		}
-	})
-	return dir
-}
 
 func open(t testing.TB, path string) *os.File {
 	t.Helper()
@@ -123,7 +97,7 @@ func TestMountedImageEqualsItsSource(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			image, stats := makeImage(t, dirOf(source), ImageOptions{})
 			accepted(t, image, "", stats)
-			treetest.Compare(t, source, mountImage(t, image, ""))
+			treetest.Compare(t, source, erofstest.Mount(t, image))
 		})
 		t.Run(name+" on a separate device", func(t *testing.T) {
 			device := filepath.Join(t.TempDir(), "data")
@@ -136,7 +110,7 @@ func TestMountedImageEqualsItsSource(t *testing.T) {
 				t.Errorf("device has %d bytes and tag %q, stats say %d", info.Size(), stats.BlobDev, stats.BlobSize)
 			}
 			accepted(t, image, device, stats)
-			treetest.Compare(t, source, mountImage(t, image, device))
+			treetest.Compare(t, source, erofstest.Mount(t, image, device))
 		})
 	}
 }

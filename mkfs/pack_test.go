@@ -12,17 +12,18 @@ import (
 
 	"github.com/pagein/pagein/blob"
 	"github.com/pagein/pagein/erofs"
+	"github.com/pagein/pagein/internal/tartest"
 	"github.com/pagein/pagein/mkfs/internal/units"
 	"github.com/pagein/pagein/profile"
 )
 
 // packed packs tars as layers.
-func packed(t testing.TB, o PackOptions, layers ...[]member) *Packed {
+func packed(t testing.TB, o PackOptions, layers ...[]tartest.Member) *Packed {
 	t.Helper()
 	o.TempDir = t.TempDir()
 	var reads []Read
 	for _, members := range layers {
-		stream := archive(t, members...)
+		stream := tartest.Archive(t, members...)
 		reads = append(reads, func(ctx context.Context, l *Layer) error { return l.ReadLayer(ctx, bytes.NewReader(stream)) })
 	}
 	p, err := Pack(t.Context(), o, reads...)
@@ -65,10 +66,10 @@ func (p *Packed) byPlace(t testing.TB, paths ...string) []string {
 }
 
 func TestOrderOfDataIsAPolicy(t *testing.T) {
-	var members []member
+	var members []tartest.Member
 	names := []string{"z", "b/c/x", "b/y", "a/k/k", "b/c/a", "a/z", "b-b"}
 	for i, name := range names {
-		members = append(members, file([]string{"./", "", "/"}[i%3]+name, noise(i, 3000)))
+		members = append(members, tartest.File([]string{"./", "", "/"}[i%3]+name, noise(i, 3000)))
 	}
 	for order, want := range map[Order][]string{
 		OrderSource: names,
@@ -89,8 +90,8 @@ func TestOrderOfDataIsAPolicy(t *testing.T) {
 
 func TestWhatWasTouchedLiesFirst(t *testing.T) {
 	const frame = blob.LargeFrame
-	lower := []member{file("a", noise(1, 5000)), file("cold", noise(2, 5000)), file("lib/big", noise(3, 10*frame)), file("b", noise(4, 5000)), file("old", noise(5, 5000))}
-	upper := []member{file("c", noise(6, 5000)), file("d", noise(7, 5000)), hardLink("e", "c"), file("old", noise(8, 5000))}
+	lower := []tartest.Member{tartest.File("a", noise(1, 5000)), tartest.File("cold", noise(2, 5000)), tartest.File("lib/big", noise(3, 10*frame)), tartest.File("b", noise(4, 5000)), tartest.File("old", noise(5, 5000))}
+	upper := []tartest.Member{tartest.File("c", noise(6, 5000)), tartest.File("d", noise(7, 5000)), tartest.HardLink("e", "c"), tartest.File("old", noise(8, 5000))}
 	p := packed(t, PackOptions{Profile: &profile.Profile{Entries: []profile.Entry{
 		{Path: "/b", Len: 1},
 		{Path: "/gone", Len: 1},
@@ -144,9 +145,9 @@ func TestAProfileThatNamesEverythingAgainAndAgainTakesNoTime(t *testing.T) {
 }
 
 func TestFilesLieInFramesAsPromised(t *testing.T) {
-	var members []member
+	var members []tartest.Member
 	for i := range 300 {
-		members = append(members, file(fmt.Sprint("d/", i), noise(i, 600+i*300)))
+		members = append(members, tartest.File(fmt.Sprint("d/", i), noise(i, 600+i*300)))
 	}
 	p := packed(t, PackOptions{}, members)
 	m := p.Layers[0].Blob.Map
@@ -181,7 +182,7 @@ func TestEqualPiecesAreStoredOnce(t *testing.T) {
 	const frame = blob.LargeFrame
 	one := noise(1, 8*frame)
 	other := one[:3*frame] + noise(2, frame) + one[4*frame:] + "and more"
-	p := packed(t, PackOptions{}, []member{file("one", one)}, []member{file("other", other), file("zeros", strings.Repeat("\x00", 20*frame)), file("same", one)})
+	p := packed(t, PackOptions{}, []tartest.Member{tartest.File("one", one)}, []tartest.Member{tartest.File("other", other), tartest.File("zeros", strings.Repeat("\x00", 20*frame)), tartest.File("same", one)})
 	f := p.Layers[1]
 	// The last piece is longer by what was appended.
 	if want := int64(frame + frame + len("and more") + frame); f.Unique != want || f.SharedPieces != int64(len(other))-2*frame-8+19*frame || f.SharedFiles != 8*frame {
@@ -199,7 +200,7 @@ func (l library) Find(digest [32]byte, size int64) (int, uint64, bool) { return 
 
 func TestKnownDataIsBorrowed(t *testing.T) {
 	const frame = blob.LargeFrame
-	members := []member{file("a", noise(1, 5000)), file("b", noise(2, 6000)), file("big", noise(3, 3*frame))}
+	members := []tartest.Member{tartest.File("a", noise(1, 5000)), tartest.File("b", noise(2, 6000)), tartest.File("big", noise(3, 3*frame))}
 	first := packed(t, PackOptions{}, members)
 	type at struct {
 		number int
@@ -213,7 +214,7 @@ func TestKnownDataIsBorrowed(t *testing.T) {
 	for i := range m.Frames() {
 		have[m.Frame(i).Digest] = at{7, uint64(m.Frame(i).Off) / erofs.BlockSize}
 	}
-	members = append(members, file("new", noise(4, 7000)), file("own", noise(5, frame)), file("part", noise(3, frame)+noise(5, frame)))
+	members = append(members, tartest.File("new", noise(4, 7000)), tartest.File("own", noise(5, frame)), tartest.File("part", noise(3, frame)+noise(5, frame)))
 	p := packed(t, PackOptions{Known: library(func(d [32]byte, size int64) (int, uint64, bool) {
 		if size%erofs.BlockSize != 0 {
 			t.Errorf("asked for %d bytes", size)
@@ -266,7 +267,7 @@ func TestImagesOfOtherContentHaveOtherUUIDs(t *testing.T) {
 	for name, data := range map[string]string{
 		"inline": "a", "other inline": "b", "stored": noise(1, 5000), "other stored": noise(2, 5000), "large": noise(3, 200_000), "other large": noise(4, 200_000),
 	} {
-		p := packed(t, PackOptions{}, []member{file("f", data), file("g", data)})
+		p := packed(t, PackOptions{}, []tartest.Member{tartest.File("f", data), tartest.File("g", data)})
 		var devices []erofs.Device
 		for _, d := range p.Devices {
 			devices = append(devices, erofs.Device{Tag: d.Blob.Map.ID()})

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"github.com/pagein/pagein/internal/tartest"
 	"io"
 	"math/rand/v2"
 	"os"
@@ -26,14 +27,14 @@ func layersThatShare(t testing.TB, n int) [][]byte {
 	t.Helper()
 	var layers [][]byte
 	for i := range n {
-		var members []member
+		var members []tartest.Member
 		for j := range 60 {
-			members = append(members, file(fmt.Sprintf("l%d/small%d", i, j), noise((i+j)%70, 600+j*700)))
+			members = append(members, tartest.File(fmt.Sprintf("l%d/small%d", i, j), noise((i+j)%70, 600+j*700)))
 		}
 		for j := range 4 {
-			members = append(members, file(fmt.Sprintf("l%d/large%d", i, j), noise(100+(i+j)%6, 500_000)))
+			members = append(members, tartest.File(fmt.Sprintf("l%d/large%d", i, j), noise(100+(i+j)%6, 500_000)))
 		}
-		layers = append(layers, archive(t, members...))
+		layers = append(layers, tartest.Archive(t, members...))
 	}
 	return layers
 }

@@ -4,14 +4,15 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"github.com/pagein/pagein/internal/tartest"
 	"strings"
 	"testing"
 )
 
 func TestNamesAndAttributesOfAllTarsAreBoundedTogether(t *testing.T) {
-	m := file("some-name", "")
+	m := tartest.File("some-name", "")
 	m.Format, m.PAXRecords = tar.FormatPAX, map[string]string{"SCHILY.xattr.user.x": strings.Repeat("v", 2000)}
-	layer := archive(t, m)
+	layer := tartest.Archive(t, m)
 	const each int64 = memberBytes + int64(len("some-name")+len("user.x")+2000)
 	for left, fits := range map[int64]bool{2 * each: true, 2*each - 1: false} {
 		tree, err := New(Options{})

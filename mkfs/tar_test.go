@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"github.com/pagein/pagein/internal/tartest"
 	"io"
 	"os"
 	"os/exec"
@@ -21,6 +22,8 @@ import (
 
 	"github.com/pagein/pagein/internal/require"
 	"github.com/pagein/pagein/internal/treetest"
+
+	"github.com/pagein/pagein/internal/erofstest"
 )
 
 func run(t testing.TB, stdin io.Reader, name string, args ...string) []byte {
@@ -52,7 +55,7 @@ func mountTar(t testing.TB, stream []byte) string {
 	}
 	image, stats := makeImage(t, tarOf(file), ImageOptions{})
 	accepted(t, image, "", stats)
-	return mountImage(t, image, "")
+	return erofstest.Mount(t, image)
 }
 
 func TestTarGivesWhatGNUTarExtracts(t *testing.T) {
@@ -148,72 +151,31 @@ func TestHugeSparseMemberCostsOnlyItsData(t *testing.T) {
 	}
 }
 
-// member is one entry of a tar that a test writes.
-type member struct {
-	tar.Header
-	data string
-}
-
-func file(name, data string) member {
-	return member{tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o644, Size: int64(len(data)), ModTime: time.Unix(5, 0)}, data}
-}
-
-func directory(name string, mode int64) member {
-	return member{Header: tar.Header{Typeflag: tar.TypeDir, Name: name, Mode: mode, ModTime: time.Unix(6, 0)}}
-}
-
-func symlink(name, target string) member {
-	return member{Header: tar.Header{Typeflag: tar.TypeSymlink, Name: name, Linkname: target, ModTime: time.Unix(7, 0)}}
-}
-
-func hardLink(name, target string) member {
-	return member{Header: tar.Header{Typeflag: tar.TypeLink, Name: name, Linkname: target, ModTime: time.Unix(8, 0)}}
-}
-
-// archive writes a tar stream with the standard library.
-func archive(t testing.TB, members ...member) []byte {
-	t.Helper()
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
-	for _, m := range members {
-		if err := w.WriteHeader(&m.Header); err != nil {
-			t.Fatalf("%q: %v", m.Name, err)
-		}
-		if _, err := io.WriteString(w, m.data); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return b.Bytes()
-}
-
 func TestStandardLibraryTarsGiveWhatGNUTarExtracts(t *testing.T) {
 	require.Root(t)
 	long := strings.Repeat("long-name/", 30) + strings.Repeat("n", 200)
-	stream := archive(t,
-		directory("./", 0o750),
-		directory("d/", 0o7777),
-		file("d/f", "old"),
-		file("d/f", "the last one wins"),
-		directory("long-name/", 0o755),
-		file(long, strings.Repeat("x", 10_000)),
-		symlink("d/l", strings.Repeat("t", 300)),
-		hardLink("d/h", "d/f"),
-		hardLink("h2", "./"+long),
-		member{tar.Header{Typeflag: tar.TypeReg, Name: "pax", Mode: 0o4755, Uid: 3_000_000, Gid: 70_000, Size: 1, Format: tar.FormatPAX,
-			ModTime: time.Unix(-2, 123456789), PAXRecords: map[string]string{"SCHILY.xattr.user.bin": "\x01\n=\xff", "SCHILY.xattr.user.x": "y"}}, "1"},
-		member{Header: tar.Header{Typeflag: tar.TypeChar, Name: "null", Mode: 0o666, Devmajor: 1, Devminor: 3, ModTime: time.Unix(9, 0)}},
-		member{Header: tar.Header{Typeflag: tar.TypeBlock, Name: "disk", Mode: 0o660, Devmajor: 259, Devminor: 70_000, ModTime: time.Unix(9, 0)}},
-		member{Header: tar.Header{Typeflag: tar.TypeFifo, Name: "pipe", Mode: 0o600, ModTime: time.Unix(9, 0)}},
+	stream := tartest.Archive(t,
+		tartest.Directory("./", 0o750),
+		tartest.Directory("d/", 0o7777),
+		tartest.File("d/f", "old"),
+		tartest.File("d/f", "the last one wins"),
+		tartest.Directory("long-name/", 0o755),
+		tartest.File(long, strings.Repeat("x", 10_000)),
+		tartest.Symlink("d/l", strings.Repeat("t", 300)),
+		tartest.HardLink("d/h", "d/f"),
+		tartest.HardLink("h2", "./"+long),
+		tartest.Member{Header: tar.Header{Typeflag: tar.TypeReg, Name: "pax", Mode: 0o4755, Uid: 3_000_000, Gid: 70_000, Size: 1, Format: tar.FormatPAX,
+			ModTime: time.Unix(-2, 123456789), PAXRecords: map[string]string{"SCHILY.xattr.user.bin": "\x01\n=\xff", "SCHILY.xattr.user.x": "y"}}, Data: "1"},
+		tartest.Member{Header: tar.Header{Typeflag: tar.TypeChar, Name: "null", Mode: 0o666, Devmajor: 1, Devminor: 3, ModTime: time.Unix(9, 0)}},
+		tartest.Member{Header: tar.Header{Typeflag: tar.TypeBlock, Name: "disk", Mode: 0o660, Devmajor: 259, Devminor: 70_000, ModTime: time.Unix(9, 0)}},
+		tartest.Member{Header: tar.Header{Typeflag: tar.TypeFifo, Name: "pipe", Mode: 0o600, ModTime: time.Unix(9, 0)}},
 	)
 	// Parents that no member describes get the time of extraction from GNU tar.
 	treetest.CompareWith(t, extract(t, stream), mountTar(t, stream), treetest.Options{IgnoreDirTimes: true})
 }
 
 func TestCompressedTarsAreRecognized(t *testing.T) {
-	plain := archive(t, file("a/b", strings.Repeat("data", 5000)))
+	plain := tartest.Archive(t, tartest.File("a/b", strings.Repeat("data", 5000)))
 	var gz bytes.Buffer
 	z := gzip.NewWriter(&gz)
 	if _, err := z.Write(plain); err != nil {
@@ -252,7 +214,7 @@ func TestATarIsNotTakenForWhatItsFirstNameBeginsWith(t *testing.T) {
 		if name == "BZhistory/1" {
 			want = `BZhistory drwxr-xr-x, BZhistory/1 -rw-r--r-- "x"`
 		}
-		if got := strings.Join(listing(t, archive(t, file(name, "x"))), ", "); got != want {
+		if got := strings.Join(listing(t, tartest.Archive(t, tartest.File(name, "x"))), ", "); got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
 	}
@@ -320,29 +282,29 @@ func listing(t testing.TB, stream []byte, layers ...[]byte) []string {
 }
 
 func TestRefusedTarsNameTheMemberAndTheReason(t *testing.T) {
-	badSum := archive(t, file("a", "data"))
+	badSum := tartest.Archive(t, tartest.File("a", "data"))
 	badSum[0] = 'b'
-	odd := archive(t, file("a", "data"))
+	odd := tartest.Archive(t, tartest.File("a", "data"))
 	copy(odd[512+512:], "not a header")
 	tests := map[string]struct {
 		stream []byte
 		want   string
 	}{
-		"dotdot":              {archive(t, file("a/../../etc/passwd", "x")), `member "a/../../etc/passwd": ".." in a name is refused`},
-		"dotdot at the end":   {archive(t, directory("a/..", 0o755)), `".." in a name`},
-		"link to dotdot":      {archive(t, hardLink("h", "../../etc/passwd")), `hard link to "../../etc/passwd": ".."`},
-		"link to nothing":     {archive(t, hardLink("h", "gone")), `hard link to "gone": "gone": no such file`},
-		"link to directory":   {archive(t, directory("d", 0o755), hardLink("h", "d")), "it is a directory"},
-		"below a file":        {archive(t, file("f", "x"), file("f/g", "y")), `member "f/g": "f": not a directory`},
-		"symlink loop":        {archive(t, symlink("a", "b"), symlink("b", "a"), file("a/f", "x")), "too many levels of symbolic links"},
-		"name too long":       {archive(t, file(strings.Repeat("n", 256), "x")), "too long"},
-		"path too long":       {archive(t, file(strings.Repeat("d/", 2048)+"f", "x")), "the name has 4097 bytes"},
-		"link to a long path": {archive(t, hardLink("h", strings.Repeat("d/", 2048)+"f")), "the name has 4097 bytes"},
-		"too deep": {archive(t, directory(strings.Repeat("d/", 2000), 0o755), symlink("l", strings.Repeat("d/", 2000)),
-			file("l/"+strings.Repeat("e/", 100)+"f", "x")), "more than 2048 directories lie in each other"},
+		"dotdot":              {tartest.Archive(t, tartest.File("a/../../etc/passwd", "x")), `member "a/../../etc/passwd": ".." in a name is refused`},
+		"dotdot at the end":   {tartest.Archive(t, tartest.Directory("a/..", 0o755)), `".." in a name`},
+		"link to dotdot":      {tartest.Archive(t, tartest.HardLink("h", "../../etc/passwd")), `hard link to "../../etc/passwd": ".."`},
+		"link to nothing":     {tartest.Archive(t, tartest.HardLink("h", "gone")), `hard link to "gone": "gone": no such file`},
+		"link to directory":   {tartest.Archive(t, tartest.Directory("d", 0o755), tartest.HardLink("h", "d")), "it is a directory"},
+		"below a file":        {tartest.Archive(t, tartest.File("f", "x"), tartest.File("f/g", "y")), `member "f/g": "f": not a directory`},
+		"symlink loop":        {tartest.Archive(t, tartest.Symlink("a", "b"), tartest.Symlink("b", "a"), tartest.File("a/f", "x")), "too many levels of symbolic links"},
+		"name too long":       {tartest.Archive(t, tartest.File(strings.Repeat("n", 256), "x")), "too long"},
+		"path too long":       {tartest.Archive(t, tartest.File(strings.Repeat("d/", 2048)+"f", "x")), "the name has 4097 bytes"},
+		"link to a long path": {tartest.Archive(t, tartest.HardLink("h", strings.Repeat("d/", 2048)+"f")), "the name has 4097 bytes"},
+		"too deep": {tartest.Archive(t, tartest.Directory(strings.Repeat("d/", 2000), 0o755), tartest.Symlink("l", strings.Repeat("d/", 2000)),
+			tartest.File("l/"+strings.Repeat("e/", 100)+"f", "x")), "more than 2048 directories lie in each other"},
 		"nothing":              {nil, "no member and no end marker"},
-		"truncated data":       {archive(t, file("a", strings.Repeat("x", 2000)))[:1500], "unexpected EOF"},
-		"truncated header":     {archive(t, file("a", "x"), file("b", "x"))[:1300], "truncated"},
+		"truncated data":       {tartest.Archive(t, tartest.File("a", strings.Repeat("x", 2000)))[:1500], "unexpected EOF"},
+		"truncated header":     {tartest.Archive(t, tartest.File("a", "x"), tartest.File("b", "x"))[:1300], "truncated"},
 		"wrong checksum":       {badSum, "checksum is wrong"},
 		"garbage after member": {odd, "checksum is wrong"},
 		"xz":                   {[]byte("\xfd7zXZ\x00 and so on"), "compressed with xz"},
@@ -363,26 +325,26 @@ func TestRefusedTarsNameTheMemberAndTheReason(t *testing.T) {
 }
 
 func TestDirectoriesThatNoMemberDescribesAreBounded(t *testing.T) {
-	var members []member
+	var members []tartest.Member
 	for i := range maxImplied/2000 + 2 {
-		members = append(members, file(fmt.Sprint(i, strings.Repeat("/d", 2000), "/f"), ""))
+		members = append(members, tartest.File(fmt.Sprint(i, strings.Repeat("/d", 2000), "/f"), ""))
 	}
-	if _, err := applied(archive(t, members...), false); err == nil || !strings.Contains(err.Error(), "directories are not described") {
+	if _, err := applied(tartest.Archive(t, members...), false); err == nil || !strings.Contains(err.Error(), "directories are not described") {
 		t.Errorf("error %v", err)
 	}
 }
 
 func TestNoMemberLeavesTheTree(t *testing.T) {
-	got := listing(t, archive(t,
-		symlink("out", "/etc"),
-		symlink("up", "../../../tmp"),
-		directory("d", 0o700),
-		symlink("d/abs", "/d"),
-		file("out/passwd", "mine"),
-		file("up/x", "mine, too"),
-		file("d/abs/y", "here"),
-		file("/absolute", "stays"),
-		hardLink("link", "out/passwd"),
+	got := listing(t, tartest.Archive(t,
+		tartest.Symlink("out", "/etc"),
+		tartest.Symlink("up", "../../../tmp"),
+		tartest.Directory("d", 0o700),
+		tartest.Symlink("d/abs", "/d"),
+		tartest.File("out/passwd", "mine"),
+		tartest.File("up/x", "mine, too"),
+		tartest.File("d/abs/y", "here"),
+		tartest.File("/absolute", "stays"),
+		tartest.HardLink("link", "out/passwd"),
 	))
 	want := []string{
 		"d drwx------", "d/abs -> /d", `d/y -rw-r--r-- "here"`, "etc drwxr-xr-x", `etc/passwd -rw-r--r-- "mine"`,
@@ -395,7 +357,7 @@ func TestNoMemberLeavesTheTree(t *testing.T) {
 }
 
 func TestDeviceNumbersSurvive(t *testing.T) {
-	tree, err := applied(archive(t, member{Header: tar.Header{Typeflag: tar.TypeChar, Name: "c", Devmajor: 4095, Devminor: 1<<20 - 1}}), false)
+	tree, err := applied(tartest.Archive(t, tartest.Member{Header: tar.Header{Typeflag: tar.TypeChar, Name: "c", Devmajor: 4095, Devminor: 1<<20 - 1}}), false)
 	if err != nil {
 		t.Fatal(err)
 	}

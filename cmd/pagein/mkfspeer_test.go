@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pagein/pagein/erofs"
+	"github.com/pagein/pagein/internal/erofstest"
 	"github.com/pagein/pagein/internal/require"
 	"github.com/pagein/pagein/internal/treetest"
 )
@@ -36,28 +37,6 @@ func peerSource(t *testing.T) string {
 	if err := errors.Join(steps...); err != nil {
 		t.Fatal(err)
 	}
-	return dir
-}
-
-// mounted mounts an image until the test ends.
-func mounted(t *testing.T, image, device string) string {
-	t.Helper()
-	require.Root(t)
-	dir := t.TempDir()
-	options := ""
-	if device != "" {
-		options = "device=" + device
-	}
-	err := unix.Mount(image, dir, "erofs", unix.MS_RDONLY, options)
-	require.Feature(t, !errors.Is(err, unix.ENOTBLK) && !errors.Is(err, unix.ENODEV), "EROFS file-backed mounts (Linux 6.12)")
-	if err != nil {
-		t.Fatalf("mount %s: %v", image, err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
 	return dir
 }
 
@@ -110,12 +89,12 @@ func TestSharedOptionsDoWhatTheyDoInMkfsErofs(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			make := func(name string, program ...string) (image, device string) {
+			make := func(name string, program ...string) (image string, devices []string) {
 				image = filepath.Join(dir, name)
 				for _, arg := range args {
 					if before, ok := strings.CutSuffix(arg, "DEVICE"); ok {
-						device = image + ".device"
-						arg = before + device
+						devices = []string{image + ".device"}
+						arg = before + devices[0]
 					}
 					program = append(program, arg)
 				}
@@ -127,12 +106,12 @@ func TestSharedOptionsDoWhatTheyDoInMkfsErofs(t *testing.T) {
 				} else if out, err := exec.Command(program[0], program[1:]...).CombinedOutput(); err != nil {
 					t.Fatalf("%q: %v\n%s", program, err, out)
 				}
-				return image, device
+				return image, devices
 			}
 			// Inodes of mkfs.erofs hold times only if they are extended.
-			theirs, theirDevice := make("theirs", peer, "--quiet", "-Eforce-inode-extended")
-			ours, ourDevice := make("ours", "pagein", "mkfs", "--quiet")
-			treetest.Compare(t, mounted(t, theirs, theirDevice), mounted(t, ours, ourDevice))
+			theirs, theirDevices := make("theirs", peer, "--quiet", "-Eforce-inode-extended")
+			ours, ourDevices := make("ours", "pagein", "mkfs", "--quiet")
+			treetest.Compare(t, erofstest.Mount(t, theirs, theirDevices...), erofstest.Mount(t, ours, ourDevices...))
 			x, y := super(t, theirs), super(t, ours)
 			if strings.HasPrefix(name, "-U") && (x.UUID != y.UUID || x.BuildTime != y.BuildTime) {
 				t.Errorf("superblocks %+v and %+v", x, y)

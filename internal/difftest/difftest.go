@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pagein/pagein/erofs"
+	"github.com/pagein/pagein/internal/erofstest"
 	"github.com/pagein/pagein/internal/require"
 	"github.com/pagein/pagein/internal/treetest"
 )
@@ -67,19 +68,7 @@ func Check(t testing.TB, img Image) {
 // Mount mounts an image until the test ends and returns the directory.
 func Mount(t testing.TB, img Image) string {
 	t.Helper()
-	require.Root(t)
-	var options []string
-	for _, d := range shortNames(t, img.Devices) {
-		options = append(options, "device="+d)
-	}
-	dir := mountpoint(t)
-	err := unix.Mount(img.Path, dir, "erofs", unix.MS_RDONLY, strings.Join(options, ","))
-	require.Feature(t, err != unix.ENOTBLK && err != unix.ENODEV, "EROFS file-backed mounts (Linux 6.12)")
-	if err != nil {
-		t.Fatalf("mount %s: %v", img.Path, err)
-	}
-	unmountAtEnd(t, dir)
-	return dir
+	return erofstest.Mount(t, img.Path, shortNames(t, img.Devices)...)
 }
 
 // Overlay mounts directories as layers of overlayfs, the bottom one first, until the test ends, and returns the directory.
