@@ -8,7 +8,6 @@ import (
 	"strings"
 	"testing"
 
-
 	"github.com/pagein/pagein/erofs"
 	"github.com/pagein/pagein/internal/erofstest"
 	"github.com/pagein/pagein/internal/require"
