@@ -32,6 +32,8 @@ const (
 	maxMeta = 8 << 30
 	// maxBlobs is how many device slots EROFS has.
 	maxBlobs = 1<<16 - 1
+	// maxChains bounds the layers of the image that an artifact stands for.
+	maxChains = 1000
 	// configVersion is the only version of the config.
 	configVersion = 1
 )
@@ -48,6 +50,8 @@ type Config struct {
 	Version int          `json:"version"`
 	Meta    ConfigMeta   `json:"meta"`
 	Blobs   []ConfigBlob `json:"blobs"` // in the order of the metadata image's device slots
+
+	Chains []digest.Digest `json:"chains,omitempty"` // chain IDs of the layers of the image that it stands for, bottom first; none if it was made from no image
 
 	Objects []ocispec.Descriptor `json:"objects,omitempty"` // source objects that other places have, which their URLs name; they need not be layers
 }
@@ -93,7 +97,28 @@ func (c *Config) check() error {
 		}
 		seen[b.ID] = true
 	}
+	if err := checkChains(c.Chains); err != nil {
+		return fmt.Errorf("chain IDs: %w", err)
+	}
 	return checkObjects(c.Objects)
+}
+
+// checkChains refuses lists that are not those of an image.
+func checkChains(chains []digest.Digest) error {
+	if len(chains) > maxChains {
+		return fmt.Errorf("%d of them, an image has at most %d layers", len(chains), maxChains)
+	}
+	seen := make(map[digest.Digest]bool, len(chains))
+	for i, c := range chains {
+		if err := c.Validate(); err != nil {
+			return fmt.Errorf("%d: %q: %w", i, c, err)
+		}
+		if seen[c] {
+			return fmt.Errorf("%d: %s occurs twice", i, c)
+		}
+		seen[c] = true
+	}
+	return nil
 }
 
 func (m *ConfigMeta) check() error {

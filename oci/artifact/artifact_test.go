@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -54,6 +55,7 @@ func sample(t testing.TB) Contents {
 		MediaType: ocispec.MediaTypeImageManifest, Digest: digest.FromString("image"), Size: 1234,
 		Platform: &ocispec.Platform{OS: "linux", Architecture: "amd64"},
 	}
+	c.Chains = []digest.Digest{digest.FromString("base"), digest.FromString("base and top")}
 	return c
 }
 
@@ -80,6 +82,9 @@ func TestPushedArtifactLoads(t *testing.T) {
 	}
 	if a.Subject == nil || a.Subject.Digest != digest.FromString("image") || a.Subject.Platform != nil {
 		t.Errorf("subject is %+v", a.Subject)
+	}
+	if !slices.Equal(a.Chains, sample(t).Chains) {
+		t.Errorf("chain IDs are %v", a.Chains)
 	}
 	var meta bytes.Buffer
 	if err := a.FetchMeta(ctx, &meta); err != nil || !bytes.Equal(meta.Bytes(), plainMeta) {
@@ -270,6 +275,9 @@ func TestHostileArtifactIsRefused(t *testing.T) {
 		"index without a size":   {func(_ lies, _ *ocispec.Manifest, c *Config) { c.Blobs[1].IndexSize = 0 }, "index size 0"},
 		"size without an index":  {func(_ lies, _ *ocispec.Manifest, c *Config) { c.Blobs[0].IndexSize = 64 }, "index size 64"},
 		"index size absurd":      {func(_ lies, _ *ocispec.Manifest, c *Config) { c.Blobs[1].IndexSize = 1 << 40 }, "index size"},
+		"chain ID no digest":     {func(_ lies, _ *ocispec.Manifest, c *Config) { c.Chains[1] = "sha256:../x" }, "chain IDs: 1"},
+		"same chain ID twice":    {func(_ lies, _ *ocispec.Manifest, c *Config) { c.Chains[1] = c.Chains[0] }, "occurs twice"},
+		"endless chain":          {func(_ lies, _ *ocispec.Manifest, c *Config) { c.Chains = make([]digest.Digest, 1001) }, "at most 1000 layers"},
 		"negative depth":         {func(_ lies, _ *ocispec.Manifest, c *Config) { c.Blobs[0].Depth = -1 }, "at most 16"},
 		"too deep":               {func(_ lies, _ *ocispec.Manifest, c *Config) { c.Blobs[0].Depth = MaxDepth + 1 }, "through 17 artifacts"},
 		"calls itself otherwise": {func(_ lies, m *ocispec.Manifest, _ *Config) { m.MediaType = ocispec.MediaTypeImageIndex }, "calls itself"},

@@ -26,6 +26,7 @@ type Artifact struct {
 	MetaSize   int64               // bytes of the plain metadata image
 	Meta       ocispec.Descriptor  // compressed metadata image
 	Blobs      []Blob              // in device slot order
+	Chains     []digest.Digest     // chain IDs of the layers of the image it stands for, bottom first; none if it was made from no image
 
 	src content.Fetcher
 }
@@ -207,7 +208,7 @@ func (a *Artifact) resolve(c *Config, descs []ocispec.Descriptor) error {
 	if err != nil {
 		return err
 	}
-	a.MetaDigest, a.MetaSize = c.Meta.Digest, c.Meta.Size
+	a.MetaDigest, a.MetaSize, a.Chains = c.Meta.Digest, c.Meta.Size, c.Chains
 	if a.Meta, err = l.find(c.Meta.Layer, MediaTypeMeta); err != nil {
 		return fmt.Errorf("meta: %w", err)
 	}

@@ -24,6 +24,7 @@ type Contents struct {
 	Size    int64       // its bytes
 	Blobs   []BlobContents
 	Subject *ocispec.Descriptor // the image it was made from, or nil
+	Chains  []digest.Digest     // chain IDs of the layers of that image, bottom first
 
 	Attached Attachment // where source objects go, or nil
 	Keep     bool       // source objects go to the target too
@@ -77,7 +78,7 @@ type pusher struct {
 }
 
 func (p *pusher) push(ctx context.Context, c Contents) error {
-	config := Config{Version: configVersion, Blobs: []ConfigBlob{}}
+	config := Config{Version: configVersion, Blobs: []ConfigBlob{}, Chains: c.Chains}
 	var err error
 	for _, b := range c.Blobs {
 		p.progress.total += b.size()

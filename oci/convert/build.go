@@ -33,6 +33,7 @@ type build struct {
 	sources []source
 	total   int64 // bytes of all sources, 0 if unknown
 	subject *ocispec.Descriptor
+	chains  []digest.Digest // of the subject's layers
 
 	read   []atomic.Int64 // bytes of each source
 	layers []atomic.Pointer[mkfs.Layer]
@@ -181,7 +182,7 @@ func describe(d digest.Digest, f mkfs.Figures, read int64) Layer {
 func (b *build) push(ctx context.Context, dst content.Storage, packed *mkfs.Packed) (Result, error) {
 	p := b.progress()
 	p.Pushing = true
-	contents := artifact.Contents{Subject: b.subject, Attached: b.o.Attached, Keep: b.o.Keep}
+	contents := artifact.Contents{Subject: b.subject, Chains: b.chains, Attached: b.o.Attached, Keep: b.o.Keep}
 	if b.o.Progress != nil {
 		contents.Progress = func(done, total int64) {
 			p.Sent, p.ToSend = done, total

@@ -35,7 +35,7 @@ func Image(ctx context.Context, src content.Fetcher, desc ocispec.Descriptor, ds
 	if err != nil {
 		return Result{}, err
 	}
-	b := build{o: o, subject: &img.Manifest}
+	b := build{o: o, subject: &img.Manifest, chains: img.ChainIDs()}
 	for i, desc := range img.Layers {
 		b.total += desc.Size
 		b.sources = append(b.sources, source{digest: desc.Digest, read: func(ctx context.Context, l *mkfs.Layer, count counter) error {

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -105,6 +106,18 @@ func TestImageIsFlattenedOneBlobForEachLayerWithNewData(t *testing.T) {
 	}
 	if a.Subject == nil || a.Subject.Digest != desc.Digest {
 		t.Errorf("subject is %v, want the image's manifest", a.Subject)
+	}
+	img, err := image.Load(ctx, src, desc, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A chain ID, as image-spec defines it: that of the first layer is its diff ID, and then the digest of the one below and the next diff ID.
+	want := img.DiffIDs[:1:1]
+	for _, d := range img.DiffIDs[1:] {
+		want = append(want, digest.FromString(want[len(want)-1].String()+" "+d.String()))
+	}
+	if !slices.Equal(a.Chains, want) {
+		t.Errorf("chain IDs are %v, want %v", a.Chains, want)
 	}
 }
 

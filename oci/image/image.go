@@ -9,9 +9,11 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/identity"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pagein/pagein/oci/registry"
 	"oras.land/oras-go/v2/content"
@@ -36,6 +38,11 @@ type Image struct {
 	Manifest ocispec.Descriptor
 	Layers   []ocispec.Descriptor // bottom first, at least one
 	DiffIDs  []digest.Digest      // of the layers' plain tars, as many as there are layers
+}
+
+// ChainIDs are what containerd knows the layers by, each with all that is below it; bottom first.
+func (i *Image) ChainIDs() []digest.Digest {
+	return identity.ChainIDs(slices.Clone(i.DiffIDs)) // it works in place
 }
 
 // Load finds the image for a platform, nil meaning Linux on this machine's architecture, in the manifest or index desc, and reads what lists its
