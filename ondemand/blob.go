@@ -2,6 +2,7 @@ package ondemand
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -31,6 +32,9 @@ type Blob struct {
 	inflight map[int]*fetching // frames on their way, by index
 	ahead    readAhead
 	onDone   func()
+	hand     int // where the search for frames to discard goes on
+
+	used []atomic.Uint32 // one bit per frame: somebody wanted it since the hand passed
 }
 
 type binding struct {
@@ -114,7 +118,11 @@ func (b *Blob) Has(off, n int64) bool {
 		return false
 	}
 	first, last, err := b.frames(off, n)
-	return err == nil && b.bound.has(first, last)
+	if err != nil || !b.bound.has(first, last) {
+		return false
+	}
+	b.use(first, last)
+	return true
 }
 
 func (bd *binding) has(first, last int) bool {
@@ -131,16 +139,41 @@ func (bd *binding) has(first, last int) bool {
 func (b *Blob) Fill(ctx context.Context, off, n int64) error {
 	start := time.Now()
 	stats := &b.engine.stats
-	waits, own, err := b.start(off, n)
-	if err != nil {
-		stats.failed.Add(1)
-		return fmt.Errorf("fill blob %s: %w", b.ID(), err)
-	}
 	stats.waiting.Add(1)
 	defer stats.waiting.Add(-1)
 	overdue, stop := b.overdue()
 	defer stop()
 	var backend time.Duration
+	missed, alone := false, true
+	for {
+		waits, own, err := b.start(off, n)
+		if err != nil {
+			stats.failed.Add(1)
+			return fmt.Errorf("fill blob %s: %w", b.ID(), err)
+		}
+		missed, alone = missed || len(waits) > 0, alone && own
+		took, err := b.await(ctx, waits, overdue)
+		backend += took
+		if errors.Is(err, errDropped) { // it was being discarded
+			continue
+		}
+		if err != nil {
+			stats.failed.Add(1)
+			return fmt.Errorf("fill blob %s at %d+%d: %w", b.ID(), off, n, err)
+		}
+		break
+	}
+	if missed {
+		stats.misses.Observe(time.Since(start).Seconds())
+	}
+	if alone {
+		stats.observe(time.Since(start), backend)
+	}
+	return nil
+}
+
+// await waits for frames that are on their way, and returns how long that was the backend's doing.
+func (b *Blob) await(ctx context.Context, waits []*fetching, overdue <-chan time.Time) (backend time.Duration, err error) {
 	for _, f := range waits {
 		select {
 		case <-f.done:
@@ -152,17 +185,10 @@ func (b *Blob) Fill(ctx context.Context, off, n int64) error {
 			err = context.Cause(ctx)
 		}
 		if err != nil {
-			stats.failed.Add(1)
-			return fmt.Errorf("fill blob %s at %d+%d: %w", b.ID(), off, n, err)
+			return backend, err
 		}
 	}
-	if len(waits) > 0 {
-		stats.misses.Observe(time.Since(start).Seconds())
-	}
-	if own {
-		stats.observe(time.Since(start), backend)
-	}
-	return nil
+	return backend, nil
 }
 
 // frames returns the first and last frame of a range that is clipped to the blob. The caller holds b.binding, without which the map may be gone.
@@ -200,11 +226,16 @@ func (b *Blob) start(off, n int64) (waits []*fetching, own bool, err error) {
 	if err != nil {
 		return nil, false, err
 	}
-	if b.bound.has(first, last) {
+	here := b.bound.has(first, last)
+	if here && b.ahead.marked(first, last) < 0 {
 		return nil, false, nil
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if here {
+		b.ahead.reached(b, first, last, false)
+		return nil, false, nil
+	}
 	var missing []int
 	for i := first; i <= last; i++ {
 		// Presence is set before the frame leaves inflight, so a frame in neither is truly missing.
@@ -215,7 +246,7 @@ func (b *Blob) start(off, n int64) (waits []*fetching, own bool, err error) {
 		}
 	}
 	if len(missing) == 0 {
-		b.ahead.reached(b, last)
+		b.ahead.reached(b, first, last, true)
 		return waits, false, nil
 	}
 	own = len(waits) == 0

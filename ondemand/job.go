@@ -101,6 +101,9 @@ func (j *job) unhold() {
 // wait has a reader wait for frame i, which is on its way. A job that has not begun is cut, so that the frame need not wait for those before it. The caller
 // holds b.binding and b.mu.
 func (b *Blob) wait(f *fetching, i int) *fetching {
+	if f.job == nil { // it is being discarded, and may be fetched again then
+		return f
+	}
 	if j := f.job; !j.started && !j.urgent && i > j.frames[0] {
 		k := slices.Index(j.frames, i)
 		rest := b.job(j.frames[k:], j.class)

@@ -71,6 +71,9 @@ func (b *Blob) late(f *fetching) error {
 		return f.err
 	default:
 	}
+	if j == nil {
+		return fmt.Errorf("given up after %s: its space is being given back", b.patience())
+	}
 	first, last := b.m.Frame(j.frames[0]), b.m.Frame(j.frames[len(j.frames)-1])
 	err := fmt.Errorf("given up after %s: read bytes %d to %d of %s: no answer yet", b.patience(), first.SrcOff, last.SrcOff+int64(last.SrcLen)-1, j.source)
 	if j.err != nil {
