@@ -1,6 +1,9 @@
 package ondemand
 
-import "time"
+import (
+	"sync/atomic"
+	"time"
+)
 
 // firstAround is how many blob bytes are guessed around the first miss in a region, when the backend is far and the link idle. Files that are used together lie
 // together. Every patience further misses there double it, until the whole region is streamed.
@@ -26,21 +29,28 @@ const streams = 8
 // maxRegions bounds how many regions' misses are counted.
 const maxRegions = 1024
 
-// readAhead decides which frames besides a miss are fetched. A miss where an earlier fetch ended doubles that stream's window, up to
-// Options.ReadAhead; any other miss takes the place of the stream that has been idle for longest, and is a reason to guess around it. It belongs to one
-// blob and is guarded by its lock.
+// readAhead decides which frames besides a miss are fetched. A miss where an earlier fetch ended begins a stream: so many bytes, the window, are kept
+// there or on their way before its reader, and whenever it has to wait all the same they double, up to Options.ReadAhead. Any other miss takes the place of the stream that has been
+// idle for longest, and is a reason to guess around it. It belongs to one blob and is guarded by its lock, but for marks.
 type readAhead struct {
 	streams [streams]stream
+	marks   [streams]atomic.Int64 // the first frame of each stream whose reader wants more, 0 for none
 	clock   uint64
 	misses  map[int64]int // by region
 }
 
 type stream struct {
-	next   int   // the frame after the last one fetched
-	mark   int   // a reader that waits for this frame or a later one wants the next window
+	next   int   // the frame behind the last one of the window
 	window int64 // bytes
 	used   uint64
 }
+
+// windowParts is in how many parts a window is fetched. The next one is asked for when the reader is through with the first: so the link is busy with the others meanwhile, also if
+// all of them arrive at the same time, as they do over one link.
+const windowParts = 4
+
+// markFrames is how wide a mark is: a reader in order is seen in one of so many frames, others hardly ever.
+const markFrames = 4
 
 // guess is what to fetch besides a miss.
 type guess struct {
@@ -60,12 +70,13 @@ func (r *readAhead) extend(b *Blob, missing []int) guess {
 	r.clock++
 	s.used = r.clock
 	if sequential {
-		length := b.m.Frame(last).Off + int64(b.m.Frame(last).Len) - b.m.Frame(first).Off
-		s.window = min(2*max(s.window, length), limit)
+		end := b.m.Frame(last).Off + int64(b.m.Frame(last).Len)
+		s.window = min(2*max(s.window, end-b.m.Frame(first).Off), limit)
 		s.next = last + 1
-		return guess{frames: s.advance(b), class: ahead}
+		return guess{frames: r.advance(b, s, end), class: ahead}
 	}
-	s.window, s.next, s.mark = 0, last+1, b.m.Frames()
+	s.window, s.next = 0, last+1
+	r.mark(s, 0)
 	src := b.sources[b.m.Frame(first).Source]
 	if src.lane.latency.mean.value() < near || b.engine.gate.waiting() >= busy {
 		return guess{}
@@ -79,38 +90,55 @@ func (r *readAhead) extend(b *Blob, missing []int) guess {
 	return g
 }
 
-// advance takes the next window of a stream.
-func (s *stream) advance(b *Blob) []int {
-	var more []int
-	s.mark = b.m.Frames()
-	half := s.window / 2
-	left := s.window
-	for ; s.next < b.m.Frames(); s.next++ {
-		if left -= int64(b.m.Frame(s.next).Len); left < 0 || !b.absent(s.next) {
-			break
+// advance has the window of a stream reach from, in bytes, so far, and returns what is absent of what was added to it.
+func (r *readAhead) advance(b *Blob, s *stream, from int64) (more []int) {
+	end := from + s.window
+	for ; s.next < b.m.Frames() && b.m.Frame(s.next).Off < end; s.next++ {
+		if b.absent(s.next) {
+			more = append(more, s.next)
 		}
-		if left <= half && s.mark == b.m.Frames() {
-			s.mark = s.next
-		}
-		more = append(more, s.next)
+	}
+	if s.next == b.m.Frames() {
+		r.mark(s, 0) // there is nothing more to want
+	} else {
+		r.mark(s, b.m.Find(end-s.window/windowParts*(windowParts-1)))
 	}
 	return more
 }
 
-// reached is told that a reader waits for frame i, which is on its way. When that is in the second half of a stream's window, the next window is fetched, so
-// that the reader does not outrun it.
-func (r *readAhead) reached(b *Blob, i int) {
-	for k := range r.streams {
-		s := &r.streams[k]
-		if s.used == 0 || i < s.mark || i >= s.next {
-			continue
+// mark has the stream go on when somebody reads around a frame, 0 for not at all.
+func (r *readAhead) mark(s *stream, frame int) {
+	for i := range r.streams {
+		if s == &r.streams[i] {
+			r.marks[i].Store(int64(frame))
 		}
-		r.clock++
-		s.used = r.clock
-		s.window = min(2*s.window, b.engine.opts.ReadAhead)
-		b.launch(s.advance(b), -1, ahead)
+	}
+}
+
+// marked returns the stream that goes on now that somebody reads frames first to last, or -1. It needs no lock: what is there already is read often.
+func (r *readAhead) marked(first, last int) int {
+	for k := range r.marks {
+		if m := int(r.marks[k].Load()); m != 0 && m <= last && first < m+markFrames {
+			return k
+		}
+	}
+	return -1
+}
+
+// reached is told that somebody reads frames which are there, or waits for them as they are on their way, and fetches what is to be before a reader that gets on. The caller
+// holds b.binding and b.mu.
+func (r *readAhead) reached(b *Blob, first, last int, waits bool) {
+	k := r.marked(first, last)
+	if k < 0 {
 		return
 	}
+	s := &r.streams[k]
+	r.clock++
+	s.used = r.clock
+	if waits { // for who does not, it is wide enough
+		s.window = min(2*s.window, b.engine.opts.ReadAhead)
+	}
+	b.launch(r.advance(b, s, b.m.Frame(int(r.marks[k].Load())).Off), -1, ahead)
 }
 
 // around guesses which frames of the region of a miss will be wanted: so many bytes beyond it, and from the region's beginning if they reach its end.
