@@ -45,6 +45,8 @@ need_vm() {
 	need xz-utils xz
 	need kmod depmod
 	need e2fsprogs mkfs.ext4
+	need xfsprogs mkfs.xfs
+	need dmsetup dmsetup
 	need busybox-static busybox
 	need qemu-system-x86 qemu-system-x86_64
 	need_file libelf1 "/usr/lib/*/libelf.so.1 /lib/*/libelf.so.1"

@@ -13,7 +13,7 @@ import (
 
 // guestModules are loaded by every guest, with what they depend on, in this order.
 func guestModules() []string {
-	return []string{"virtio_pci", "virtio_console", "virtio_blk", "crc32c_generic", "ext4", "loop", "overlay", "cachefiles", "erofs"}
+	return []string{"virtio_pci", "virtio_console", "virtio_blk", "crc32c_generic", "ext4", "loop", "overlay", "cachefiles", "erofs", "dm_flakey", "dm_log_writes", "xfs"}
 }
 
 // build makes a kernel from its packages in work/out. A build that broke off is taken up where that is cheap: downloads stay.

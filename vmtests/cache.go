@@ -16,7 +16,7 @@ import (
 )
 
 // recipe is part of every cache key: change it whenever the same packages would be made into something else.
-const recipe = "1"
+const recipe = "2"
 
 const manifest = "kernel.json"
 

@@ -128,7 +128,7 @@ func (r *testResult) replay(t *testing.T) {
 		}
 		switch r.action {
 		case "pass":
-			t.Logf("took %s in the guest", r.took)
+			t.Logf("took %s in the guest%s", r.took, r.figures())
 		case "skip":
 			t.Skip(r.output)
 		case "fail":
@@ -137,6 +137,17 @@ func (r *testResult) replay(t *testing.T) {
 			t.Errorf("did not end in the guest:\n%s", r.output)
 		}
 	})
+}
+
+// figures are the lines in which a test says what it measured, the only ones of interest when it passed.
+func (r *testResult) figures() string {
+	var figures strings.Builder
+	for line := range strings.Lines(r.output) {
+		if _, figure, ok := strings.Cut(line, "measured: "); ok {
+			figures.WriteString("\n" + strings.TrimSpace(figure))
+		}
+	}
+	return figures.String()
 }
 
 // TestResultsOfAGuestAreUnderstood feeds the parser with what a test binary prints, a binary that dies included.

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -22,7 +24,8 @@ type suite struct {
 	run      string            // -test.run, "" for all
 	skip     string            // -test.skip: tests of what is not in the guest
 	programs map[string]string // programs the tests need: path in the guest → import path below the module
-	timeout  time.Duration     // for the whole package in one guest
+	tools    []string          // programs of the host that the tests need, such as mkfs.xfs
+	timeout  time.Duration     // for the whole package in one guest, or in one boot
 }
 
 // suites is the table to extend when another package wants its tests to meet the test kernels.
@@ -30,10 +33,10 @@ var suites = []suite{
 	{pkg: "erofs", run: "TestEveryReaderSees|TestEqualXattrs|TestMoreXattrs|TestLargeSharedArea|TestKernelAnswers|TestFilesOver4GiB", timeout: 5 * time.Minute},
 	{pkg: "cachefiles", timeout: 3 * time.Minute},
 	// The documentation is not there, nor is fanotify.
-	{pkg: "cmd/pageind", skip: "TestDocumentedConfiguration|TestAPrefetchedImage", timeout: 12 * time.Minute, programs: map[string]string{
-		"/bin/pagein": "cmd/pagein", "/bin/pageind": "cmd/pageind", "/bin/pagein-keeper": "cmd/pagein-keeper",
-	}},
+	{pkg: "cmd/pageind", skip: "TestDocumentedConfiguration|TestAPrefetchedImage|" + rebootTests, timeout: 12 * time.Minute, programs: pageinPrograms},
 }
+
+var pageinPrograms = map[string]string{"/bin/pagein": "cmd/pagein", "/bin/pageind": "cmd/pageind", "/bin/pagein-keeper": "cmd/pagein-keeper"}
 
 var (
 	onlySuite  = flag.String("suite", "", "run only the suite of this package, such as cachefiles")
@@ -49,6 +52,11 @@ func TestGuest(t *testing.T) {
 	}
 	suites := slices.DeleteFunc(slices.Clone(suites), func(s suite) bool { return *onlySuite != "" && s.pkg != *onlySuite })
 	files := buildSuites(t, suites)
+	everyKernel(t, func(t *testing.T, k *Kernel) { runSuites(t, k, suites, files) })
+}
+
+// everyKernel calls f for each test kernel, in a subtest named after its release.
+func everyKernel(t *testing.T, f func(*testing.T, *Kernel)) {
 	for _, series := range Series() {
 		if *onlySeries != "" && series != *onlySeries {
 			continue
@@ -61,7 +69,7 @@ func TestGuest(t *testing.T) {
 			})
 			continue
 		}
-		t.Run(k.Release, func(t *testing.T) { runSuites(t, k, suites, files) })
+		t.Run(k.Release, func(t *testing.T) { f(t, k) })
 	}
 }
 
@@ -95,7 +103,15 @@ func buildSuites(t *testing.T, suites []suite) map[string]string {
 		files[guestPath] = host
 	}
 	for _, s := range suites {
-		build(s.binary(), s.pkg, "test", "-c", "-trimpath", "-ldflags=-s -w")
+		if files[s.binary()] == "" {
+			build(s.binary(), s.pkg, "test", "-c", "-trimpath", "-ldflags=-s -w")
+		}
+		tools, err := Programs(t.Context(), s.tools...)
+		need(t, err)
+		if err != nil {
+			t.Fatal(err)
+		}
+		maps.Copy(files, tools)
 		for guestPath, pkg := range s.programs {
 			if files[guestPath] == "" {
 				build(guestPath, pkg, "build", "-trimpath", "-ldflags=-s -w")
@@ -107,19 +123,33 @@ func buildSuites(t *testing.T, suites []suite) map[string]string {
 
 func (s suite) binary() string { return "/tests/" + strings.ReplaceAll(s.pkg, "/", "-") + ".test" }
 
+// command runs the suite's tests. What they print goes to output.
+func (s suite) command(output io.Writer, env ...string) Command {
+	return Command{
+		Args:    []string{s.binary(), "-test.v=test2json", "-test.run=" + s.run, "-test.skip=" + s.skip, fmt.Sprintf("-test.timeout=%v", s.timeout-10*time.Second)},
+		Env:     append([]string{require.GuestEnv + "=/disk", "PAGEIN_REQUIRE=" + os.Getenv("PAGEIN_REQUIRE"), "PAGEIN_KILLS=" + os.Getenv("PAGEIN_KILLS")}, env...),
+		Timeout: s.timeout,
+		Output:  output,
+	}
+}
+
 // runSuites boots one guest for all suites.
 func runSuites(t *testing.T, k *Kernel, suites []suite, files map[string]string) {
 	job := Job{Files: files, DiskMiB: 4096, Log: func(line string) { t.Log(line) }, Timeout: time.Minute}
 	outputs := make([]bytes.Buffer, len(suites))
 	for i, s := range suites {
 		job.Timeout += s.timeout
-		job.Commands = append(job.Commands, Command{
-			Args:    []string{s.binary(), "-test.v=test2json", "-test.run=" + s.run, "-test.skip=" + s.skip, fmt.Sprintf("-test.timeout=%v", s.timeout-10*time.Second)},
-			Env:     []string{require.GuestEnv + "=/disk", "PAGEIN_REQUIRE=" + os.Getenv("PAGEIN_REQUIRE")},
-			Timeout: s.timeout,
-			Output:  &outputs[i],
-		})
+		job.Commands = append(job.Commands, s.command(&outputs[i]))
 	}
+	r := runGuest(t, k, job)
+	for i, s := range suites {
+		s.report(t, &outputs[i], r, i)
+	}
+}
+
+// runGuest runs a job and reports what the kernel had to complain of.
+func runGuest(t *testing.T, k *Kernel, job Job) *Result {
+	t.Helper()
 	ctx := t.Context()
 	if deadline, ok := t.Deadline(); ok { // leave time to report what ran
 		var cancel context.CancelFunc
@@ -129,19 +159,6 @@ func runSuites(t *testing.T, k *Kernel, suites []suite, files map[string]string)
 	r, err := k.Run(ctx, job)
 	need(t, err)
 	t.Logf("guest ran for %v under %s", r.Elapsed.Round(100*time.Millisecond), r.Accelerator)
-	for i, s := range suites {
-		results, perr := parseTests(t.Context(), modulePath+s.pkg, &outputs[i])
-		if perr != nil {
-			t.Errorf("%s: %v", s.pkg, perr)
-		}
-		results.replay(t)
-		if i < len(r.Exit) && r.Exit[i].Code != 0 && !results.failed() {
-			t.Errorf("%s ended with status %d (%s) though no test failed:\n%s", s.pkg, r.Exit[i].Code, r.Exit[i].Problem, results.output)
-		}
-		if len(results.tests) == 0 {
-			t.Errorf("%s ran no test", s.pkg)
-		}
-	}
 	if err != nil {
 		t.Errorf("%v", err)
 	}
@@ -150,6 +167,22 @@ func runSuites(t *testing.T, k *Kernel, suites []suite, files map[string]string)
 	}
 	if t.Failed() {
 		t.Logf("end of the console:\n%s", tail(r.Console, 6000))
+	}
+	return r
+}
+
+// report reports the tests that a guest ran as its ith command as subtests.
+func (s suite) report(t *testing.T, output io.Reader, r *Result, i int) {
+	results, err := parseTests(t.Context(), modulePath+s.pkg, output)
+	if err != nil {
+		t.Errorf("%s: %v", s.pkg, err)
+	}
+	results.replay(t)
+	if i < len(r.Exit) && r.Exit[i].Code != 0 && !results.failed() {
+		t.Errorf("%s ended with status %d (%s) though no test failed:\n%s", s.pkg, r.Exit[i].Code, r.Exit[i].Problem, results.output)
+	}
+	if len(results.tests) == 0 {
+		t.Errorf("%s ran no test", s.pkg)
 	}
 }
 

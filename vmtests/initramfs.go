@@ -72,7 +72,7 @@ kill ln ls lsmod md5sum mkdir mknod mktemp mount mountpoint mv nproc od pidof ps
 tail tar tee test time timeout touch tr true umount uname uniq vi wc wget which xargs`
 
 func (k *Kernel) spec(job Job) wire.Spec {
-	s := wire.Spec{Modules: k.Modules}
+	s := wire.Spec{Modules: k.Modules, Orderly: job.Orderly}
 	for _, c := range job.Commands {
 		s.Commands = append(s.Commands, wire.Command{Args: c.Args, Env: c.Env, Dir: c.Dir, Millis: c.Timeout.Milliseconds()})
 	}

@@ -2,6 +2,7 @@ package vmtests
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -118,8 +119,14 @@ func (k *Kernel) power(ctx context.Context, job Job, accel string, r *Result, ha
 	}
 	// The archive and its unpacked copy exist at the same time, and the copy may fill half of the memory at most.
 	m.memMiB = job.MemMiB + int(2*size>>20)
-	if err := makeDisk(ctx, m.disk, job); err != nil {
-		return err
+	if job.Disk != "" {
+		m.disk = job.Disk
+	}
+	if _, err := os.Stat(m.disk); errors.Is(err, os.ErrNotExist) {
+		err = makeDisk(ctx, m.disk, job)
+		if err != nil {
+			return err
+		}
 	}
 	err = m.run(ctx, handle)
 	r.Console = readTail(m.console, consoleTail)

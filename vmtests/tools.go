@@ -17,7 +17,8 @@ func packageOf(tool string) string {
 	return map[string]string{
 		"apt-cache": "", "apt-get": "", "dpkg": "", "dpkg-deb": "",
 		"tar": "tar", "xz": "xz-utils", "make": "make", "gcc": "gcc", "strip": "binutils",
-		"depmod": "kmod", "modprobe": "kmod", "mkfs.ext4": "e2fsprogs",
+		"depmod": "kmod", "modprobe": "kmod", "mkfs.ext4": "e2fsprogs", "ldd": "libc-bin",
+		"mkfs.xfs": "xfsprogs", "xfs_repair": "xfsprogs", "e2fsck": "e2fsprogs", "dmsetup": "dmsetup",
 		"qemu-system-x86_64": "qemu-system-x86", "busybox": "busybox-static",
 	}[tool]
 }

@@ -32,6 +32,8 @@ type Job struct {
 	Files    map[string]string // absolute path in the guest → file on the host; permissions are kept
 	DiskDir  string            // directory on the host whose content /disk begins with; may be empty
 	DiskMiB  int               // size of /disk, default 512; the file on the host is sparse
+	Disk     string            // file on the host that /disk is, made if it is not there, and kept for another guest; empty for one that ends with the guest
+	Orderly  bool              // end by stopping all processes and unmounting; else power goes the moment the last command ends, and takes what was not synced
 	MemMiB   int               // memory, default 1024; Files take their share of it
 	CPUs     int               // default 2
 	Timeout  time.Duration     // for everything from power-on to power-off, default 5 minutes

@@ -46,7 +46,13 @@ func boot() error {
 	if err := child.Start(); err != nil {
 		return fmt.Errorf("start the runner: %w", err)
 	}
-	return reapUntil(child.Process.Pid)
+	if err := reapUntil(child.Process.Pid); err != nil {
+		return err
+	}
+	if spec.Orderly {
+		return shutDown()
+	}
+	return nil
 }
 
 func readSpec() (wire.Spec, error) {

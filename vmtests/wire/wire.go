@@ -15,6 +15,7 @@ const Port = "pagein.events"
 type Spec struct {
 	Modules  []string  `json:"modules"` // files in [ModuleDir], in load order
 	Commands []Command `json:"commands"`
+	Orderly  bool      `json:"orderly"` // stop and unmount everything at the end
 }
 
 // Command is one program to run.

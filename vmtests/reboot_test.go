@@ -1,0 +1,49 @@
+package vmtests
+
+import (
+	"bytes"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/pagein/pagein/internal/require"
+)
+
+// rebootTests are the tests that go on where they were in an earlier boot: see [require.Boot].
+const rebootTests = "TestReboot"
+
+// reboots are packages whose reboot tests run once in each of three boots of one machine with one disk. The first boot ends with an orderly shutdown, the second with a
+// power cut.
+var reboots = []suite{
+	{pkg: "cachefiles", run: rebootTests, timeout: 2 * time.Minute},
+}
+
+const boots = 3
+
+// TestReboot runs the reboot tests under every test kernel.
+func TestReboot(t *testing.T) {
+	if testing.Short() {
+		t.Skip("boots virtual machines")
+	}
+	suites := slices.DeleteFunc(slices.Clone(reboots), func(s suite) bool { return *onlySuite != "" && s.pkg != *onlySuite })
+	files := buildSuites(t, suites)
+	everyKernel(t, func(t *testing.T, k *Kernel) {
+		disk := filepath.Join(t.TempDir(), "disk")
+		for boot := 1; boot <= boots && !t.Failed(); boot++ {
+			t.Run(fmt.Sprintf("boot %d", boot), func(t *testing.T) {
+				job := Job{Files: files, Disk: disk, DiskMiB: 2048, Orderly: boot == 1, Log: func(line string) { t.Log(line) }, Timeout: time.Minute}
+				outputs := make([]bytes.Buffer, len(suites))
+				for i, s := range suites {
+					job.Timeout += s.timeout
+					job.Commands = append(job.Commands, s.command(&outputs[i], fmt.Sprintf("%s=%d", require.BootEnv, boot)))
+				}
+				r := runGuest(t, k, job)
+				for i, s := range suites {
+					s.report(t, &outputs[i], r, i)
+				}
+			})
+		}
+	})
+}
