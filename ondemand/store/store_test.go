@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/pagein/pagein/internal/atomicfile"
 )
 
 func open(t *testing.T, root string) *Store {
@@ -103,7 +105,7 @@ func TestOnlyWholeAndRightFilesAreKept(t *testing.T) {
 func TestLeftoversOfACrashAreSwept(t *testing.T) {
 	root := t.TempDir()
 	s := open(t, root)
-	left := []string{s.path("meta", "x.123"+tempSuffix), s.path("blobs", ".probe-123")}
+	left := []string{s.path("meta", atomicfile.Prefix+"123"), s.path("blobs", ".probe-123")}
 	kept := s.BlobPath(digestOf("blob"))
 	for _, f := range append(left, kept) {
 		if err := os.WriteFile(f, nil, 0o600); err != nil {
@@ -157,97 +159,5 @@ func TestStateComesBack(t *testing.T) {
 	}
 	if err := s.LoadState("mounts", &got); err != nil || len(got) != 2 || got[1] != "b" {
 		t.Errorf("got %v, %v", got, err)
-	}
-}
-
-// blob opens a blob file of ten frames.
-func blob(t *testing.T, s *Store) *Blob {
-	t.Helper()
-	b, err := s.OpenBlob(digestOf("blob"), 40960, 10)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
-}
-
-// TestPresenceIsTrueAfterEveryEnd ends a blob's use in every way and opens it again.
-func TestPresenceIsTrueAfterEveryEnd(t *testing.T) {
-	for _, c := range []struct {
-		name string
-		end  func(t *testing.T, s *Store, b *Blob)
-		want int // frames present afterwards
-	}{
-		{"closed", func(t *testing.T, _ *Store, b *Blob) {
-			if err := b.Close(); err != nil {
-				t.Fatal(err)
-			}
-		}, 2},
-		{"closed on a failing disk", func(t *testing.T, _ *Store, b *Blob) {
-			b.sync = func(int) error { return io.ErrUnexpectedEOF }
-			if err := b.Close(); !errors.Is(err, io.ErrUnexpectedEOF) {
-				t.Errorf("got %v", err)
-			}
-		}, 0},
-		{"killed", func(*testing.T, *Store, *Blob) {}, 2},
-		{"power cut", func(t *testing.T, s *Store, b *Blob) { patch(t, s, 24, []byte("another-boot")) }, 0},
-		{"power cut after a clean end", func(t *testing.T, s *Store, b *Blob) {
-			if err := b.Close(); err != nil {
-				t.Fatal(err)
-			}
-			patch(t, s, 24, []byte("another-boot"))
-		}, 2},
-		{"record of another size", func(t *testing.T, s *Store, b *Blob) {
-			if err := os.Truncate(s.BlobPath(digestOf("blob"))+".present", 70); err != nil {
-				t.Fatal(err)
-			}
-		}, 0},
-		{"record of another magic", func(t *testing.T, s *Store, b *Blob) { patch(t, s, 0, []byte("SOMETHING")) }, 0},
-		{"record of another version", func(t *testing.T, s *Store, b *Blob) { patch(t, s, 8, []byte{9}) }, 0},
-		{"record with frames that do not exist", func(t *testing.T, s *Store, b *Blob) { patch(t, s, presenceHeader+1, []byte{0xfc, 0xff, 0xff}) }, 2},
-		{"blob file lost", func(t *testing.T, s *Store, b *Blob) {
-			if err := os.Remove(s.BlobPath(digestOf("blob"))); err != nil {
-				t.Fatal(err)
-			}
-		}, 0},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			s := open(t, t.TempDir())
-			b := blob(t, s)
-			for _, i := range []int{0, 7, 7} {
-				if _, err := b.WriteAt(make([]byte, 4096), int64(i)*4096); err != nil {
-					t.Fatal(err)
-				}
-				b.Presence().Set(i)
-			}
-			c.end(t, s, b)
-			again := blob(t, s)
-			if got := again.Presence().Count(); got != c.want {
-				t.Errorf("%d frames are present, want %d", got, c.want)
-			}
-			if c.want > 0 && (!again.Presence().Has(0) || !again.Presence().Has(7) || again.Presence().Has(1)) {
-				t.Error("other frames are present")
-			}
-			again.Presence().Clear(0)
-			again.Presence().Clear(0)
-			if got := again.Presence().Count(); got != max(c.want-1, 0) {
-				t.Errorf("after Clear %d frames are present", got)
-			}
-			if err := again.Close(); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-}
-
-// patch changes bytes of the blob's presence record.
-func patch(t *testing.T, s *Store, off int64, b []byte) {
-	t.Helper()
-	f, err := os.OpenFile(s.BlobPath(digestOf("blob"))+".present", os.O_WRONLY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if _, err := f.WriteAt(b, off); err != nil {
-		t.Fatal(err)
 	}
 }

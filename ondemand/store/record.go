@@ -1,0 +1,258 @@
+package store
+
+import (
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"os"
+	"sync/atomic"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// A presence record is two bitmaps with one bit per frame, bit 0 of byte 0 first. Little-endian, in sectors of 512 bytes, each with a CRC-32C of the rest of
+// it in its last four bytes:
+//
+//	sector 0   header: magic "PAGEINPR", u32 version (2), u32 frames, 32 bytes blob ID; the rest is zero
+//	sector n   from 1: 508 bytes of the durable bitmap, covered by the checksum together with the blob ID and u32 n, in that order
+//	volatile   at the next multiple of 4096: u32 1 if it counts, u32 zero, u64 mount ID, boot ID as 36 bytes of text, zeros up to 64 bytes; then the volatile bitmap
+//
+// A disk writes a sector whole or not at all, and a bit of the durable bitmap is set only when its frame is on the disk: whatever a power cut leaves of the
+// record, every bit in a sector whose checksum fits is true. The volatile bitmap is a shared mapping. It says what is in the file as long as the kernel's cache
+// is the one that it was written to.
+const (
+	recordMagic   = "PAGEINPR"
+	recordVersion = 2
+
+	sectorSize = 512
+	sectorData = sectorSize - 4
+
+	sessionSize   = 64
+	sessionMount  = 8
+	sessionBootID = 16
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// session names the life of a file system's cache: while it lasts, what was written to a file is in it, on the disk or not.
+type session struct {
+	boot  string
+	mount uint64 // unique in this boot: a file system that was unmounted meanwhile, or whose disk was lost, has another
+}
+
+// sessionOf finds out the session of the file system that holds f.
+func sessionOf(f *os.File) (session, error) {
+	boot, err := BootID()
+	if err != nil {
+		return session{}, err
+	}
+	var st unix.Statx_t
+	if err := unix.Statx(int(f.Fd()), "", unix.AT_EMPTY_PATH, unix.STATX_MNT_ID_UNIQUE, &st); err != nil {
+		return session{}, fmt.Errorf("statx %s: %w", f.Name(), err)
+	}
+	s := session{boot: boot}
+	if st.Mask&unix.STATX_MNT_ID_UNIQUE != 0 { // Linux 6.8
+		s.mount = st.Mnt_id
+	}
+	return s, nil
+}
+
+// record is an open presence record. It is for one goroutine at a time, but for the bits of the volatile bitmap.
+type record struct {
+	f       *os.File
+	id      [32]byte
+	frames  int
+	mem     []byte   // the volatile part
+	bits    []uint32 // the volatile bitmap, in mem
+	durable []uint32 // the durable bitmap as it is to be on the disk
+	stale   []bool   // by sector of the durable bitmap: the disk may have another
+}
+
+func wordsFor(frames int) int   { return (frames + 31) / 32 }
+func sectorsFor(frames int) int { return (frames + 8*sectorData - 1) / (8 * sectorData) }
+
+// layoutFor returns where the volatile part begins and how long the record is.
+func layoutFor(frames int) (volatile, size int64) {
+	const page = 4096
+	volatile = (int64(1+sectorsFor(frames))*sectorSize + page - 1) / page * page
+	return volatile, volatile + sessionSize + 4*int64(wordsFor(frames))
+}
+
+// openRecord takes over f, the record of the blob with that ID (64 hex digits). The volatile bitmap counts if it is of the session. What is damaged says
+// that nothing is present.
+func openRecord(f *os.File, id string, frames int, s session) (*record, error) {
+	r := &record{f: f, frames: frames, durable: make([]uint32, wordsFor(frames)), stale: make([]bool, sectorsFor(frames))}
+	if raw, err := hex.DecodeString(id); err != nil || len(raw) != len(r.id) {
+		return nil, fmt.Errorf("%q is no blob ID", id)
+	} else {
+		copy(r.id[:], raw)
+	}
+	volatile, size := layoutFor(frames)
+	st, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if st.Size() != size {
+		// A mapping of a sparse file dies by SIGBUS when the disk is full: have the blocks first.
+		if err := errors.Join(f.Truncate(0), unix.Fallocate(int(f.Fd()), 0, 0, size)); err != nil {
+			return nil, fmt.Errorf("reserve %s: %w", f.Name(), err)
+		}
+	}
+	if r.mem, err = unix.Mmap(int(f.Fd()), volatile, int(size-volatile), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
+		return nil, fmt.Errorf("map %s: %w", f.Name(), err)
+	}
+	if frames > 0 {
+		r.bits = unsafe.Slice((*uint32)(unsafe.Pointer(&r.mem[sessionSize])), len(r.durable))
+	}
+	sound, err := r.load()
+	if err != nil {
+		return nil, errors.Join(err, unix.Munmap(r.mem))
+	}
+	if !sound || !r.current(s) {
+		r.begin(s)
+	}
+	return r, nil
+}
+
+// load reads the durable bitmap, and reports whether nothing of the record is damaged. Of a new record, all that is to be written is.
+func (r *record) load() (sound bool, err error) {
+	raw := make([]byte, (1+len(r.stale))*sectorSize)
+	if _, err := r.f.ReadAt(raw, 0); err != nil {
+		return false, fmt.Errorf("read %s: %w", r.f.Name(), err)
+	}
+	header := r.header()
+	if string(raw[:sectorSize]) != string(header) {
+		for i := range r.stale {
+			copy(raw[(1+i)*sectorSize:], r.sector(i))
+		}
+		copy(raw, header)
+		if _, err := r.f.WriteAt(raw, 0); err != nil {
+			return false, fmt.Errorf("write %s: %w", r.f.Name(), err)
+		}
+		return false, nil
+	}
+	sound = true
+	for i := range r.stale {
+		sector := raw[(1+i)*sectorSize:][:sectorSize]
+		if binary.LittleEndian.Uint32(sector[sectorData:]) != r.checksum(sector, i) {
+			sound, r.stale[i] = false, true
+			continue
+		}
+		for k := range sectorData / 4 {
+			if w := i*sectorData/4 + k; w < len(r.durable) {
+				r.durable[w] = binary.LittleEndian.Uint32(sector[4*k:])
+			}
+		}
+	}
+	r.trim(r.durable)
+	return sound, nil
+}
+
+func (r *record) header() []byte {
+	h := make([]byte, sectorSize)
+	copy(h, recordMagic)
+	binary.LittleEndian.PutUint32(h[8:], recordVersion)
+	binary.LittleEndian.PutUint32(h[12:], uint32(r.frames))
+	copy(h[16:], r.id[:])
+	binary.LittleEndian.PutUint32(h[sectorData:], crc32.Checksum(h[:sectorData], castagnoli))
+	return h
+}
+
+// sector returns sector i of the durable bitmap.
+func (r *record) sector(i int) []byte {
+	b := make([]byte, sectorSize)
+	for k := range sectorData / 4 {
+		if w := i*sectorData/4 + k; w < len(r.durable) {
+			binary.LittleEndian.PutUint32(b[4*k:], r.durable[w])
+		}
+	}
+	binary.LittleEndian.PutUint32(b[sectorData:], r.checksum(b, i))
+	return b
+}
+
+func (r *record) checksum(sector []byte, i int) uint32 {
+	sum := crc32.Checksum(sector[:sectorData], castagnoli)
+	sum = crc32.Update(sum, castagnoli, r.id[:])
+	return crc32.Update(sum, castagnoli, binary.LittleEndian.AppendUint32(nil, uint32(1+i)))
+}
+
+// trim clears bits of frames that do not exist.
+func (r *record) trim(words []uint32) {
+	if r.frames%32 != 0 {
+		words[len(words)-1] &= 1<<(r.frames%32) - 1
+	}
+}
+
+// current reports whether the volatile bitmap is of the session and can be true: all that is durable is in it.
+func (r *record) current(s session) bool {
+	m := r.mem[:sessionSize]
+	boot := string(m[sessionBootID:][:len(s.boot)])
+	mount := binary.LittleEndian.Uint64(m[sessionMount:])
+	if atomic.LoadUint32(r.valid()) != 1 || boot != s.boot || mount != s.mount {
+		return false
+	}
+	r.trim(r.bits)
+	for i, w := range r.durable {
+		if w&^r.bits[i] != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// valid is the word that says that the volatile bitmap counts.
+func (r *record) valid() *uint32 { return (*uint32)(unsafe.Pointer(&r.mem[0])) }
+
+// begin makes the volatile bitmap say what the durable one says, from now on in this session. It counts for nothing until all of it is there.
+func (r *record) begin(s session) {
+	atomic.StoreUint32(r.valid(), 0)
+	for i, w := range r.durable {
+		atomic.StoreUint32(&r.bits[i], w)
+	}
+	clear(r.mem[4:sessionSize])
+	binary.LittleEndian.PutUint64(r.mem[sessionMount:], s.mount)
+	copy(r.mem[sessionBootID:sessionSize], s.boot)
+	atomic.StoreUint32(r.valid(), 1)
+}
+
+// setDurable and clearDurable change words of the durable bitmap; write brings them to the disk.
+func (r *record) setDurable(word int, bits uint32) {
+	if r.durable[word]&bits != bits {
+		r.durable[word] |= bits
+		r.stale[word/(sectorData/4)] = true
+	}
+}
+
+func (r *record) clearDurable(word int, bits uint32) {
+	if r.durable[word]&bits != 0 {
+		r.durable[word] &^= bits
+		r.stale[word/(sectorData/4)] = true
+	}
+}
+
+// write brings the durable bitmap to the disk, and the volatile one with it. After an error the disk may have any of the old and new sectors, and the next write tries all
+// of them again.
+func (r *record) write(sync func(fd int) error) error {
+	for i, stale := range r.stale {
+		if !stale {
+			continue
+		}
+		if _, err := r.f.WriteAt(r.sector(i), int64(1+i)*sectorSize); err != nil {
+			return fmt.Errorf("write %s: %w", r.f.Name(), err)
+		}
+	}
+	if err := sync(int(r.f.Fd())); err != nil {
+		return fmt.Errorf("sync %s: %w", r.f.Name(), err)
+	}
+	clear(r.stale)
+	return nil
+}
+
+// close ends the session, so that only what is durable counts, and closes the record.
+func (r *record) close() error {
+	atomic.StoreUint32(r.valid(), 0)
+	return errors.Join(unix.Munmap(r.mem), r.f.Close())
+}
