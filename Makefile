@@ -10,7 +10,7 @@ BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
 export PATH := $(CURDIR)/.tools/bin:$(PATH):/usr/sbin:/sbin
 
 .DEFAULT_GOAL := build
-.PHONY: build install demo test fuzz lint vmtest bench clean help
+.PHONY: build install demo test soak fuzz lint vmtest bench clean help
 
 PREFIX ?= /usr/local
 
@@ -47,6 +47,15 @@ test: ## every test: each fuzz target for FUZZTIME, unit, this machine's kernel,
 fuzz: ## each fuzz target for 10 minutes; the corpus stays in Go's cache, inputs that fail become seeds in testdata (FUZZFLAGS: hack/fuzz.sh)
 	@hack/fuzz.sh $(or $(FUZZFLAGS),10m)
 
+# How long "make soak" goes on: 90s, 30m, 24h.
+SOAKTIME ?= 30m
+
+soak: ## misfortunes of every kind at random for SOAKTIME, and every byte verified (SOAKFLAGS="-seed N": the same again; bin/soak -h)
+	@hack/deps.sh test
+	@$(MAKE) --no-print-directory build
+	@$(BUILD) -o bin/ ./soak
+	@bin/soak -time $(SOAKTIME) $(SOAKFLAGS)
+
 lint: ## golangci-lint with .golangci.yml
 	@hack/deps.sh lint
 	golangci-lint run ./...
@@ -59,7 +68,8 @@ bench: ## the ratios that pagein promises, each measured against something else 
 	@hack/deps.sh bench
 	@$(MAKE) --no-print-directory build
 	@$(BUILD) -o bin/ ./bench ./demo
-	@cd bench/peers && $(BUILD) -o ../../bin/bench-peers .
+	@cd bench/peers && $(BUILD) -o ../../bin/bench-peers . && $(BUILD) -tags no_btrfs,no_cri,no_zfs,no_devmapper -o ../../bin/containerd github.com/containerd/containerd/v2/cmd/containerd \
+		|| { rm -f ../../bin/bench-peers ../../bin/containerd; echo "bench: the peers cannot be built; what needs them is skipped" >&2; }
 	@bin/bench $(BENCHFLAGS)
 
 clean: ## remove what was built here (caches of test kernels stay: see docs/operations.md)

@@ -28,16 +28,18 @@ type result struct {
 	Target string  `json:"target,omitempty"` // in words; empty: reported only
 	Met    bool    `json:"met"`
 	Detail string  `json:"detail"` // what was compared with what
+
+	Skipped string `json:"skipped,omitempty"` // what a group needs and this machine lacks; then there is nothing but the group's name
 }
 
 // atMost is a result with an upper bound.
 func atMost(name string, value, limit float64, unit, detail string) result {
-	return result{name, value, unit, strings.TrimSpace(fmt.Sprintf("≤ %g %s", limit, unit)), value <= limit, detail}
+	return result{Name: name, Value: value, Unit: unit, Target: strings.TrimSpace(fmt.Sprintf("≤ %g %s", limit, unit)), Met: value <= limit, Detail: detail}
 }
 
 // atLeast is a result with a lower bound.
 func atLeast(name string, value, limit float64, unit, detail string) result {
-	return result{name, value, unit, strings.TrimSpace(fmt.Sprintf("≥ %g %s", limit, unit)), value >= limit, detail}
+	return result{Name: name, Value: value, Unit: unit, Target: strings.TrimSpace(fmt.Sprintf("≥ %g %s", limit, unit)), Met: value >= limit, Detail: detail}
 }
 
 // bench is what a group of measurements is given.
@@ -47,31 +49,24 @@ type bench struct {
 	progress func(format string, args ...any)
 }
 
-// group is a set of measurements that share their preparation.
-type group struct {
-	name string
-	run  func(context.Context, *bench) ([]result, error)
-}
-
 func main() {
 	kmount.Init()
 	if os.Args[0] == allowName && len(os.Args) == 2 {
 		fmt.Fprintln(os.Stderr, allow(os.Args[1]))
 		os.Exit(1)
 	}
-	groups := []group{
-		{"mkfs", benchMkfs}, {"convert", benchConvert}, {"size", benchSize}, {"dict", benchDict}, {"memory", benchMemory},
-		{"read", benchRead}, {"miss", benchMiss}, {"startup", benchStartup}, {"remote", benchRemote}, {"node", benchNode}, {"local", benchLocal}, {"frames", benchFrames},
-	}
-	var names, usual []string
-	for _, g := range groups {
+	all := groups()
+	var names, usual, curves []string
+	for _, g := range all {
 		names = append(names, g.name)
-		if g.name != "frames" { // curves are no promises
+		if g.curve {
+			curves = append(curves, g.name)
+		} else {
 			usual = append(usual, g.name)
 		}
 	}
 	runs := flag.Int("runs", 5, "repeat what is timed this `often` and take medians")
-	only := flag.String("only", strings.Join(usual, ","), "measure only these `groups`, separated by commas; there is frames, too")
+	only := flag.String("only", strings.Join(usual, ","), "measure only these `groups`, separated by commas; there are curves, too: "+strings.Join(curves, ", "))
 	asJSON := flag.Bool("json", false, "print the results as JSON")
 	flag.Parse()
 	chosen := strings.Split(*only, ",")
@@ -87,8 +82,8 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	groups = slices.DeleteFunc(groups, func(g group) bool { return !slices.Contains(chosen, g.name) })
-	results, err := measure(ctx, groups, *runs)
+	all = slices.DeleteFunc(all, func(g group) bool { return !slices.Contains(chosen, g.name) })
+	results, err := measure(ctx, all, *runs)
 	if printErr := write(os.Stdout, results, *asJSON); printErr != nil {
 		err = errors.Join(err, printErr)
 	}
@@ -112,6 +107,10 @@ func measure(ctx context.Context, groups []group, runs int) (results []result, e
 		if ctx.Err() != nil {
 			return results, errors.Join(err, ctx.Err())
 		}
+		if lacking := g.missing(); lacking != "" {
+			results = append(results, result{Name: g.name, Skipped: lacking})
+			continue
+		}
 		got, groupErr := g.run(ctx, b)
 		results = append(results, got...)
 		if groupErr != nil {
@@ -130,6 +129,10 @@ func write(w io.Writer, results []result, asJSON bool) error {
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, r := range results {
+		if r.Skipped != "" {
+			fmt.Fprintf(t, "%s\t\t\tskipped\tneeds %s\n", r.Name, r.Skipped)
+			continue
+		}
 		verdict := ""
 		if r.Target != "" {
 			verdict = map[bool]string{true: "met", false: "MISSED"}[r.Met]
@@ -137,6 +140,11 @@ func write(w io.Writer, results []result, asJSON bool) error {
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", r.Name, strings.TrimSpace(fmt.Sprintf("%.3g %s", r.Value, r.Unit)), r.Target, verdict, r.Detail)
 	}
 	return t.Flush()
+}
+
+// spread is a median and the range of the values, in two decimals.
+func spread(values []float64) string {
+	return fmt.Sprintf("%.2f (%.2f–%.2f)", median(values), slices.Min(values), slices.Max(values))
 }
 
 // median returns the middle value, of an even number the upper one of the two.

@@ -14,7 +14,7 @@ func TestVerdictFollowsTheTarget(t *testing.T) {
 	err := write(&out, []result{
 		atMost("quick", 0.5, 1, "", "a / b"), atMost("slow", 1.5, 1, "", "a / b"),
 		atLeast("much", 0.95, 0.95, "", "a / b"), atLeast("little", 0.9, 0.95, "MiB", "a / b"),
-		{Name: "reported", Value: 7, Unit: "µs", Detail: "as it is"},
+		{Name: "reported", Value: 7, Unit: "µs", Detail: "as it is"}, {Name: "peer", Skipped: "containerd"},
 	}, false)
 	if err != nil {
 		t.Fatal(err)
@@ -23,9 +23,15 @@ func TestVerdictFollowsTheTarget(t *testing.T) {
 	for line := range strings.Lines(out.String()) {
 		got = append(got, strings.Join(strings.Fields(line), " "))
 	}
-	want := []string{"quick 0.5 ≤ 1 met a / b", "slow 1.5 ≤ 1 MISSED a / b", "much 0.95 ≥ 0.95 met a / b", "little 0.9 MiB ≥ 0.95 MiB MISSED a / b", "reported 7 µs as it is"}
+	want := []string{"quick 0.5 ≤ 1 met a / b", "slow 1.5 ≤ 1 MISSED a / b", "much 0.95 ≥ 0.95 met a / b", "little 0.9 MiB ≥ 0.95 MiB MISSED a / b", "reported 7 µs as it is", "peer skipped needs containerd"}
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("table\n%v\nwant\n%v", got, want)
+	}
+}
+
+func TestGroupSaysWhatItLacks(t *testing.T) {
+	if got := (group{needs: []string{"sh", "no-such-program", "nor-this"}}).missing(); got != "no-such-program, nor-this" {
+		t.Errorf("missing: %q", got)
 	}
 }
 

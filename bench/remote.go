@@ -21,29 +21,8 @@ import (
 // bigFile is the size of the file that is read in order, in bytes. It does not compress.
 const bigFile = 500_000_000
 
-// benchRemote reads over links: a big file in order, and a thousand of 20,000 small files at random.
-func benchRemote(ctx context.Context, b *bench) ([]result, error) {
-	results, err := b.inOrder(ctx)
-	if err != nil {
-		return results, err
-	}
-	var took, naive, fetched []float64
-	for range min(b.runs, 3) {
-		r, err := b.readSmall(ctx, frames(blob.SmallFrame>>10, blob.LargeFrame>>10))
-		if err != nil {
-			return results, err
-		}
-		took, naive, fetched = append(took, r.seconds), append(naive, r.naive), append(fetched, float64(r.fetched)/float64(r.size))
-	}
-	detail := fmt.Sprintf("200 Mbit/s, 10 ms, distribution's registry, median of %d", len(took))
-	return append(results,
-		atMost("1,000 of 20,000 small files, one after the other, cold, no profile", median(took)/median(naive), 0.6, "",
-			fmt.Sprintf("× a range of 50 kB for each of 900 of them over the same link, as stargz-snapshotter asks: %.2f s / %.2f s; %s", median(took), median(naive), detail)),
-		atMost("bytes fetched for each byte of them", median(fetched), 13, "", "2.5 × the 5.2 of stargz-snapshotter; "+detail)), nil
-}
-
-// inOrder measures how much of a fast link one sequential reader gets.
-func (b *bench) inOrder(ctx context.Context) (results []result, err error) {
+// benchRemote measures how much of a fast link one sequential reader gets.
+func benchRemote(ctx context.Context, b *bench) (results []result, err error) {
 	big := inputs.Generated("big", inputs.Files{Seed: 4, Count: 1, MinSize: bigFile, MaxSize: bigFile})
 	_, err = b.lay(ctx, blob.WriterOptions{}, func(dst *layout.Store, o convert.Options) (convert.Result, error) {
 		return b.streamed(ctx, big, dst, o)
@@ -107,31 +86,6 @@ func (b *bench) mounted(ctx context.Context, node *lab.Node, ref string, use fun
 		return err
 	}
 	return errors.Join(use(mnt), node.Unmount(ctx, mnt))
-}
-
-// oneByOne asks a server for a range of 50 kB for each of n files, one after the other over one connection, and returns how long that takes in seconds. The answers'
-// content does not matter.
-func oneByOne(ctx context.Context, url string, size int64, n int) (float64, error) {
-	const piece = 50_000
-	began := time.Now()
-	for i := range n {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-		if err != nil {
-			return 0, err
-		}
-		off := (int64(i) * 7919 * piece) % (size - piece)
-		req.Header.Set("Range", fmt.Sprintf("bytes=%d-%d", off, off+piece-1))
-		resp, err := http.DefaultClient.Do(req)
-		if err != nil {
-			return 0, err
-		}
-		got, err := io.Copy(io.Discard, resp.Body)
-		resp.Body.Close()
-		if err != nil || got != piece {
-			return 0, fmt.Errorf("range %d of %s: %s, %d bytes: %w", i, url, resp.Status, got, errors.Join(err, errShort))
-		}
-	}
-	return time.Since(began).Seconds(), nil
 }
 
 // download reads a URL to its end.

@@ -21,7 +21,7 @@ import (
 )
 
 // estargzImage converts with the converter and the options of ctr-remote, in a content store of containerd's kind in dir, which holds links to
-// the image's blobs. As after a pull, the store knows the layers' diff IDs.
+// the image's blobs. As after a pull, the store knows the layers' diff IDs. It becomes an image layout.
 func estargzImage(ctx context.Context, image, dir string) error {
 	l, err := openLayout(image)
 	if err != nil {
@@ -64,7 +64,7 @@ func estargzImage(ctx context.Context, image, dir string) error {
 		total += layer.Size
 	}
 	fmt.Println(total)
-	return nil
+	return writeIndex(dir, *converted)
 }
 
 // labelStore keeps labels of content in memory.

@@ -2,11 +2,13 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 
 	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -37,6 +39,19 @@ func openLayout(dir string) (*layout, error) {
 // blob is the path of a blob.
 func (l *layout) blob(d digest.Digest) string {
 	return filepath.Join(l.dir, ocispec.ImageBlobsDir, d.Algorithm().String(), d.Encoded())
+}
+
+// writeIndex makes a layout of a directory with blobs: one of the image that desc describes.
+func writeIndex(dir string, desc ocispec.Descriptor) error {
+	index, err := json.Marshal(ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex, Manifests: []ocispec.Descriptor{desc}})
+	if err != nil {
+		return err
+	}
+	version, err := json.Marshal(ocispec.ImageLayout{Version: ocispec.ImageLayoutVersion})
+	if err != nil {
+		return err
+	}
+	return errors.Join(os.WriteFile(filepath.Join(dir, ocispec.ImageIndexFile), index, 0o644), os.WriteFile(filepath.Join(dir, ocispec.ImageLayoutFile), version, 0o644))
 }
 
 func readJSON(path string, v any) error {

@@ -10,24 +10,33 @@ import (
 	"syscall"
 )
 
-const usage = `usage: bench-peers estargz LAYOUT DIR          convert the image in an OCI layout as "ctr-remote image convert --estargz" does; DIR gets the result
+const usage = `usage: bench-peers estargz LAYOUT DIR          convert the image in an OCI layout as "ctr-remote image convert --estargz" does, into the new layout DIR
        bench-peers inflate LIBRARY LAYOUT     only inflate the image's layers, all at once; LIBRARY: std or klauspost
-       bench-peers go-erofs IMAGE DIR         write a directory as an EROFS image`
+       bench-peers go-erofs IMAGE DIR         write a directory as an EROFS image
+       bench-peers stargz SOCKET ROOT         be stargz-snapshotter's service until told to end
+       bench-peers mount SOCKET NAME REF DIR  pull an image through the containerd at SOCKET into its snapshotter NAME, and mount it read-only on DIR`
+
+// command is something that a peer does.
+type command struct {
+	args int
+	run  func(ctx context.Context, args []string) error
+}
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if len(os.Args) != 4 {
+	commands := map[string]command{
+		"estargz":  {2, func(ctx context.Context, a []string) error { return estargzImage(ctx, a[0], a[1]) }},
+		"inflate":  {2, func(ctx context.Context, a []string) error { return inflateImage(ctx, a[0], a[1]) }},
+		"go-erofs": {2, func(ctx context.Context, a []string) error { return goErofs(ctx, a[0], a[1]) }},
+		"stargz":   {2, func(ctx context.Context, a []string) error { return serveStargz(ctx, a[0], a[1]) }},
+		"mount":    {4, func(ctx context.Context, a []string) error { return mountImage(ctx, a[0], a[1], a[2], a[3]) }},
+	}
+	if len(os.Args) < 2 || len(os.Args)-2 != commands[os.Args[1]].args || commands[os.Args[1]].run == nil {
 		fmt.Fprintln(os.Stderr, usage)
 		os.Exit(2)
 	}
-	commands := map[string]func(ctx context.Context, a, b string) error{"estargz": estargzImage, "inflate": inflateImage, "go-erofs": goErofs}
-	run, known := commands[os.Args[1]]
-	if !known {
-		fmt.Fprintln(os.Stderr, usage)
-		os.Exit(2)
-	}
-	if err := run(ctx, os.Args[2], os.Args[3]); err != nil {
+	if err := commands[os.Args[1]].run(ctx, os.Args[2:]); err != nil {
 		fmt.Fprintf(os.Stderr, "bench-peers: %s: %v\n", os.Args[1], err)
 		os.Exit(1)
 	}
