@@ -56,6 +56,15 @@ soak: ## misfortunes of every kind at random for SOAKTIME, and every byte verifi
 	@$(BUILD) -o bin/ ./soak
 	@bin/soak -time $(SOAKTIME) $(SOAKFLAGS)
 
+# How long "make soak" goes on: 90s, 30m, 24h.
+SOAKTIME ?= 30m
+
+soak: ## misfortunes of every kind at random for SOAKTIME, and every byte verified (SOAKFLAGS="-seed N": the same again; bin/soak -h)
+	@hack/deps.sh test
+	@$(MAKE) --no-print-directory build
+	@$(BUILD) -o bin/ ./soak
+	@bin/soak -time $(SOAKTIME) $(SOAKFLAGS)
+
 lint: ## golangci-lint with .golangci.yml
 	@hack/deps.sh lint
 	golangci-lint run ./...
