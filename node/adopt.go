@@ -17,9 +17,9 @@ import (
 
 const stateName = "mounts"
 
-// state is the mount table on disk. It counts for one boot of the kernel.
+// state is the mount table on disk.
 type state struct {
-	Boot   string
+	Boot   string // of the kernel: of another one, nothing is mounted any more
 	Images []imageState
 }
 
@@ -29,6 +29,7 @@ type imageState struct {
 	Watches   []int32
 	Targets   []string
 	Prepared  bool
+	Absent    bool `json:",omitempty"` // not mounted yet since the machine was restarted
 }
 
 // save records the mount table. The caller holds n.mu. What could not be recorded is tried again, see [Node.saveLater], unless a later change is.
@@ -38,7 +39,7 @@ func (n *Node) save() (err error) {
 	if err != nil {
 		return err
 	}
-	s := state{Boot: boot, Images: slices.Clone(n.lost)}
+	s := state{Boot: boot, Images: slices.Concat(n.lost, n.absent)}
 	for _, img := range n.images {
 		s.Images = append(s.Images, imageState{
 			record: img.record, Transport: img.transport.Name(), Watches: slices.Sorted(maps.Keys(img.watches)), Targets: img.targets, Prepared: img.prepared,
@@ -70,17 +71,19 @@ func (n *Node) adopt(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if s.Boot != boot {
-		n.log.Info("the machine has been restarted: earlier mounts are forgotten", "images", len(s.Images))
-		return nil
-	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if s.Boot != boot {
+		n.rememberAbsent(s.Images)
+		return nil
+	}
+	n.absent = slices.DeleteFunc(slices.Clone(s.Images), func(i imageState) bool { return !i.Absent })
+	s.Images = slices.DeleteFunc(s.Images, func(i imageState) bool { return i.Absent })
 	if _, held := n.cfg.Adopted[keeper.MountsName]; !held {
 		for _, i := range s.Images {
 			n.abandon(ctx, i)
 		}
-		return n.save()
+		return nil
 	}
 	alive, err := n.watch.alive()
 	if err != nil {
@@ -102,7 +105,7 @@ func (n *Node) adopt(ctx context.Context) error {
 	if len(n.lost) == 0 {
 		n.transports.releaseUnclaimed(n.log)
 	}
-	return n.save()
+	return nil
 }
 
 func (n *Node) adoptImage(ctx context.Context, i imageState) error {

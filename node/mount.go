@@ -230,12 +230,17 @@ func (n *Node) unmount(target string) (img *image, last bool, err error) {
 		n.saveLater() // what is unmounted stays so
 		return img, len(img.targets) == 0, nil
 	}
+	if n.forgetAbsent(target) {
+		n.saveLater()
+		return nil, false, nil
+	}
 	return nil, false, control.Errorf(control.NotFound, "unmount %s: pageind has mounted nothing there: see pagein status", target)
 }
 
 // unmountAll unmounts what is not in use. What is stays, for the holder to keep.
 func (n *Node) unmountAll() {
 	n.mu.Lock()
+	n.absent = nil
 	var targets []string
 	for _, img := range n.images {
 		img.prepared = false
@@ -247,6 +252,9 @@ func (n *Node) unmountAll() {
 			n.log.Warn("mount stays", "target", target, "err", err)
 		}
 	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.saveLater()
 }
 
 // Prepare has all in the store that a mount needs, and says how to mount the image by hand.

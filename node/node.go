@@ -30,6 +30,7 @@ type Config struct {
 	Store     *store.Store     // it now belongs to the node
 	Transport string           // Auto, or the name of the one to use
 	Version   string           // for the status
+	Began     time.Time        // when the process began, for the log
 	Keeper    string           // for the status: who the holder is
 	Address   string           // of the control API, for mount commands
 	Engine    ondemand.Options // bounds on fetching
@@ -40,6 +41,7 @@ type Config struct {
 	Log       *slog.Logger
 
 	UnmountOnExit bool // unmount all when Run ends, instead of leaving the mounts to the holder
+	RestoreMounts bool // mount again what was mounted when the machine went down
 }
 
 // Node is a running daemon. Its methods may be called concurrently.
@@ -52,23 +54,26 @@ type Node struct {
 	transports *transports
 	watch      *watch
 	started    time.Time
+	stop       context.CancelFunc // ends the serving of transports
+	settled    chan struct{}      // closed when all that was mounted before a restart of the machine is mounted again
 	mountTimes prometheus.Histogram
 
 	mu     sync.Mutex // guards the tables, and is held while they are being made true
 	images map[string]*image
 	blobs  map[string]*sharedBlob
 	lost   []imageState // mounted by a predecessor, alive, and not to be served
+	absent []imageState // mounted when the machine went down, and not mounted again yet
 	closed bool
 
 	unsaved error // why the mount table on disk is not that in memory, or nil
 }
 
-// New takes up what a predecessor left. It must be called before the process opens descriptors that it will close again:
-// see fanotify.New.
+// New takes up what a predecessor left, and serves it when it returns. It must be called before the process opens descriptors that it will close again:
+// see fanotify.New. The caller must call Run.
 func New(ctx context.Context, cfg Config) (*Node, error) {
 	n := &Node{
 		cfg: cfg, log: cfg.Log, store: cfg.Store, remotes: remotes{Remote: cfg.Remote}, started: time.Now(), mountTimes: newMountTimes(),
-		images: make(map[string]*image), blobs: make(map[string]*sharedBlob),
+		images: make(map[string]*image), blobs: make(map[string]*sharedBlob), settled: make(chan struct{}),
 	}
 	if err := n.open(ctx); err != nil {
 		return nil, errors.Join(err, n.close())
@@ -76,15 +81,10 @@ func New(ctx context.Context, cfg Config) (*Node, error) {
 	return n, nil
 }
 
+// open does first what readers wait for, and asks the network nothing.
 func (n *Node) open(ctx context.Context) (err error) {
 	if n.transports, err = newTransports(n, n.cfg.Adopted); err != nil {
 		return fmt.Errorf("take up transports: %w", err)
-	}
-	if n.cfg.Transport != Auto {
-		// A wrong choice should fail now, not at the first mount.
-		if _, err := n.transports.get(n.cfg.Transport); err != nil {
-			return err
-		}
 	}
 	if n.watch, err = newWatch(n.cfg.Adopted); err != nil {
 		return err
@@ -95,24 +95,48 @@ func (n *Node) open(ctx context.Context) (err error) {
 	if err := n.adopt(ctx); err != nil {
 		return err
 	}
-	if _, held := n.cfg.Adopted[keeper.MountsName]; held {
-		return nil
+	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
+	n.stop = stop
+	n.transports.serve(serving)
+	n.log.Info("serving what was mounted", "images", len(n.images), "after", time.Since(n.cfg.Began).Round(time.Millisecond/10))
+
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if err := n.save(); err != nil {
+		return err
 	}
-	return n.watch.hold(n.cfg.Holder)
+	if _, held := n.cfg.Adopted[keeper.MountsName]; !held {
+		if err := n.watch.hold(n.cfg.Holder); err != nil {
+			return err
+		}
+	}
+	if n.cfg.Transport != Auto {
+		// A wrong choice should fail now, not at the first mount.
+		_, err = n.transports.get(n.cfg.Transport)
+	}
+	return err
 }
 
-// Run answers the kernel until ctx is done, then stops. What is mounted stays mounted and waits for a successor, unless Config.UnmountOnExit says
+// Settled returns a channel that is closed when, after a restart of the machine, what can be mounted again is.
+func (n *Node) Settled() <-chan struct{} { return n.settled }
+
+// Run keeps the mount table true until ctx is done, then stops. What is mounted stays mounted and waits for a successor, unless Config.UnmountOnExit says
 // otherwise. The node cannot be used afterwards.
 func (n *Node) Run(ctx context.Context) error {
-	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
-	n.transports.serve(serving)
 	watching := make(chan error, 1)
 	go func() { watching <- n.watch.run(n.gone, n.mountsChanged) }()
+	restoring, stopRestoring := context.WithCancel(ctx)
+	defer stopRestoring()
+	go func() {
+		defer close(n.settled)
+		n.restore(restoring)
+	}()
 
 	var err error
 	watched := false
 	select {
 	case <-ctx.Done():
+		<-n.settled
 		if n.cfg.UnmountOnExit {
 			n.unmountAll()
 		}
@@ -120,7 +144,9 @@ func (n *Node) Run(ctx context.Context) error {
 	case err = <-watching:
 		watched = true
 	}
-	stop()
+	stopRestoring()
+	<-n.settled
+	n.stop()
 	if !watched {
 		n.watch.stop()
 		err = errors.Join(err, <-watching)
@@ -143,6 +169,9 @@ func (n *Node) close() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.closed = true
+	if n.stop != nil {
+		n.stop()
+	}
 	var errs error
 	for _, img := range n.images {
 		img.endPrefetch()

@@ -30,15 +30,18 @@ type config struct {
 	Address       string `toml:"address"`
 	Transport     string `toml:"transport"`
 	UnmountOnExit bool   `toml:"unmount-on-exit"`
+	RestoreMounts bool   `toml:"restore-mounts"`
 	LogLevel      string `toml:"log-level"`
 	LogFormat     string `toml:"log-format"`
+
+	ExternalKeeper bool `toml:"external-keeper"`
 
 	MetricsAddress string `toml:"metrics-address"`
 	Pprof          bool   `toml:"pprof"`
 }
 
 var defaults = config{
-	Root: "/var/lib/pagein", Run: "/run/pagein", Address: control.DefaultAddress, Transport: node.Auto, LogLevel: "info", LogFormat: "text",
+	Root: "/var/lib/pagein", Run: "/run/pagein", Address: control.DefaultAddress, Transport: node.Auto, LogLevel: "info", LogFormat: "text", RestoreMounts: true,
 	readingConfig: readingConfig{ReadDeadline: "30s", Prefetch: "none"},
 }
 
@@ -69,7 +72,9 @@ func readConfig(c *cli.Context) (config, error) {
 			*value = c.String(name)
 		}
 	}
-	for name, value := range map[string]*bool{"unmount-on-exit": &cfg.UnmountOnExit, "pprof": &cfg.Pprof} {
+	for name, value := range map[string]*bool{
+		"unmount-on-exit": &cfg.UnmountOnExit, "restore-mounts": &cfg.RestoreMounts, "external-keeper": &cfg.ExternalKeeper, "pprof": &cfg.Pprof,
+	} {
 		if c.IsSet(name) {
 			*value = c.Bool(name)
 		}

@@ -126,6 +126,13 @@ func (l *lab) socket() string { return "unix://" + l.dir + "/sock" }
 // start runs a daemon and waits until it serves.
 func (l *lab) start(args ...string) {
 	l.Helper()
+	l.launch(args...)
+	l.serving()
+}
+
+// launch runs a daemon.
+func (l *lab) launch(args ...string) {
+	l.Helper()
 	cmd := exec.Command(filepath.Join(programs, "pageind"),
 		append([]string{"--root", l.root, "--run", l.dir + "/run", "--address", l.socket(), "--config", os.DevNull}, args...)...)
 	log, err := os.OpenFile(filepath.Join(l.dir, "log"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
@@ -139,6 +146,11 @@ func (l *lab) start(args ...string) {
 	}
 	l.daemon = &daemon{Process: cmd.Process, ended: make(chan error, 1)}
 	go func(d *daemon) { d.ended <- cmd.Wait() }(l.daemon)
+}
+
+// serving waits until the daemon's API answers.
+func (l *lab) serving() {
+	l.Helper()
 	client, err := control.NewClient(l.socket())
 	if err != nil {
 		l.Fatal(err)
@@ -242,6 +254,21 @@ func (l *lab) bigFiles(names ...string) string {
 		}
 	}
 	return dir
+}
+
+// smallImages makes n images of one file of 3 MiB each, called f, that differ, and returns their trees.
+func (l *lab) smallImages(n int) (trees []string) {
+	l.Helper()
+	for i := range n {
+		tree := filepath.Join(l.dir, fmt.Sprintf("source-%d", i))
+		b := make([]byte, 3<<20)
+		_, _ = rand.NewChaCha8([32]byte{1, byte(i)}).Read(b)
+		if err := errors.Join(os.Mkdir(tree, 0o755), os.WriteFile(filepath.Join(tree, "f"), b, 0o644)); err != nil {
+			l.Fatal(err)
+		}
+		trees = append(trees, tree)
+	}
+	return trees
 }
 
 // layout converts a tree into an artifact in an image layout and returns its reference.

@@ -5,8 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
-	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -20,6 +18,7 @@ import (
 	"github.com/pagein/pagein/internal/kmount"
 	"github.com/pagein/pagein/node"
 	"github.com/pagein/pagein/node/control"
+	"github.com/pagein/pagein/node/keeper"
 	"github.com/pagein/pagein/ondemand/store"
 )
 
@@ -65,6 +64,9 @@ func newApp() *cli.App {
 			&cli.StringFlag{Name: "address", Value: defaults.Address, EnvVars: []string{"PAGEIN_ADDRESS"}, Usage: "serve pagein at `unix://SOCK`"},
 			&cli.StringFlag{Name: "transport", Value: defaults.Transport, Usage: "reach the kernel through `NAME`: auto, fanotify, cachefiles or file"},
 			&cli.BoolFlag{Name: "unmount-on-exit", Usage: "unmount what is not in use at SIGTERM; without it mounts stay and wait for the next pageind"},
+			&cli.BoolFlag{Name: "restore-mounts", Value: defaults.RestoreMounts, Usage: "after a restart of the machine, mount again what was mounted, from what is on this node"},
+			&cli.BoolFlag{Name: "external-keeper", Usage: "do not start pagein-keeper: a service manager does"},
+			&cli.BoolFlag{Name: "supervise", Usage: "start pageind again whenever it fails, for systems without a service manager"},
 			&cli.StringFlag{Name: "read-deadline", Value: defaults.ReadDeadline, Usage: "how long readers wait for bytes that cannot be had before they get EIO: a `TIME` such as 30s, or wait"},
 			&cli.StringFlag{Name: "prefetch", Value: defaults.Prefetch, Usage: "fetch `WHAT` of an image before it is read: none or all"},
 			&cli.StringFlag{Name: "metrics-address", Usage: "serve metrics and health at the TCP address `HOST:PORT`, besides the socket"},
@@ -80,6 +82,9 @@ func newApp() *cli.App {
 			if err != nil {
 				return cli.Exit(err.Error(), exitUsage)
 			}
+			if c.Bool("supervise") {
+				return supervise(c.Context, cfg)
+			}
 			return run(c.Context, cfg)
 		},
 	}
@@ -87,6 +92,7 @@ func newApp() *cli.App {
 
 // run is the daemon, until ctx is done.
 func run(ctx context.Context, cfg config) error {
+	began := time.Now()
 	log, err := cfg.logger(os.Stderr)
 	if err != nil {
 		return cli.Exit(err.Error(), exitUsage)
@@ -99,6 +105,11 @@ func run(ctx context.Context, cfg config) error {
 		return errors.New("mounting needs root (CAP_SYS_ADMIN in the initial user namespace): run pageind as root")
 	}
 	if err := raiseFileLimit(); err != nil {
+		return err
+	}
+	m := findManager(log)
+	inherited, err := keeper.Inherited(fanotify.FirstDescriptor)
+	if err != nil {
 		return err
 	}
 	remote, err := cfg.Open(log)
@@ -128,61 +139,22 @@ func run(ctx context.Context, cfg config) error {
 	if metrics != nil {
 		defer metrics.Close()
 	}
-	k, err := startKeeper(ctx, cfg, log)
+	k, err := startKeeper(ctx, cfg, m, inherited, log)
 	if err != nil {
 		return errors.Join(err, s.Close())
 	}
 	defer k.Close()
 	// From here to the end of node.New nothing may open a descriptor that it closes again: see fanotify.New.
 	n, err := node.New(ctx, node.Config{
-		Store: s, Transport: cfg.Transport, Version: version, Keeper: cfg.keeperSocket(), Address: cfg.Address, Holder: k, Adopted: k.Take(), Log: log,
+		Store: s, Transport: cfg.Transport, Version: version, Began: began, Keeper: cfg.keeperSocket(), Address: cfg.Address, Holder: k, Adopted: k.Take(), Log: log,
 		Remote: remote, Engine: engine, Prefetch: prefetch,
-		UnmountOnExit: cfg.UnmountOnExit,
+		UnmountOnExit: cfg.UnmountOnExit, RestoreMounts: cfg.RestoreMounts,
 	})
 	if err != nil {
 		return err
 	}
-	d := control.Diagnostics{Metrics: n.Metrics(), Ready: n.Ready, Profile: cfg.Pprof}
-	return serve(ctx, n, k, log, d, listener, metrics)
-}
-
-// serve runs the node and its API until ctx is done or one of them fails. The API ends first, so that nobody asks a node that is being closed, and the keeper is
-// watched to the very end: what it does not have when this process ends, the mounts lose.
-func serve(ctx context.Context, n *node.Node, k *keeperClient, log *slog.Logger, d control.Diagnostics, listener, metrics net.Listener) error {
-	api, stopAPI := context.WithCancel(ctx)
-	defer stopAPI()
-	running, stopNode := context.WithCancel(context.WithoutCancel(ctx))
-	ended := make(chan error, 1)
-	go func() {
-		ended <- n.Run(running)
-		stopAPI()
-	}()
-	watching, stopWatching := context.WithCancel(context.WithoutCancel(ctx))
-	defer stopWatching()
-	go k.watch(watching, log)
-
-	logTransports(n.Transports(), log)
-	log.Info("ready", "version", version, "address", listener.Addr())
-	monitored := make(chan error, 1)
-	go func() { monitored <- serveMetrics(api, metrics, d, log) }()
-	err := control.Serve(api, listener, d.With(control.Handler(n)), log)
-	log.Info("stopping")
-	stopAPI()
-	err = errors.Join(err, <-monitored)
-	stopNode()
-	return errors.Join(err, <-ended)
-}
-
-// logTransports says what this kernel offers, in order of preference, and warns if that is nothing.
-func logTransports(all []control.Transport, log *slog.Logger) {
-	offered := false
-	for _, t := range all {
-		offered = offered || t.Available
-		log.Info("transport", "name", t.Name, "available", t.Available, "reason", t.Reason)
-	}
-	if !offered {
-		log.Warn("no transport works with this kernel and this store: nothing can be mounted")
-	}
+	up := &service{node: n, keeper: k, manager: m, log: log}
+	return up.serve(ctx, control.Diagnostics{Metrics: n.Metrics(), Ready: n.Ready, Profile: cfg.Pprof}, listener, metrics)
 }
 
 // lockRun makes this process the only one that uses the run directory.

@@ -22,6 +22,13 @@ type Options struct {
 	Floor  int    // every descriptor that the client receives or keeps for itself is moved to a number of at least this
 	Binary string // program to start when no keeper lives; "" = do not start one
 	Log    string // file that a started keeper appends its messages to; "" = nowhere
+
+	// Second is one more holder, the service manager's store; nil = there is none. What only the keeper has counts as held: trouble with Second is told to Trouble, which
+	// must be set, and otherwise ignored.
+	Second  *Notifier
+	Trouble func(error)
+	// Inherited are descriptors that Second gave back, at floor or above; they now belong to the client. The keeper gets what it has not.
+	Inherited map[string]int
 }
 
 // Client is a daemon's side of its keeper: attached from [Start] until Close. Its methods may be called concurrently.
@@ -32,23 +39,28 @@ type Client struct {
 	notifier *Notifier
 
 	mu       sync.Mutex
-	held     map[string]int // what the keeper should hold: the caller's own descriptors
-	taken    map[string]int // received and not yet asked for with Take: owned by the client
-	lifeline *os.File       // nil once closed
-	lost     chan struct{}  // closed by the watcher when the keeper is gone
+	held     map[string]int  // what the keeper should hold: the caller's own descriptors
+	taken    map[string]int  // received and not yet asked for with Take: owned by the client
+	shared   map[string]bool // what the second holder has as well
+	lifeline *os.File        // nil once closed
+	lost     chan struct{}   // closed by the watcher when the keeper is gone
 	closed   bool
 }
 
 // Start attaches to the keeper at opt.Socket, or starts opt.Binary as one, detached from this process, and attaches to that. Several
 // processes may do so at the same time; one keeper results.
 func Start(ctx context.Context, opt Options) (*Client, error) {
-	c := &Client{opt: opt, notifier: &Notifier{socket: opt.Socket}, held: map[string]int{}, taken: map[string]int{}}
+	c := &Client{opt: opt, notifier: &Notifier{socket: opt.Socket}, held: map[string]int{}, taken: map[string]int{}, shared: map[string]bool{}}
 	l, fds, err := establish(ctx, opt)
 	if err != nil {
+		closeAll(opt.Inherited)
 		return nil, err
 	}
 	c.taken = fds
 	c.watch(l)
+	if err := c.inherit(); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
 	return c, nil
 }
 
@@ -75,6 +87,7 @@ func (c *Client) Hold(name string, fd int) error {
 		return err
 	}
 	c.held[name] = fd
+	c.share(name, fd)
 	return nil
 }
 
@@ -88,6 +101,7 @@ func (c *Client) Release(name string) error {
 		unix.Close(fd)
 		delete(c.taken, name)
 	}
+	c.unshare(name)
 	return c.notifier.Release(name)
 }
 

@@ -54,7 +54,14 @@ func Main(args []string, stderr io.Writer) int {
 	}
 	err := Serve(context.Background(), Config{
 		Socket: *socket, Stay: *stay, Log: log, Stop: stop,
-		Ready: func() { say(readyWord) },
+		Ready: func() {
+			say(readyWord)
+			if manager := os.Getenv("NOTIFY_SOCKET"); manager != "" {
+				if err := Systemd(manager).Tell("READY=1"); err != nil {
+					log.Warn("the service manager does not know that the socket is served", "err", err)
+				}
+			}
+		},
 	})
 	switch {
 	case errors.Is(err, ErrTaken):

@@ -12,9 +12,12 @@ import (
 // firstInherited is the number of the first descriptor passed by sd_listen_fds(3): SD_LISTEN_FDS_START.
 const firstInherited = 3
 
+// unnamed is what systemd calls descriptors without a name.
+const unnamed = "unknown"
+
 // Inherited returns the descriptors that a service manager or supervisor passed to this process at its start (sd_listen_fds(3)), moved to
 // numbers of at least floor, and clears the environment variables so that children do not believe in them. Descriptors without a name are
-// called "unknown". Of several with one name the last is kept. Call it before anything else opens descriptors.
+// called [unnamed]. Of several with one name the last is kept. Call it before anything else opens descriptors.
 func Inherited(floor int) (map[string]int, error) {
 	pid, count, names := os.Getenv("LISTEN_PID"), os.Getenv("LISTEN_FDS"), os.Getenv("LISTEN_FDNAMES")
 	for _, name := range []string{"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"} {
@@ -35,7 +38,7 @@ func Inherited(floor int) (map[string]int, error) {
 			closeAll(fds)
 			return nil, fmt.Errorf("take inherited descriptor %d of %d: %w", i+1, n, err)
 		}
-		name := "unknown"
+		name := unnamed
 		if i < len(given) && given[i] != "" {
 			name = given[i]
 		}

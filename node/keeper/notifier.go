@@ -53,6 +53,19 @@ func (n *Notifier) Release(name string) error {
 	return nil
 }
 
+// Tell sends a notification such as "READY=1" and does not wait for anything.
+func (n *Notifier) Tell(state string) error {
+	s, err := connect(n.socket)
+	if err == nil {
+		defer unix.Close(s)
+		err = send(s, []byte(state), nil, 0)
+	}
+	if err != nil {
+		return fmt.Errorf("notify %s of %q: %w", n.socket, state, err)
+	}
+	return nil
+}
+
 type outgoing struct {
 	data []byte
 	fds  []int

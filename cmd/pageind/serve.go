@@ -1,0 +1,76 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+
+	"github.com/pagein/pagein/node"
+	"github.com/pagein/pagein/node/control"
+)
+
+// service is what runs once what was mounted is served.
+type service struct {
+	node    *node.Node
+	keeper  *keeperClient
+	manager *manager
+	log     *slog.Logger
+}
+
+// serve runs the node and its API until ctx is done or one of them fails. The API ends first, so that nobody asks a node that is being closed, and the keeper is
+// watched to the very end: what it does not have when this process ends, the mounts lose.
+func (s *service) serve(ctx context.Context, diagnostics control.Diagnostics, listener, metrics net.Listener) error {
+	api, stopAPI := context.WithCancel(ctx)
+	defer stopAPI()
+	running, stopNode := context.WithCancel(context.WithoutCancel(ctx))
+	ended := make(chan error, 1)
+	go func() {
+		ended <- s.node.Run(running)
+		stopAPI()
+	}()
+	watching, stopWatching := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopWatching()
+	go s.keeper.watch(watching, s.log)
+
+	monitored := make(chan error, 1)
+	go func() { monitored <- serveMetrics(api, metrics, diagnostics, s.log) }()
+	announced := make(chan struct{})
+	go func() {
+		defer close(announced)
+		s.announce(api, listener.Addr())
+	}()
+	err := control.Serve(api, listener, diagnostics.With(control.Handler(s.node)), s.log)
+	s.log.Info("stopping")
+	s.manager.stopping()
+	stopAPI()
+	<-announced
+	err = errors.Join(err, <-monitored)
+	stopNode()
+	return errors.Join(err, <-ended)
+}
+
+// announce says that the daemon is up when, after a restart of the machine, its mounts are too: who is started after it relies on them.
+func (s *service) announce(ctx context.Context, address net.Addr) {
+	transports := s.node.Transports() // asks the kernel, which takes a while
+	logTransports(transports, s.log)
+	select {
+	case <-ctx.Done():
+		return
+	case <-s.node.Settled():
+	}
+	s.log.Info("ready", "version", version, "address", address)
+	s.manager.ready(transports)
+}
+
+// logTransports says what this kernel offers, in order of preference, and warns if that is nothing.
+func logTransports(all []control.Transport, log *slog.Logger) {
+	offered := false
+	for _, t := range all {
+		offered = offered || t.Available
+		log.Info("transport", "name", t.Name, "available", t.Available, "reason", t.Reason)
+	}
+	if !offered {
+		log.Warn("no transport works with this kernel and this store: nothing can be mounted")
+	}
+}

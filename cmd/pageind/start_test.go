@@ -1,0 +1,79 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pagein/pagein/internal/require"
+)
+
+// TestReadersAreServedAtOnceAfterAStart has 50 images mounted and a reader waiting for a daemon, and tells how long it waits after one was started: by then all that
+// was mounted is served again.
+func TestReadersAreServedAtOnceAfterAStart(t *testing.T) {
+	l := newLab(t)
+	images := 50
+	if os.Getenv(require.GuestEnv) != "" {
+		images = 5 // emulated
+	}
+	trees := l.smallImages(images)
+	l.start()
+	var targets []string
+	for i, tree := range trees {
+		targets = append(targets, l.mount(l.layout(tree), strconv.Itoa(i)))
+	}
+	var waits []time.Duration
+	for i := range min(images, 20) {
+		l.stop(unix.SIGKILL)
+		cat := exec.Command("cat", filepath.Join(targets[i], "f"))
+		var got bytes.Buffer
+		cat.Stdout = &got
+		if err := cat.Start(); err != nil {
+			t.Fatal(err)
+		}
+		l.waitFor("the reader to wait", func() bool { return asleep(cat.Process.Pid) })
+		began := time.Now()
+		l.launch()
+		if err := cat.Wait(); err != nil {
+			t.Error(err)
+		}
+		waits = append(waits, time.Since(began))
+		if want, err := os.ReadFile(filepath.Join(trees[i], "f")); err != nil || !bytes.Equal(want, got.Bytes()) {
+			t.Errorf("wrong bytes, or %v", err)
+		}
+		l.serving()
+	}
+	slices.Sort(waits)
+	served := servedAfter(l.said())
+	t.Logf("from the start of pageind until a waiting reader of 3 MiB has them, with %d images: p50 %v, max %v; all were served after p50 %v, max %v",
+		images, waits[len(waits)/2], waits[len(waits)-1], served[len(served)/2], served[len(served)-1])
+}
+
+// asleep says whether a process sleeps in a read that the daemon must answer.
+func asleep(pid int) bool {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/wchan")
+	return err == nil && len(b) > 1
+}
+
+// servedAfter is how long each start took by what daemons say until they served what was mounted, in ascending order; the first had nothing to serve.
+func servedAfter(said string) (all []time.Duration) {
+	for line := range strings.Lines(said) {
+		if !strings.Contains(line, `"serving what was mounted"`) || strings.Contains(line, "images=0 ") {
+			continue
+		}
+		_, after, _ := strings.Cut(strings.TrimSpace(line), " after=")
+		if d, err := time.ParseDuration(after); err == nil {
+			all = append(all, d)
+		}
+	}
+	slices.Sort(all)
+	return all
+}
