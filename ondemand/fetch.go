@@ -37,10 +37,9 @@ func (j *job) bring(i int, body io.Reader, spent *time.Duration) error {
 	if err := e.dec.Decode(dst, src, f); err != nil {
 		return fmt.Errorf("frame %d (%d bytes at %d): %w", i, f.SrcLen, f.SrcOff, err)
 	}
-	if _, err := j.bound.target.WriteAt(dst, f.Off); err != nil {
+	if err := j.bound.put(i, dst, f.Off); err != nil {
 		return fmt.Errorf("%w: %w", errTarget, err)
 	}
-	j.bound.presence.Set(i)
 	b.recovered(i)
 
 	b.mu.Lock()
