@@ -7,7 +7,7 @@
 //	GET    /v1/healthz         –               → –
 //	GET    /metrics, /healthz, /readyz, /debug/pprof/     see [Diagnostics]
 //
-// Whoever can open the socket can mount images as root: its mode is 0600. A request ends early when its client hangs up. Fields may be added
+// Whoever is answered can mount images as root: the socket's mode is 0600, and only root and the daemon's own user are answered. A request ends early when its client hangs up. Fields may be added
 // to answers; a request with a field that the daemon does not know is refused, so that no wish is silently ignored. The package knows the
 // wire and nothing of images: what is asked for is done by a [Service].
 package control
