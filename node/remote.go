@@ -99,24 +99,30 @@ func (r *remotes) atOrigin(o origin, s sourceRecord) (backend.Object, error) {
 
 // load finds the artifact that o names, or that is attached to the image that o names, and has its metadata image and maps in the store.
 func (n *Node) load(ctx context.Context, o origin) (record, error) {
+	r, _, err := n.loadArtifact(ctx, o)
+	return r, err
+}
+
+// loadArtifact is load for those who want to know more of the artifact.
+func (n *Node) loadArtifact(ctx context.Context, o origin) (record, *artifact.Artifact, error) {
 	ref, err := oci.ParseRef(o.Ref)
 	if err != nil {
-		return record{}, control.Errorf(control.Invalid, "%w", err)
+		return record{}, nil, control.Errorf(control.Invalid, "%w", err)
 	}
 	client, err := n.remotes.client(o)
 	if err != nil {
-		return record{}, err
+		return record{}, nil, err
 	}
 	place, err := artifact.Open(client, ref)
 	if err != nil {
-		return record{}, control.Errorf(control.Invalid, "%w", err)
+		return record{}, nil, control.Errorf(control.Invalid, "%w", err)
 	}
 	a, err := place.Find(ctx, ref, nil)
 	if errors.Is(err, artifact.ErrNotArtifact) {
-		return record{}, control.Errorf(control.Invalid, "%w", err)
+		return record{}, nil, control.Errorf(control.Invalid, "%w", err)
 	}
 	if err != nil {
-		return record{}, control.Errorf(control.Unavailable, "%w", err)
+		return record{}, nil, control.Errorf(control.Unavailable, "%w", err)
 	}
 	r := record{ID: a.MetaDigest.Encoded(), MetaSize: a.MetaSize, Artifact: a.Descriptor.Digest.String(), Origin: o}
 	for _, b := range a.Blobs {
@@ -124,7 +130,7 @@ func (n *Node) load(ctx context.Context, o origin) (record, error) {
 		for _, s := range b.Sources {
 			if place.Layout != nil { // asking a registry would cost a round trip for what the first miss will tell
 				if ok, err := place.Layout.Exists(ctx, s); (err != nil || !ok) && len(s.URLs) == 0 {
-					return record{}, control.Errorf(control.Unavailable, "mount %s: its layout lacks blob %s, or has it in another size: copy or convert the image again", ref, s.Digest)
+					return record{}, nil, control.Errorf(control.Unavailable, "mount %s: its layout lacks blob %s, or has it in another size: copy or convert the image again", ref, s.Digest)
 				}
 			}
 			br.Sources = append(br.Sources, sourceRecord{Digest: s.Digest.String(), Size: s.Size, URLs: s.URLs})
@@ -132,12 +138,12 @@ func (n *Node) load(ctx context.Context, o origin) (record, error) {
 		r.Blobs = append(r.Blobs, br)
 	}
 	if err := n.fetch(ctx, a); err != nil {
-		return record{}, err
+		return record{}, nil, err
 	}
 	if err := n.checkDevices(r.ID, a); err != nil {
-		return record{}, fmt.Errorf("artifact %s: %w", ref, err)
+		return record{}, nil, fmt.Errorf("artifact %s: %w", ref, err)
 	}
-	return r, nil
+	return r, a, nil
 }
 
 // loads is how many parts of an artifact are fetched at the same time: each costs a round trip.

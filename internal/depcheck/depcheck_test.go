@@ -39,9 +39,10 @@ var rooms = []struct {
 	{"node/keeper", nil},
 	{"node/control", nil},
 	{"node", []string{
-		"erofs", "blob", "oci", "oci/registry", "oci/artifact", "oci/remote", "ondemand", "ondemand/backend", "ondemand/store",
+		"erofs", "blob", "oci", "oci/registry", "oci/artifact", "oci/image", "oci/remote", "ondemand", "ondemand/backend", "ondemand/store",
 		"cachefiles", "fanotify", "node/keeper", "node/control",
 	}},
+	{"snapshotter", []string{"oci", "node", "node/control"}},
 }
 
 // leaves know nothing but the kernel and the standard library.
@@ -53,6 +54,7 @@ var never = []struct {
 }{
 	{"node", "mkfs", "the daemon does not carry the converter"},
 	{"node", "oci/convert", "the daemon does not carry the converter"},
+	{"snapshotter", "mkfs", "the daemon does not carry the converter"},
 	{"cmd/pageind", "mkfs", "the daemon does not carry the converter"},
 	{"cmd/pageind", "oci/convert", "the daemon does not carry the converter"},
 	{"cmd/pagein-keeper", "ondemand", "the keeper stays tiny: it must outlive every bug of the daemon"},

@@ -1,0 +1,157 @@
+package snapshotter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/containerd/containerd/v2/pkg/snapshotters"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/pagein/pagein/node"
+	"github.com/pagein/pagein/node/control"
+	"github.com/pagein/pagein/oci"
+)
+
+// Node finds and mounts images. It is a [node.Node].
+type Node interface {
+	// Find has all on this machine that a mount of an artifact needs, which ref names or which is attached to the image that ref names.
+	Find(ctx context.Context, ref oci.Ref) (*node.Found, error)
+	// Layer opens the layer of an image that has the given chain ID, as it is in the registry, and returns its diff ID. What is read is not verified.
+	Layer(ctx context.Context, image oci.Ref, chain digest.Digest) (io.ReadCloser, digest.Digest, error)
+	Mount(ctx context.Context, req control.MountRequest) (control.MountResponse, error)
+	Unmount(ctx context.Context, target string) error
+}
+
+// ArtifactLabel is the label by which an image says which artifact stands for it: HOST/REPOSITORY@DIGEST. As an annotation of a layer it reaches a snapshotter without any switch.
+const ArtifactLabel = "containerd.io/snapshot/pagein-artifact"
+
+const (
+	// decideTimeout bounds how long containerd waits before a layer is unpacked as usual.
+	decideTimeout = 30 * time.Second
+	// decisionAge is how long a decision holds, which is meant for the layers of one pull.
+	decisionAge = time.Minute
+	// maxDecisions bounds how many are remembered.
+	maxDecisions = 1024
+)
+
+// errUnnamed says that containerd did not say of which image a layer is.
+var errUnnamed = errors.New("containerd does not say which image it is")
+
+// candidate is where the artifact for an image is to be looked for.
+type candidate struct {
+	ref     oci.Ref       // by digest
+	subject digest.Digest // the image's manifest, of which the artifact at ref must be; "" if ref is the artifact's own
+}
+
+// candidateOf reads labels.
+func candidateOf(labels map[string]string) (c candidate, err error) {
+	var image oci.Ref
+	name := labels[snapshotters.TargetRefLabel]
+	if name != "" {
+		if image, err = oci.ParseRef(name); err != nil || image.Kind != oci.Registry {
+			return c, fmt.Errorf("image name %q is not one of a registry", name)
+		}
+	}
+	if own := labels[ArtifactLabel]; own != "" {
+		if c.ref, err = oci.ParseRef(own); err != nil {
+			return c, err
+		}
+		if c.ref.Kind != oci.Registry || c.ref.Digest == "" {
+			return c, fmt.Errorf("label %s: %q is not HOST/REPOSITORY@DIGEST", ArtifactLabel, own)
+		}
+		if name != "" { // an image that was copied still has the label of where it was
+			c.ref.Host, c.ref.Repository = image.Host, image.Repository
+		}
+		c.ref.Tag = ""
+		return c, nil
+	}
+	c.subject = digest.Digest(labels[snapshotters.TargetManifestDigestLabel])
+	if name == "" || c.subject.Validate() != nil {
+		return c, errUnnamed
+	}
+	c.ref = oci.Ref{Kind: oci.Registry, Host: image.Host, Repository: image.Repository, Digest: c.subject}
+	return c, nil
+}
+
+// decide returns the artifact that stands for a layer, or nil if the layer is to be unpacked. What is decided for an image, and why, is said once.
+func (s *Snapshotter) decide(ctx context.Context, target digest.Digest, labels map[string]string) *node.Found {
+	c, err := candidateOf(labels)
+	if errors.Is(err, errUnnamed) {
+		s.log.Debug("layer is unpacked as usual", "layer", target, "reason", err)
+		return nil
+	}
+	if err != nil {
+		s.log.Warn("layer is unpacked as usual", "layer", target, "reason", err)
+		return nil
+	}
+	d, isNew := s.images.of(c, func() decision { return s.find(ctx, c) })
+	if isNew && d.err != nil {
+		s.log.Info("image is unpacked as usual", "image", c.ref, "reason", d.err)
+	}
+	if d.err != nil {
+		return nil
+	}
+	if !slices.Contains(d.found.Chains, target) {
+		s.log.Warn("layer is unpacked as usual", "layer", target, "artifact", d.found.Artifact, "reason", "the artifact does not stand for it")
+		return nil
+	}
+	return d.found
+}
+
+// find looks for a candidate's artifact.
+func (s *Snapshotter) find(ctx context.Context, c candidate) decision {
+	if err := s.trust.Check(c.ref); err != nil {
+		return decision{err: err}
+	}
+	ctx, cancel := context.WithTimeout(ctx, decideTimeout)
+	defer cancel()
+	found, err := s.node.Find(ctx, c.ref)
+	switch {
+	case err != nil:
+		return decision{err: err}
+	case len(found.Chains) == 0:
+		return decision{err: fmt.Errorf("%s does not say for which layers it stands: convert the image again", found.Artifact)}
+	case c.subject != "" && found.Subject != c.subject:
+		return decision{err: fmt.Errorf("%s belongs to %q, not to this image", found.Artifact, found.Subject)}
+	}
+	return decision{found: found}
+}
+
+// decision is an artifact, or why there is none.
+type decision struct {
+	found *node.Found
+	err   error
+	at    time.Time
+}
+
+// decisions remembers for a while what was decided.
+type decisions struct {
+	mu   sync.Mutex
+	made map[candidate]decision
+}
+
+func newDecisions() *decisions { return &decisions{made: make(map[candidate]decision)} }
+
+// of returns what was decided for a candidate, or decides and reports that.
+func (d *decisions) of(c candidate, decide func() decision) (made decision, isNew bool) {
+	d.mu.Lock()
+	made, ok := d.made[c]
+	d.mu.Unlock()
+	if ok && time.Since(made.at) < decisionAge {
+		return made, false
+	}
+	made = decide() // two at the same time may decide the same
+	made.at = time.Now()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.made) >= maxDecisions {
+		clear(d.made)
+	}
+	d.made[c] = made
+	return made, true
+}

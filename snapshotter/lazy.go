@@ -1,0 +1,142 @@
+package snapshotter
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/containerd/containerd/v2/core/snapshots"
+	"github.com/containerd/containerd/v2/core/snapshots/storage"
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/pagein/pagein/internal/kmount"
+	"github.com/pagein/pagein/node"
+	"github.com/pagein/pagein/node/control"
+)
+
+// lazily answers a request for a layer that is to be unpacked: with an error that says that it is there already, if an artifact stands for it. Nil means that the layer is to be
+// unpacked as usual.
+func (s *Snapshotter) lazily(ctx context.Context, key, parent string, opts []snapshots.Opt) error {
+	var info snapshots.Info
+	for _, opt := range opts {
+		if err := opt(&info); err != nil {
+			return err
+		}
+	}
+	target := digest.Digest(info.Labels[snapshots.LabelSnapshotRef])
+	if target.Validate() != nil {
+		return nil // a container's snapshot
+	}
+	name := lazyName(target, parent)
+	unlock, err := s.locks.lock(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	there, err := s.committed(ctx, name, parent)
+	if err != nil {
+		return err
+	}
+	if !there {
+		found := s.decide(ctx, target, info.Labels)
+		if found == nil {
+			return ctx.Err()
+		}
+		if err := s.commit(ctx, key, parent, name, target, found, info.Labels); err != nil {
+			s.log.Warn("layer is unpacked as usual", "layer", target, "artifact", found.Artifact, "reason", err)
+			return ctx.Err()
+		}
+	}
+	return fmt.Errorf("layer %s is not fetched before it is read: %w", target, errdefs.ErrAlreadyExists)
+}
+
+// lazyName is the name of the snapshot of a layer that is not fetched. It is that of the layer, so that all namespaces of containerd share it, unless it lies on a snapshot of one
+// namespace: containerd wants one with the very parent that it has.
+func lazyName(target digest.Digest, parent string) string {
+	if parent == "" || digest.Digest(parent).Validate() == nil {
+		return target.String()
+	}
+	return target.String() + " on " + parent
+}
+
+// commit makes a committed snapshot of a layer that is not fetched.
+func (s *Snapshotter) commit(ctx context.Context, key, parent, name string, target digest.Digest, found *node.Found, labels map[string]string) (err error) {
+	if _, err := s.Snapshotter.Prepare(ctx, key, parent, snapshots.WithLabels(labels)); err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			if err := s.Remove(context.WithoutCancel(ctx), key); err != nil {
+				s.log.Warn("snapshot of a layer that could not be mounted stays", "key", key, "err", err)
+			}
+		}
+	}()
+	ids, err := s.ancestors(ctx, key)
+	if err != nil {
+		return err
+	}
+	n := note{Artifact: found.Artifact, Image: found.Image, Chain: target, Top: target == found.Chains[len(found.Chains)-1]}
+	if err := s.writeNote(ids[0], n); err != nil {
+		return err
+	}
+	var usage snapshots.Usage
+	if n.Top {
+		usage.Size = found.MetaSize
+		if err := s.mount(ctx, ids[0], &n); err != nil {
+			return err
+		}
+	}
+	return s.meta.WithTransaction(ctx, true, func(ctx context.Context) error {
+		_, err := storage.CommitActive(ctx, key, name, usage, snapshots.WithLabels(labels))
+		return err
+	})
+}
+
+// mount mounts an artifact on the directory of its top layer, unless it is mounted there.
+func (s *Snapshotter) mount(ctx context.Context, id string, n *note) error {
+	unlock, err := s.locks.lock(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if _, mounted, err := kmount.Lookup(s.content(id)); mounted || err != nil {
+		return err
+	}
+	_, err = s.node.Mount(ctx, control.MountRequest{Source: control.Source{Ref: n.Artifact}, Target: s.content(id)})
+	if control.ClassOf(err) == control.AlreadyExists {
+		if _, mounted, lookErr := kmount.Lookup(s.content(id)); mounted && lookErr == nil { // the node has mounted again what was mounted before a restart
+			return nil
+		}
+	}
+	return err
+}
+
+// complete makes layers usable as the lower ones of an overlay, the topmost first: the artifacts that stand for them are mounted, and what none stands for from here on down is
+// fetched and unpacked.
+func (s *Snapshotter) complete(ctx context.Context, layers []string) error {
+	var missing []int
+	for i, id := range layers {
+		n, err := s.readNote(id)
+		if err != nil {
+			return err
+		}
+		if n == nil {
+			continue
+		}
+		if n.Top {
+			layers = layers[:i+1]
+			if err := s.mount(ctx, id, n); err != nil {
+				return err
+			}
+			break
+		}
+		missing = append(missing, i)
+	}
+	for _, i := range slices.Backward(missing) { // each needs to know the directories below
+		if err := s.unpack(ctx, layers[i], layers[i+1:]); err != nil {
+			return err
+		}
+	}
+	return nil
+}

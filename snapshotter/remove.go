@@ -1,0 +1,80 @@
+package snapshotter
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/containerd/containerd/v2/core/snapshots/storage"
+
+	"github.com/pagein/pagein/internal/kmount"
+)
+
+// Remove forgets a snapshot and removes what is on disk of it.
+func (s *Snapshotter) Remove(ctx context.Context, key string) error {
+	if err := s.Snapshotter.Remove(ctx, key); err != nil {
+		return err
+	}
+	// The snapshot is gone already: what is left of it is tried again with the next one.
+	if err := s.Cleanup(ctx); err != nil {
+		s.log.Warn("something is left of a removed snapshot; it is tried again", "err", err)
+	}
+	return nil
+}
+
+// Cleanup removes what is left on disk of snapshots that are not there any more. Images that were mounted for them are unmounted first.
+func (s *Snapshotter) Cleanup(ctx context.Context) error {
+	stale, err := s.stale(ctx)
+	if err != nil {
+		return fmt.Errorf("find what removed snapshots left: %w", err)
+	}
+	var last error
+	for _, id := range stale {
+		if err := s.clear(ctx, id); err != nil {
+			last = err // the others go all the same
+		}
+	}
+	return last
+}
+
+// stale lists the directories that belong to no snapshot. A write transaction keeps others from making one meanwhile.
+func (s *Snapshotter) stale(ctx context.Context) (stale []string, err error) {
+	err = s.meta.WithTransaction(ctx, true, func(ctx context.Context) error {
+		known, err := storage.IDMap(ctx)
+		if err != nil {
+			return err
+		}
+		entries, err := os.ReadDir(filepath.Join(s.root, "snapshots"))
+		for _, e := range entries {
+			if _, ok := known[e.Name()]; !ok {
+				stale = append(stale, e.Name())
+			}
+		}
+		return err
+	})
+	return stale, err
+}
+
+// clear removes the directory of a snapshot that is not there any more.
+func (s *Snapshotter) clear(ctx context.Context, id string) error {
+	unlock, err := s.locks.lock(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := s.unmount(ctx, id); err != nil {
+		return err
+	}
+	return os.RemoveAll(s.dir(id))
+}
+
+// unmount takes off what is mounted on a snapshot's directory. Containers that still run on it keep it for themselves.
+func (s *Snapshotter) unmount(ctx context.Context, id string) error {
+	target := s.content(id)
+	_, mounted, err := kmount.Lookup(target)
+	if err != nil || !mounted {
+		return err
+	}
+	return s.node.Unmount(ctx, target)
+}

@@ -1,0 +1,32 @@
+package snapshotter
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"time"
+
+	snapshotsapi "github.com/containerd/containerd/api/services/snapshots/v1"
+	"github.com/containerd/containerd/v2/contrib/snapshotservice"
+	"google.golang.org/grpc"
+)
+
+// stopTimeout is how long calls under way may take when serving ends.
+const stopTimeout = 5 * time.Second
+
+// Serve answers containerd at a listener until ctx is done.
+func (s *Snapshotter) Serve(ctx context.Context, l net.Listener) error {
+	server := grpc.NewServer()
+	snapshotsapi.RegisterSnapshotsServer(server, snapshotservice.FromSnapshotter(s))
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve(l) }()
+	select {
+	case err := <-ended:
+		return fmt.Errorf("serve snapshots at %s: %w", l.Addr(), err)
+	case <-ctx.Done():
+	}
+	timer := time.AfterFunc(stopTimeout, server.Stop)
+	server.GracefulStop()
+	timer.Stop()
+	return <-ended
+}

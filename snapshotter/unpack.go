@@ -1,0 +1,104 @@
+package snapshotter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/containerd/containerd/v2/pkg/archive"
+	"github.com/containerd/containerd/v2/pkg/archive/compression"
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
+
+	"github.com/pagein/pagein/internal/atomicfile"
+	"github.com/pagein/pagein/oci"
+)
+
+// unpack makes an ordinary snapshot of a layer that was not fetched. The layers below it, the topmost first, are usable.
+func (s *Snapshotter) unpack(ctx context.Context, id string, below []string) error {
+	unlock, err := s.locks.lock(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	n, err := s.readNote(id)
+	if n == nil || err != nil {
+		return err // somebody else was faster
+	}
+	s.log.Info("layer is fetched, as it is needed by itself", "layer", n.Chain, "image", n.Image)
+	if err := s.tryUnpack(ctx, id, below, n); err != nil {
+		return fmt.Errorf("fetch layer %s of %s, which is needed by itself: %w", n.Chain, n.Image, err)
+	}
+	return nil
+}
+
+func (s *Snapshotter) tryUnpack(ctx context.Context, id string, below []string, n *note) error {
+	tmp := filepath.Join(s.dir(id), "unpacking")
+	if err := os.RemoveAll(tmp); err != nil { // what somebody left who was killed
+		return err
+	}
+	if err := os.Mkdir(tmp, 0o755); err != nil {
+		return err
+	}
+	parents := make([]string, len(below))
+	for i, b := range below {
+		parents[i] = s.content(b)
+	}
+	if err := s.apply(ctx, tmp, parents, n); err != nil {
+		return errors.Join(err, os.RemoveAll(tmp))
+	}
+	if err := syncFS(tmp); err != nil {
+		return err
+	}
+	// The directory may have been exchanged already, by somebody who was killed before he removed the note.
+	if err := unix.Renameat2(unix.AT_FDCWD, tmp, unix.AT_FDCWD, s.content(id), unix.RENAME_EXCHANGE); err != nil {
+		return fmt.Errorf("put it into place: %w", err)
+	}
+	if err := os.Remove(filepath.Join(s.dir(id), noteName)); err != nil {
+		return err
+	}
+	return errors.Join(atomicfile.SyncDir(s.dir(id)), os.RemoveAll(tmp))
+}
+
+// apply unpacks the layer into a directory as containerd does for overlayfs, and verifies it.
+func (s *Snapshotter) apply(ctx context.Context, dir string, parents []string, n *note) (err error) {
+	image, err := oci.ParseRef(n.Image)
+	if err != nil {
+		return err
+	}
+	packed, diffID, err := s.node.Layer(ctx, image, n.Chain)
+	if err != nil {
+		return err
+	}
+	defer packed.Close() // only read
+	plain, err := compression.DecompressStream(packed)
+	if err != nil {
+		return err
+	}
+	defer plain.Close() // only read
+	verifier := digest.Digest(diffID).Verifier()
+	tar := io.TeeReader(plain, verifier)
+	if _, err := archive.Apply(ctx, dir, tar, archive.WithConvertWhiteout(archive.OverlayConvertWhiteout), archive.WithParents(parents)); err != nil {
+		return err
+	}
+	if _, err := io.Copy(io.Discard, tar); err != nil {
+		return err
+	}
+	if !verifier.Verified() {
+		return fmt.Errorf("the tar in it is not the one with diff ID %s that the image's config promises", diffID)
+	}
+	return nil
+}
+
+// syncFS makes what is in a directory durable.
+func syncFS(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return unix.Syncfs(int(f.Fd()))
+}
