@@ -65,9 +65,21 @@ func (g *group) findOrphans() error {
 			g.t.cfg.Log.Error("orphaned event will be denied", "err", err)
 			ev.n = 0
 		}
+		if ev.over {
+			if g.journal.reads != nil {
+				g.journal.reads.end(ev.tid)
+			}
+			s.free()
+			g.free <- i
+			continue
+		}
 		o := orphan{slot: i, ev: ev}
-		if id, ok := s.named(); ok {
+		id, named := s.named()
+		if named {
 			o.blob = hex.EncodeToString(id[:])
+		}
+		if g.journal.reads != nil { // with an ID of zeros, it may be in any blob
+			g.journal.reads.begin(ev.tid, &id, ev.off, ev.n)
 		}
 		if o.reserved, err = g.reserve(int(ev.fd)); err != nil {
 			return err

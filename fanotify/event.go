@@ -14,20 +14,22 @@ const (
 	headerSize   = 4 // struct fanotify_event_info_header
 )
 
-// event is a kernel's question: may these bytes be read?
+// event is a kernel's question: may these bytes be read? Or, with mask FAN_ACCESS, its word that a thread has read.
 //
 //	 0  u32 event_len      length of the whole event
 //	 4  u8  vers
 //	 6  u16 metadata_len   where the information records begin
 //	 8  u64 mask
 //	16  s32 fd             names the event in the answer
-//	20  s32 pid
+//	20  s32 pid           of the thread, in a group with FAN_REPORT_TID; 0 when it has none in our namespace
 //
 // followed by records {u8 type, u8 0, u16 len}; that of type RANGE has u32 0, u64 offset, u64 count after its header.
 type event struct {
-	fd  int32
-	off int64
-	n   int64 // 0 for a truncation, or when no range was given
+	fd   int32
+	off  int64
+	n    int64 // 0 for a truncation, or when no range was given
+	tid  int32
+	over bool // a read is over: there is nothing to answer
 }
 
 // parseEvent reads the one event in b. The fd is valid whenever the metadata could be read, also in an event that is refused.
@@ -37,14 +39,17 @@ func parseEvent(b []byte) (event, error) {
 	}
 	le := binary.NativeEndian
 	length, meta := le.Uint32(b), le.Uint16(b[6:])
-	ev := event{fd: int32(le.Uint32(b[16:]))}
+	mask := le.Uint64(b[8:])
+	ev := event{fd: int32(le.Uint32(b[16:])), tid: int32(le.Uint32(b[20:])), over: mask == unix.FAN_ACCESS}
 	switch {
 	case b[4] != unix.FANOTIFY_METADATA_VERSION:
 		return ev, fmt.Errorf("fanotify event of version %d, expected %d", b[4], unix.FANOTIFY_METADATA_VERSION)
 	case int64(length) > int64(len(b)) || meta < metadataSize || uint32(meta) > length:
 		return ev, fmt.Errorf("fanotify event of %d bytes claims %d, its metadata %d", len(b), length, meta)
-	case le.Uint64(b[8:])&unix.FAN_PRE_ACCESS == 0:
-		return ev, fmt.Errorf("fanotify event with mask %#x is no FAN_PRE_ACCESS", le.Uint64(b[8:]))
+	case ev.over:
+		return ev, nil
+	case mask&unix.FAN_PRE_ACCESS == 0:
+		return ev, fmt.Errorf("fanotify event with mask %#x is neither FAN_PRE_ACCESS nor FAN_ACCESS", mask)
 	}
 	for rest := b[meta:length]; len(rest) > 0; {
 		if len(rest) < headerSize {

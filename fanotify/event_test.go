@@ -32,17 +32,22 @@ func TestEventsAreReadOrRefused(t *testing.T) {
 		want event
 		ok   bool
 	}{
-		{"range", whole, event{7, 8192, 4096}, true},
-		{"in a larger buffer", append(bytes.Clone(whole), 1, 2, 3), event{7, 8192, 4096}, true},
+		{"range", whole, event{fd: 7, off: 8192, n: 4096}, true},
+		{"in a larger buffer", append(bytes.Clone(whole), 1, 2, 3), event{fd: 7, off: 8192, n: 4096}, true},
 		{"after an unknown record", with(func(b []byte) []byte {
 			b = append(b[:metadataSize], append([]byte{99, 0, 8, 0, 1, 2, 3, 4}, b[metadataSize:]...)...)
 			binary.NativeEndian.PutUint32(b, uint32(len(b)))
 			return b
-		}), event{7, 8192, 4096}, true},
+		}), event{fd: 7, off: 8192, n: 4096}, true},
 		{"no range", with(func(b []byte) []byte {
 			binary.NativeEndian.PutUint32(b, metadataSize)
 			return b
-		}), event{7, 0, 0}, true},
+		}), event{fd: 7}, true},
+		{"a read is over", with(func(b []byte) []byte {
+			binary.NativeEndian.PutUint64(b[8:], unix.FAN_ACCESS)
+			binary.NativeEndian.PutUint32(b[20:], 77)
+			return b
+		}), event{fd: 7, tid: 77, over: true}, true},
 		{"empty", nil, event{fd: -1}, false},
 		{"half", whole[:20], event{fd: -1}, false},
 		{"cut", whole[:40], event{fd: 7}, false},
@@ -50,7 +55,7 @@ func TestEventsAreReadOrRefused(t *testing.T) {
 		{"other mask", encode(7, unix.FAN_OPEN_PERM, 0, 1), event{fd: 7}, false},
 		{"record of no length", with(func(b []byte) []byte { b[metadataSize+2] = 0; return b }), event{fd: 7}, false},
 		{"record too long", with(func(b []byte) []byte { b[metadataSize+2] = 200; return b }), event{fd: 7}, false},
-		{"negative range", encode(7, unix.FAN_PRE_ACCESS, 1<<63, 1), event{7, -1 << 63, 1}, false},
+		{"negative range", encode(7, unix.FAN_PRE_ACCESS, 1<<63, 1), event{fd: 7, off: -1 << 63, n: 1}, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got, err := parseEvent(c.b)

@@ -33,7 +33,10 @@ type Config struct {
 	// Adopted are the descriptors that the holder kept from a predecessor, by name; those whose names this package gave (see [Owns]) now belong to the transport. They must have
 	// numbers from [FirstDescriptor] on.
 	Adopted map[string]int
-	Log     *slog.Logger
+	// Track has the kernel tell when reads are over, which [Transport.Evict] needs. It costs a second event for each read of what a blob file has. It counts for
+	// blobs whose group is made from now on.
+	Track bool
+	Log   *slog.Logger
 }
 
 // FirstDescriptor is a number above any that an event of a predecessor can have. Descriptors that live across the adoption must not be below, where they could
@@ -68,7 +71,11 @@ type marked struct {
 	inode inode
 	group *group // nil for a blob that was complete from the start
 	users int
-	held  int // descriptor from the holder, which the holder's client may give away again; -1 if there is none
+
+	evicting sync.Mutex // held while frames are discarded; taken before t.mu
+	unmarked bool       // the file has no mark any more, guarded by evicting
+
+	held int // descriptor from the holder, which the holder's client may give away again; -1 if there is none
 }
 
 // New returns a transport that has taken up what its predecessor left with the holder. It reserves the numbers of the events that are still owed
@@ -182,9 +189,10 @@ func (t *Transport) guard(m *marked) (err error) {
 	m.group.members++
 	t.inodes.Store(m.inode, m)
 	if complete { // a predecessor may have died between the last frame and this
+		m.unmarked = true
 		return t.unmark(m)
 	}
-	m.blob.OnComplete(func() { go t.completed(m) }) // t.mu may be held by who waits in b.Close for this very fetch
+	t.awaitCompletion(m)
 	if m.held < 0 {
 		if err := t.cfg.Holder.Hold(blobName(id), m.file.Fd()); err != nil {
 			return fmt.Errorf("have blob %s held: %w", id, err)
@@ -227,13 +235,21 @@ func (t *Transport) letGo(m *marked) error {
 	return errors.Join(err, m.file.Close())
 }
 
-// completed drops the mark of a blob whose last frame is in place: from now on its reads cost nothing.
+// awaitCompletion has the mark dropped when the blob is complete.
+func (t *Transport) awaitCompletion(m *marked) {
+	m.blob.OnComplete(func() { go t.completed(m) }) // t.mu may be held by who waits in b.Close for this very fetch
+}
+
+// completed drops the mark of a blob whose last frame is in place: from now on its reads cost nothing, and nothing of it may be evicted.
 func (t *Transport) completed(m *marked) {
+	m.evicting.Lock()
+	defer m.evicting.Unlock()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.blobs[m.blob.ID()] != m {
+	if t.blobs[m.blob.ID()] != m || !m.blob.Complete() {
 		return
 	}
+	m.unmarked = true
 	if err := t.unmark(m); err != nil {
 		t.cfg.Log.Warn("mark of complete blob stays", "blob", m.blob.ID(), "err", err)
 	}

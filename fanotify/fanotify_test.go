@@ -114,6 +114,7 @@ type tree struct {
 	size    int64
 	maps    []*blob.Map
 	origins []*origin
+	track   bool // whether daemons are to track reads
 }
 
 func newTree(t testing.TB, dir string, sizes ...int) *tree {
@@ -201,7 +202,7 @@ func successor(t *testing.T, tr *tree, root string, h *holder, held map[string]i
 		}
 		img.Blobs = append(img.Blobs, b)
 	}
-	f, err := New(Config{Store: s, Holder: h, Adopted: held, Log: log})
+	f, err := New(Config{Store: s, Holder: h, Adopted: held, Track: tr.track, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -282,7 +283,10 @@ func (tr *tree) verify(t *testing.T, mnt string, readers, ranges int) {
 	}
 }
 
-const readerEnv = "PAGEIN_TEST_READERS" // "readers ranges mount source"
+const (
+	readerEnv = "PAGEIN_TEST_READERS" // "readers ranges mount source"
+	coldEnv   = "PAGEIN_TEST_COLD"    // set: readers have the kernel forget a file's pages before they read from it
+)
 
 // reader is the other process.
 func reader() (status int) {
@@ -329,6 +333,11 @@ func compare(rnd *rand.Rand, mnt, source, name string, mapped bool) error {
 	if err != nil {
 		return err
 	}
+	if os.Getenv(coldEnv) != "" {
+		if err := forget(filepath.Join(mnt, name)); err != nil {
+			return err
+		}
+	}
 	got, err := readRange(filepath.Join(mnt, name), off, n, mapped)
 	if err != nil {
 		return err
@@ -337,6 +346,16 @@ func compare(rnd *rand.Rand, mnt, source, name string, mapped bool) error {
 		return fmt.Errorf("%s: wrong bytes in %d+%d, mapped %v", name, off, n, mapped)
 	}
 	return nil
+}
+
+// forget has the kernel drop what it has cached of a file and nobody maps.
+func forget(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED)
 }
 
 func readRange(path string, off, n int, mapped bool) ([]byte, error) {

@@ -63,12 +63,15 @@ func (t *Transport) group(n int) (*group, error) {
 		return nil, fmt.Errorf("make fanotify group: %w", context.Cause(t.serving))
 	}
 	// An unlimited queue, because the kernel lets a read pass unanswered when a bounded one is full.
-	fd, err := unix.FanotifyInit(unix.FAN_CLASS_PRE_CONTENT|unix.FAN_CLOEXEC|unix.FAN_NONBLOCK|unix.FAN_UNLIMITED_QUEUE|unix.FAN_UNLIMITED_MARKS,
-		unix.O_RDONLY|unix.O_LARGEFILE|unix.O_CLOEXEC)
+	flags := uint(unix.FAN_CLASS_PRE_CONTENT | unix.FAN_CLOEXEC | unix.FAN_NONBLOCK | unix.FAN_UNLIMITED_QUEUE | unix.FAN_UNLIMITED_MARKS)
+	if t.cfg.Track {
+		flags |= unix.FAN_REPORT_TID
+	}
+	fd, err := unix.FanotifyInit(flags, unix.O_RDONLY|unix.O_LARGEFILE|unix.O_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("make fanotify group: %w", err)
 	}
-	j, err := newJournal()
+	j, err := newJournal(t.cfg.Track)
 	if err != nil {
 		return nil, errors.Join(err, unix.Close(fd))
 	}
@@ -132,7 +135,11 @@ func (t *Transport) dropGroup(g *group) error {
 }
 
 func (g *group) mark(flags uint, fd int) error {
-	return unix.FanotifyMark(g.fd, flags, unix.FAN_PRE_ACCESS, fd, "")
+	mask := uint64(unix.FAN_PRE_ACCESS)
+	if g.journal.reads != nil {
+		mask |= unix.FAN_ACCESS
+	}
+	return unix.FanotifyMark(g.fd, flags, mask, fd, "")
 }
 
 // wake ends the loop of serve.
@@ -212,11 +219,18 @@ func (g *group) take(ctx context.Context, i int, b []byte) {
 		g.reply(i, ev.fd, unix.FAN_DENY)
 		return
 	}
+	if ev.over {
+		g.over(i, ev)
+		return
+	}
 	m := g.lookup(ev)
 	if m == nil {
 		g.t.cfg.Log.Error("event for a file that is no attached blob is denied", "offset", ev.off, "bytes", ev.n)
 		g.reply(i, ev.fd, unix.FAN_DENY)
 		return
+	}
+	if g.journal.reads != nil {
+		g.journal.reads.begin(ev.tid, &m.id, ev.off, ev.n)
 	}
 	g.journal.slot(i).name(&m.id)
 	switch {
@@ -231,6 +245,14 @@ func (g *group) take(ctx context.Context, i int, b []byte) {
 			}
 		})
 	}
+}
+
+// over notes that a read is over and gives the slot back.
+func (g *group) over(i int, ev event) {
+	if g.journal.reads != nil {
+		g.journal.reads.end(ev.tid)
+	}
+	g.release(i, ev.fd)
 }
 
 func (g *group) lookup(ev event) *marked {
@@ -259,11 +281,16 @@ func (g *group) fill(ctx context.Context, m *marked, ev event) (verdict uint32, 
 	return unix.FAN_DENY, true
 }
 
-// reply answers an event and gives its slot and its descriptor back, in the order that slot.free demands.
+// reply answers an event and gives its slot and its descriptor back.
 func (g *group) reply(i int, fd int32, verdict uint32) {
 	if err := answer(g.fd, fd, verdict); err != nil {
 		g.t.cfg.Log.Error("reader stays blocked", "err", err)
 	}
+	g.release(i, fd)
+}
+
+// release gives an event's slot and its descriptor back, in the order that slot.free demands.
+func (g *group) release(i int, fd int32) {
 	g.journal.slot(i).free()
 	unix.Close(int(fd))
 	g.free <- i

@@ -14,17 +14,21 @@ import (
 // there is no instant at which an event has left the kernel's queue and is not in the journal. Native byte order:
 //
 //	   0  magic "PAGEINJL"
-//	   8  u32 version (1)
+//	   8  u32 version: 1, or 2 with a table of reads
 //	  12  u32 number of slots
+//	  16  u32 1 when the table of reads is not complete
 //	4096  slots of 128 bytes:
 //	        0  the event as read(2) left it; its first u32 is its length, and 0 says that the slot is free
 //	       64  blob ID, 32 bytes
 //	       96  u32 1 when the blob ID counts
+//	then, in version 2, the table of reads (see reads.go)
 //
 // The memory is locked: a page that had to be read from swap while a SIGKILL is pending would fail the kernel's copy.
 const (
 	journalMagic   = "PAGEINJL"
-	journalVersion = 1
+	journalPlain   = 1
+	journalTracked = 2
+	journalLost    = 16
 	journalHeader  = 4096
 
 	slots     = 256 // for each group: events that can be in work at a time; more wait in the kernel's queue
@@ -35,32 +39,49 @@ const (
 )
 
 type journal struct {
-	fd  int
-	mem []byte
+	fd    int
+	mem   []byte
+	reads *reads // nil if reads are not tracked
+}
+
+// journalSize is the length of a journal in bytes.
+func journalSize(tracked bool) int {
+	size := journalHeader + slots*slotSize
+	if tracked {
+		size += readRecords * readSize
+	}
+	return size
 }
 
 // slot is one record of a journal.
 type slot []byte
 
-func newJournal() (*journal, error) {
+// newJournal makes a journal, with a table of reads if they are tracked.
+func newJournal(tracked bool) (*journal, error) {
 	fd, err := unix.MemfdCreate("pagein-journal", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
 	if err != nil {
 		return nil, fmt.Errorf("make journal: %w", err)
 	}
-	if err := unix.Ftruncate(fd, journalHeader+slots*slotSize); err != nil {
+	size := journalSize(tracked)
+	if err := unix.Ftruncate(fd, int64(size)); err != nil {
 		return nil, errors.Join(fmt.Errorf("make journal: %w", err), unix.Close(fd))
 	}
 	// Nobody may take pages away from under a mapping.
 	if _, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, unix.F_SEAL_SHRINK|unix.F_SEAL_GROW); err != nil {
 		return nil, errors.Join(fmt.Errorf("seal journal: %w", err), unix.Close(fd))
 	}
-	j, err := mapJournal(fd)
+	j, err := mapJournal(fd, size)
 	if err != nil {
 		return nil, errors.Join(err, unix.Close(fd))
 	}
+	version := uint32(journalPlain)
+	if tracked {
+		version = journalTracked
+	}
 	copy(j.mem, journalMagic)
-	binary.NativeEndian.PutUint32(j.mem[8:], journalVersion)
+	binary.NativeEndian.PutUint32(j.mem[8:], version)
 	binary.NativeEndian.PutUint32(j.mem[12:], slots)
+	j.openReads()
 	return j, nil
 }
 
@@ -70,22 +91,25 @@ func adoptJournal(fd int) (*journal, error) {
 	if err := unix.Fstat(fd, &st); err != nil {
 		return nil, fmt.Errorf("adopt journal: %w", err)
 	}
-	if st.Size != journalHeader+slots*slotSize {
-		return nil, fmt.Errorf("adopt journal: it has %d bytes, expected %d", st.Size, journalHeader+slots*slotSize)
+	size := int(st.Size)
+	if size != journalSize(false) && size != journalSize(true) {
+		return nil, fmt.Errorf("adopt journal: it has %d bytes, expected %d or %d: made by another version of pagein", size, journalSize(false), journalSize(true))
 	}
-	j, err := mapJournal(fd)
+	j, err := mapJournal(fd, size)
 	if err != nil {
 		return nil, err
 	}
 	version, n := binary.NativeEndian.Uint32(j.mem[8:]), binary.NativeEndian.Uint32(j.mem[12:])
-	if string(j.mem[:8]) != journalMagic || version != journalVersion || n != slots {
+	fits := version == journalPlain && size == journalSize(false) || version == journalTracked && size == journalSize(true)
+	if string(j.mem[:8]) != journalMagic || !fits || n != slots {
 		return nil, errors.Join(fmt.Errorf("adopt journal: magic %q, version %d, %d slots: made by another version of pagein", j.mem[:8], version, n), unix.Munmap(j.mem))
 	}
+	j.openReads()
 	return j, nil
 }
 
-func mapJournal(fd int) (*journal, error) {
-	mem, err := unix.Mmap(fd, 0, journalHeader+slots*slotSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_POPULATE)
+func mapJournal(fd, size int) (*journal, error) {
+	mem, err := unix.Mmap(fd, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_POPULATE)
 	if err != nil {
 		return nil, fmt.Errorf("map journal: %w", err)
 	}
@@ -93,6 +117,13 @@ func mapJournal(fd int) (*journal, error) {
 		return nil, errors.Join(fmt.Errorf("lock %d bytes of journal in memory: %w: raise RLIMIT_MEMLOCK", len(mem), err), unix.Munmap(mem))
 	}
 	return &journal{fd: fd, mem: mem}, nil
+}
+
+// openReads opens the table of reads, if there is one.
+func (j *journal) openReads() {
+	if len(j.mem) == journalSize(true) {
+		j.reads = adoptReads(j.mem[journalSize(false):], (*uint32)(unsafe.Pointer(&j.mem[journalLost])))
+	}
 }
 
 func (j *journal) close() error {

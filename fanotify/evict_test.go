@@ -1,0 +1,214 @@
+package fanotify
+
+import (
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestEvictingUnderReadersShowsNoWrongByte evicts without a pause while readers, in another process, compare all that they read, and read nothing from the cache.
+// PAGEIN_EVICT_TIME is how long to do that.
+func TestEvictingUnderReadersShowsNoWrongByte(t *testing.T) {
+	long := 3 * time.Second
+	if s := os.Getenv("PAGEIN_EVICT_TIME"); s != "" {
+		var err error
+		if long, err = time.ParseDuration(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	root, mnt, h := environment(t)
+	tr := newTree(t, t.TempDir(), 300_000, 70_000, 3<<20, 2<<20, 5000, 64<<10, 48<<20, 48<<20)
+	tr.track = true
+	for _, unread := range []string{"f6", "f7"} { // so the blobs are never complete, and their marks stay
+		if err := os.Remove(filepath.Join(tr.source, unread)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d, spec := start(t, tr, root, h, nil)
+	defer d.stop()
+	mount(t, spec, mnt)
+
+	t.Setenv(coldEnv, "1")
+	var stop atomic.Bool
+	evicted := make(chan int64)
+	go func() {
+		var total int64
+		for !stop.Load() {
+			for _, b := range d.image.Blobs {
+				n, err := d.Evict(b, 512<<10)
+				if err != nil {
+					t.Error(err)
+				}
+				total += n
+			}
+		}
+		evicted <- total
+	}()
+	const ranges = 20
+	rounds := 0
+	for end := time.Now().Add(long); time.Now().Before(end) && !t.Failed(); rounds++ {
+		tr.verify(t, mnt, 8, ranges)
+	}
+	stop.Store(true)
+	total := <-evicted
+	t.Logf("%d ranges read and compared, %d MiB evicted meanwhile, %d MiB fetched", rounds*8*ranges*6, total>>20, (tr.origins[0].read.Load()+tr.origins[1].read.Load())>>20)
+	if total < 16<<20 {
+		t.Errorf("only %d bytes were evicted", total)
+	}
+	for _, g := range d.groups {
+		if !g.journal.reads.tracked() {
+			t.Errorf("the reads of group %d are not tracked any more", g.number)
+		}
+	}
+}
+
+// TestACompleteBlobIsNotEvicted: nobody would notice that its bytes are gone.
+func TestACompleteBlobIsNotEvicted(t *testing.T) {
+	root, mnt, h := environment(t)
+	tr := newTree(t, t.TempDir(), 300_000, 2<<20)
+	tr.track = true
+	d, spec := start(t, tr, root, h, nil)
+	defer d.stop()
+	mount(t, spec, mnt)
+	b := d.image.Blobs[0]
+	if err := b.Fill(t.Context(), 0, b.Size()); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "the mark is dropped", func() bool {
+		m := d.blobs[b.ID()]
+		m.evicting.Lock()
+		defer m.evicting.Unlock()
+		return m.unmarked
+	})
+	if n, err := d.Evict(b, b.Size()); n != 0 || err != nil {
+		t.Errorf("%d bytes were evicted, %v", n, err)
+	}
+	tr.verify(t, mnt, 2, 1)
+}
+
+// TestWhatIsNotTrackedIsNotEvicted: without the kernel's word that reads are over there is no safe moment.
+func TestWhatIsNotTrackedIsNotEvicted(t *testing.T) {
+	root, mnt, h := environment(t)
+	tr := newTree(t, t.TempDir(), 300_000, 9<<20)
+	d, spec := start(t, tr, root, h, nil)
+	defer d.stop()
+	mount(t, spec, mnt)
+	b := d.image.Blobs[1]
+	if err := b.Fill(t.Context(), 0, 4096); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := d.Evict(b, b.Size()); n != 0 || err != nil {
+		t.Errorf("%d bytes were evicted, %v", n, err)
+	}
+}
+
+// TestAnEvictedBlobBecomesCompleteAgain evicts, has all fetched again, and stops the daemon: a mark that was left would block the readers.
+func TestAnEvictedBlobBecomesCompleteAgain(t *testing.T) {
+	root, mnt, h := environment(t)
+	tr := newTree(t, t.TempDir(), 24<<20, 100)
+	tr.track = true
+	d, spec := start(t, tr, root, h, nil)
+	defer d.stop()
+	mount(t, spec, mnt)
+	b := d.image.Blobs[0]
+	if err := b.Fill(t.Context(), b.Size()/2, 4096); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := d.Evict(b, b.Size()); err != nil || n == 0 {
+		t.Fatalf("%d bytes were evicted, %v", n, err)
+	}
+	for _, b := range d.image.Blobs {
+		if err := b.Fill(t.Context(), 0, b.Size()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.stop()
+	done := make(chan bool)
+	go func() { tr.verify(t, mnt, 2, 1); close(done) }()
+	select {
+	case <-done:
+	case <-time.After(20 * time.Second):
+		t.Fatal("readers wait although all bytes are there")
+	}
+}
+
+// TestASuccessorKnowsTheReadsUnderWay writes a table of reads and takes it up again.
+func TestASuccessorKnowsTheReadsUnderWay(t *testing.T) {
+	before, err := newJournal(true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	self, gone := int32(unix.Gettid()), int32(1<<22) // the largest number of a thread is one less
+	blobs := [][32]byte{{1}, {2}}
+	before.reads.begin(self, &blobs[0], 8192, 4096)
+	before.reads.begin(gone, &blobs[0], 0, 4096)
+	fd, err := unix.Dup(before.fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := before.close(); err != nil {
+		t.Fatal(err)
+	}
+	after, err := adoptJournal(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer after.close()
+	for _, c := range []struct {
+		name   string
+		blob   int
+		off, n int64
+		want   bool
+	}{
+		{"it is being read", 0, 8192, 4096, false},
+		{"it is within what is being read", 0, 10000, 1, false},
+		{"what is being read is within it", 0, 0, 1 << 20, false},
+		{"it is before", 0, 4096, 4096, true},
+		{"it is behind", 0, 12288, 4096, true},
+		{"its reader is no more", 0, 0, 4096, true},
+		{"another blob is being read", 1, 8192, 4096, true},
+	} {
+		if got := after.reads.idle(&blobs[c.blob], c.off, c.n); got != c.want {
+			t.Errorf("%s: idle is %v", c.name, got)
+		}
+	}
+	after.reads.begin(self, &[32]byte{}, 0, 1<<62)
+	if after.reads.idle(&blobs[1], 1<<40, 1) {
+		t.Error("a read of an unknown blob does not count for all of them")
+	}
+	after.reads.end(self)
+	if !after.reads.idle(&blobs[0], 0, 1<<20) {
+		t.Error("a read that is over still counts")
+	}
+	after.reads.begin(0, &blobs[0], 0, 1)
+	if after.reads.idle(&blobs[1], 0, 1) {
+		t.Error("a thread without a number reads, and something is idle")
+	}
+}
+
+// TestMoreReadersThanTheTableHoldsStopEviction, and nothing else.
+func TestMoreReadersThanTheTableHoldsStopEviction(t *testing.T) {
+	j, err := newJournal(true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer j.close()
+	id := [32]byte{1}
+	for i := range int32(3 * readRecords) { // threads that are no more make room
+		j.reads.begin(1<<22+i, &id, 0, 1)
+	}
+	if !j.reads.tracked() {
+		t.Error("threads that are no more take room")
+	}
+	j.reads.ended = func(int32) bool { return false }
+	for i := range int32(readRecords + 1) {
+		j.reads.begin(1<<22+i, &id, 0, 1)
+	}
+	if j.reads.tracked() || j.reads.idle(&id, 4096, 1) {
+		t.Error("a read is in no table, and something is idle")
+	}
+}
