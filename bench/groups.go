@@ -38,6 +38,7 @@ func groups() []group {
 		{name: "stargz", needs: []string{registry, peers, containerd, root}, run: benchStargz},
 		{name: "node", run: benchNode},
 		{name: "local", run: benchLocal},
+		{name: "recover", run: benchRecover},
 		{name: "frames", needs: []string{registry}, curve: true, run: benchFrames},
 	}
 }

@@ -16,8 +16,10 @@ import (
 	"github.com/pagein/pagein/internal/kmount"
 )
 
-// localData is the size of the file whose pieces are read at random, in bytes.
-const localData = 256 << 20
+const (
+	localFile = "a"       // the file whose pieces are read at random
+	localData = 256 << 20 // its size in bytes
+)
 
 // benchLocal compares kernel requests whose bytes are there already, as long as the blob is not complete and its mark stays, with a daemon that only says ALLOW.
 func benchLocal(ctx context.Context, b *bench) (_ []result, err error) {
@@ -30,11 +32,7 @@ func benchLocal(ctx context.Context, b *bench) (_ []result, err error) {
 	if err := errors.Join(os.Mkdir(source, 0o755), os.Mkdir(lazyMnt, 0o755), os.Mkdir(plainMnt, 0o755)); err != nil {
 		return nil, err
 	}
-	data := make([]byte, localData)
-	rand.NewChaCha8([32]byte{7}).Read(data)
-	// What is never read keeps the blob incomplete.
-	err = errors.Join(os.WriteFile(filepath.Join(source, "a"), data, 0o644), os.WriteFile(filepath.Join(source, "z"), data[1:32<<20], 0o644))
-	if err != nil {
+	if _, err := localSource(source); err != nil {
 		return nil, err
 	}
 	stopAllow, err := b.allowing(ctx, dir, source, plainMnt)
@@ -48,7 +46,7 @@ func benchLocal(ctx context.Context, b *bench) (_ []result, err error) {
 	}
 	defer func() { err = errors.Join(err, unmount()) }()
 	for _, mnt := range []string{lazyMnt, plainMnt} {
-		if _, err := lab.Output(lab.Command(ctx, "dd", "if="+mnt+"/a", "of=/dev/null", "bs=1M", "status=none")); err != nil {
+		if _, err := lab.Output(lab.Command(ctx, "dd", "if="+filepath.Join(mnt, localFile), "of=/dev/null", "bs=1M", "status=none")); err != nil {
 			return nil, err
 		}
 	}
@@ -60,7 +58,7 @@ func benchLocal(ctx context.Context, b *bench) (_ []result, err error) {
 		var lazy, allow []float64
 		for range b.runs {
 			for mnt, into := range map[string]*[]float64{lazyMnt: &lazy, plainMnt: &allow} {
-				n, err := preads(ctx, filepath.Join(mnt, "a"), readers)
+				n, err := preads(ctx, filepath.Join(mnt, localFile), readers)
 				if err != nil {
 					return results, err
 				}
@@ -71,6 +69,14 @@ func benchLocal(ctx context.Context, b *bench) (_ []result, err error) {
 			fmt.Sprintf("× a daemon that only says ALLOW: %.0f/s / %.0f/s, 4 KiB at random, fanotify, median of %d", median(lazy), median(allow), b.runs)))
 	}
 	return results, nil
+}
+
+// localSource writes localFile and another file into a directory, and returns what is in the first.
+func localSource(dir string) ([]byte, error) {
+	data := make([]byte, localData)
+	rand.NewChaCha8([32]byte{7}).Read(data)
+	// What is never read keeps the blob incomplete.
+	return data, errors.Join(os.WriteFile(filepath.Join(dir, localFile), data, 0o644), os.WriteFile(filepath.Join(dir, "z"), data[1:32<<20], 0o644))
 }
 
 // allowing mounts a plain image whose data device is marked by a daemon that says ALLOW to all. The returned function ends that; all must be unmounted before.
