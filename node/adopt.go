@@ -109,7 +109,7 @@ func (n *Node) adopt(ctx context.Context) error {
 }
 
 func (n *Node) adoptImage(ctx context.Context, i imageState) error {
-	tr, err := n.transports.get(i.Transport)
+	tr, err := n.transports.inUse(i.Transport)
 	if err != nil {
 		return err
 	}

@@ -102,9 +102,7 @@ func (n *Node) open(ctx context.Context) (err error) {
 
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if err := n.save(); err != nil {
-		return err
-	}
+	n.saveLater() // an older table does no harm
 	if _, held := n.cfg.Adopted[keeper.MountsName]; !held {
 		if err := n.watch.hold(n.cfg.Holder); err != nil {
 			return err

@@ -94,7 +94,12 @@ func (t *transports) choose(name string) (ondemand.Transport, error) {
 }
 
 // get returns the named transport, opening it if this kernel offers it.
-func (t *transports) get(name string) (ondemand.Transport, error) {
+func (t *transports) get(name string) (ondemand.Transport, error) { return t.open(name, true) }
+
+// inUse returns the named transport, through which something is mounted: so this kernel offers it, and a probe would take time, and space on the disk.
+func (t *transports) inUse(name string) (ondemand.Transport, error) { return t.open(name, false) }
+
+func (t *transports) open(name string, probe bool) (ondemand.Transport, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if tr := t.opened[name]; tr != nil {
@@ -104,8 +109,10 @@ func (t *transports) get(name string) (ondemand.Transport, error) {
 		if k.name != name {
 			continue
 		}
-		if err := k.probe(); err != nil {
-			return nil, fmt.Errorf("transport %s: %w", name, err)
+		if probe {
+			if err := k.probe(); err != nil {
+				return nil, fmt.Errorf("transport %s: %w", name, err)
+			}
 		}
 		tr, err := k.open()
 		if err != nil {
