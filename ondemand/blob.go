@@ -34,12 +34,14 @@ type Blob struct {
 	onDone   func()
 	hand     int // where the search for frames to discard goes on
 
-	used []atomic.Uint32 // one bit per frame: somebody wanted it since the hand passed
+	used   []atomic.Uint32 // one bit per frame: somebody wanted it since the hand passed
+	wanted atomic.Int64    // when somebody last wanted a frame, in nanoseconds since 1970
 }
 
 type binding struct {
 	target   Target
 	presence Presence
+	room     func() bool // makes room for another write, nil if nobody can
 }
 
 // fetching is a frame on its way. done is closed once err and backend are final.
@@ -68,6 +70,9 @@ func (b *Blob) Bind(t Target, p Presence) {
 	b.binding.Lock()
 	defer b.binding.Unlock()
 	b.bound = &binding{target: t, presence: p}
+	if room := b.engine.opts.Room; room != nil {
+		b.bound.room = func() bool { return room(b.ctx) }
+	}
 }
 
 // Close ends the blob's fetches; readers that wait get [ErrClosed]. When it returns, target, presence and map are not used any more.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync/atomic"
+	"time"
 )
 
 // Discarder is a [Target] that can give space back.
@@ -22,8 +23,8 @@ var ErrKept = errors.New("its target keeps what it has")
 const discardBatch = 256
 
 // Discard gives back the space of up to want bytes of frames, first of those that nobody wanted for long, and returns how much that was. idle reports whether no
-// read of a range can be under way. It is asked when the range's frames have been marked absent, so that whoever comes later is made to wait, and fetches
-// them again; frames that are not idle stay. To call it is only right for who sees every read of the target before it begins.
+// read of a range can be under way. What counts is its answer when the range's frames have been marked absent, so that whoever comes later is made to wait, and fetches
+// them again. To call it is only right for who sees every read of the target before it begins.
 func (b *Blob) Discard(want int64, idle func(off, n int64) bool) (freed int64, err error) {
 	b.binding.RLock()
 	defer b.binding.RUnlock()
@@ -35,7 +36,7 @@ func (b *Blob) Discard(want int64, idle func(off, n int64) bool) (freed int64, e
 		return 0, fmt.Errorf("discard frames of blob %s: %w", b.ID(), ErrKept)
 	}
 	for steps := 2 * b.m.Frames(); freed < want && steps > 0; {
-		frames, looked := b.claim(want-freed, steps)
+		frames, looked := b.claim(want-freed, steps, idle)
 		steps -= looked
 		n, err := b.discard(target, frames, idle)
 		freed += n
@@ -46,9 +47,9 @@ func (b *Blob) Discard(want int64, idle func(off, n int64) bool) (freed int64, e
 	return freed, nil
 }
 
-// claim marks frames of up to want bytes as absent and as on their way, so that who wants them waits, and moves the hand by up to steps frames. The caller
+// claim marks frames of up to want bytes that seem idle as absent and as on their way, so that who wants them waits, and moves the hand by up to steps frames. The caller
 // holds b.binding.
-func (b *Blob) claim(want int64, steps int) (frames []int, looked int) {
+func (b *Blob) claim(want int64, steps int, idle func(off, n int64) bool) (frames []int, looked int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for ; looked < steps && want > 0 && len(frames) < discardBatch; looked++ {
@@ -57,32 +58,34 @@ func (b *Blob) claim(want int64, steps int) (frames []int, looked int) {
 		if b.inflight[i] != nil || !b.bound.presence.Has(i) || b.unuse(i) {
 			continue
 		}
+		f := b.m.Frame(i)
+		if !idle(f.Off, int64(f.Len)) {
+			continue
+		}
 		b.inflight[i] = &fetching{done: make(chan struct{})}
 		b.bound.presence.Clear(i)
 		frames = append(frames, i)
-		want -= int64(b.m.Frame(i).Len)
+		want -= int64(f.Len)
 	}
 	return frames, looked
 }
 
-// discard gives back the space of claimed frames, but for those that are being read, and ends the claim.
+// discard gives back the space of claimed frames, and ends the claim. A frame that somebody began to read meanwhile keeps its bytes, but stays absent: whether the disk has
+// them for good is not known here any more.
 func (b *Blob) discard(target Discarder, frames []int, idle func(off, n int64) bool) (freed int64, err error) {
-	gone := slices.Clone(frames)
-	gone = slices.DeleteFunc(gone, func(i int) bool {
-		f := b.m.Frame(i)
-		if idle(f.Off, int64(f.Len)) {
-			return false
+	defer func() {
+		for _, i := range frames {
+			b.unclaim(i)
 		}
-		b.unclaim(i, true)
-		return true
+	}()
+	gone := slices.DeleteFunc(slices.Clone(frames), func(i int) bool {
+		f := b.m.Frame(i)
+		return !idle(f.Off, int64(f.Len))
 	})
 	if len(gone) == 0 {
 		return 0, nil
 	}
 	if err := target.Forget(gone...); err != nil {
-		for _, i := range gone {
-			b.unclaim(i, true)
-		}
 		return 0, err
 	}
 	var errs error
@@ -93,16 +96,12 @@ func (b *Blob) discard(target Discarder, frames []int, idle func(off, n int64) b
 		} else {
 			freed += int64(f.Len)
 		}
-		b.unclaim(i, false)
 	}
 	return freed, errs
 }
 
-// unclaim lets go of a claimed frame, which is as it was or absent. Who waited for it looks again.
-func (b *Blob) unclaim(i int, present bool) {
-	if present {
-		b.bound.presence.Set(i)
-	}
+// unclaim lets go of a claimed frame. Who waited for it looks again.
+func (b *Blob) unclaim(i int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	f := b.inflight[i]
@@ -119,6 +118,15 @@ func (b *Blob) use(first, last int) {
 			word.Or(bit)
 		}
 	}
+	b.wanted.Store(time.Now().UnixNano())
+}
+
+// Used is when somebody last wanted bytes that the kernel had not cached, the zero time if nobody has.
+func (b *Blob) Used() time.Time {
+	if at := b.wanted.Load(); at != 0 {
+		return time.Unix(0, at)
+	}
+	return time.Time{}
 }
 
 // unuse forgets that somebody wanted frame i and reports whether somebody did.

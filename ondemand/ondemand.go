@@ -28,6 +28,8 @@ type Options struct {
 	Deadline      time.Duration // after which a reader whose bytes cannot be had gets an error, default 30 s; negative: it waits for as long as it takes
 	Attempts      int           // tries for each frame before its readers get an error; 0: as many as the deadline allows, fewer for corrupt bytes
 	Backoff       time.Duration // wait before the second try, doubled for each further one up to 5 s, default 200 ms
+
+	Room func(ctx context.Context) bool // called when a target has no space left; reports whether there is some now. nil: nobody can make some
 }
 
 const (
@@ -40,7 +42,7 @@ const (
 func (o Options) withDefaults() Options {
 	def := Options{
 		Requests: 32, RequestBytes: 4 << 20, ReadAhead: 8 << 20, HostBandwidth: max(o.HostBandwidth, 0), Deadline: 30 * time.Second, Attempts: max(o.Attempts, 0),
-		Backoff: 200 * time.Millisecond,
+		Backoff: 200 * time.Millisecond, Room: o.Room,
 	}
 	if o.Requests > 0 {
 		def.Requests = max(o.Requests, 2)
