@@ -24,6 +24,7 @@ const defaultConfig = "/etc/pagein/config.toml"
 type config struct {
 	remote.Config
 	readingConfig
+	snapshotsConfig
 
 	Root          string `toml:"root"`
 	Run           string `toml:"run"`
@@ -66,7 +67,7 @@ func readConfig(c *cli.Context) (config, error) {
 	}
 	for name, value := range map[string]*string{
 		"root": &cfg.Root, "run": &cfg.Run, "address": &cfg.Address, "transport": &cfg.Transport, "log-level": &cfg.LogLevel, "log-format": &cfg.LogFormat,
-		"read-deadline": &cfg.ReadDeadline, "prefetch": &cfg.Prefetch, "metrics-address": &cfg.MetricsAddress,
+		"read-deadline": &cfg.ReadDeadline, "prefetch": &cfg.Prefetch, "metrics-address": &cfg.MetricsAddress, "snapshotter": &cfg.Snapshotter.Address,
 	} {
 		if c.IsSet(name) {
 			*value = c.String(name)
@@ -84,6 +85,9 @@ func readConfig(c *cli.Context) (config, error) {
 	}
 	if cfg.Run, err = filepath.Abs(cfg.Run); err != nil {
 		return cfg, err
+	}
+	if err := cfg.checkSnapshotter(); err != nil {
+		return cfg, fmt.Errorf("configuration: %w", err)
 	}
 	return cfg, oneOf("transport", cfg.Transport, node.Auto, "fanotify", "cachefiles", "file")
 }

@@ -62,6 +62,7 @@ func newApp() *cli.App {
 			&cli.PathFlag{Name: "root", Value: defaults.Root, Usage: "keep images and blobs in `DIR`, on ext4, xfs or btrfs"},
 			&cli.PathFlag{Name: "run", Value: defaults.Run, Usage: "keep the keeper's socket in `DIR`"},
 			&cli.StringFlag{Name: "address", Value: defaults.Address, EnvVars: []string{"PAGEIN_ADDRESS"}, Usage: "serve pagein at `unix://SOCK`"},
+			&cli.StringFlag{Name: "snapshotter", Usage: "serve containerd's snapshots at `unix://SOCK`; without it containerd is not served"},
 			&cli.StringFlag{Name: "transport", Value: defaults.Transport, Usage: "reach the kernel through `NAME`: auto, fanotify, cachefiles or file"},
 			&cli.BoolFlag{Name: "unmount-on-exit", Usage: "unmount what is not in use at SIGTERM; without it mounts stay and wait for the next pageind"},
 			&cli.BoolFlag{Name: "restore-mounts", Value: defaults.RestoreMounts, Usage: "after a restart of the machine, mount again what was mounted, from what is on this node"},
@@ -104,6 +105,7 @@ func run(ctx context.Context, cfg config) error {
 	if os.Geteuid() != 0 {
 		return errors.New("mounting needs root (CAP_SYS_ADMIN in the initial user namespace): run pageind as root")
 	}
+	dropPrivileges(log)
 	if err := raiseFileLimit(); err != nil {
 		return err
 	}
@@ -139,6 +141,13 @@ func run(ctx context.Context, cfg config) error {
 	if metrics != nil {
 		defer metrics.Close()
 	}
+	containerd, err := listenSnapshots(ctx, cfg.Snapshotter.Address)
+	if err != nil {
+		return errors.Join(err, s.Close())
+	}
+	if containerd != nil {
+		defer containerd.Close()
+	}
 	k, err := startKeeper(ctx, cfg, m, inherited, log)
 	if err != nil {
 		return errors.Join(err, s.Close())
@@ -154,6 +163,9 @@ func run(ctx context.Context, cfg config) error {
 		return err
 	}
 	up := &service{node: n, keeper: k, manager: m, log: log}
+	if up.snapshots, err = openSnapshots(cfg, containerd, n, log); err != nil {
+		return errors.Join(err, up.abandon())
+	}
 	return up.serve(ctx, control.Diagnostics{Metrics: n.Metrics(), Ready: n.Ready, Profile: cfg.Pprof}, listener, metrics)
 }
 

@@ -16,6 +16,8 @@ type service struct {
 	keeper  *keeperClient
 	manager *manager
 	log     *slog.Logger
+
+	snapshots *snapshots // or nil
 }
 
 // serve runs the node and its API until ctx is done or one of them fails. The API ends first, so that nobody asks a node that is being closed, and the keeper is
@@ -33,8 +35,12 @@ func (s *service) serve(ctx context.Context, diagnostics control.Diagnostics, li
 	defer stopWatching()
 	go s.keeper.watch(watching, s.log)
 
-	monitored := make(chan error, 1)
+	monitored := make(chan error, 2)
 	go func() { monitored <- serveMetrics(api, metrics, diagnostics, s.log) }()
+	go func() {
+		monitored <- s.snapshots.serve(api, s.log)
+		stopAPI()
+	}()
 	announced := make(chan struct{})
 	go func() {
 		defer close(announced)
@@ -45,9 +51,16 @@ func (s *service) serve(ctx context.Context, diagnostics control.Diagnostics, li
 	s.manager.stopping()
 	stopAPI()
 	<-announced
-	err = errors.Join(err, <-monitored)
+	err = errors.Join(err, <-monitored, <-monitored)
 	stopNode()
 	return errors.Join(err, <-ended)
+}
+
+// abandon ends the node without ever serving others. What is mounted waits for a successor.
+func (s *service) abandon() error {
+	done, cancel := context.WithCancel(context.Background())
+	cancel()
+	return s.node.Run(done)
 }
 
 // announce says that the daemon is up when, after a restart of the machine, its mounts are too: who is started after it relies on them.

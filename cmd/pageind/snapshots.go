@@ -1,0 +1,90 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"path/filepath"
+
+	"github.com/pagein/pagein/node"
+	"github.com/pagein/pagein/node/control"
+	"github.com/pagein/pagein/snapshotter"
+)
+
+// snapshotsConfig is the part of the configuration that is about containerd.
+type snapshotsConfig struct {
+	Snapshotter snapshotterTable `toml:"snapshotter"`
+	Trust       trustTable       `toml:"trust"`
+}
+
+// snapshotterTable is the table [snapshotter].
+type snapshotterTable struct {
+	Address      string   `toml:"address"`       // where containerd is served; "" for nowhere
+	Root         string   `toml:"root"`          // absolute; "" for a directory below the daemon's root
+	MountOptions []string `toml:"mount-options"` // more options for overlayfs
+}
+
+// trustTable is the table [trust].
+type trustTable struct {
+	Repositories []string `toml:"repositories"`
+}
+
+// checkSnapshotter checks these settings and completes them.
+func (c *config) checkSnapshotter() error {
+	if c.Snapshotter.Root == "" {
+		c.Snapshotter.Root = filepath.Join(c.Root, "snapshotter")
+	}
+	if !filepath.IsAbs(c.Snapshotter.Root) {
+		return fmt.Errorf("root %q in [snapshotter] is no absolute path", c.Snapshotter.Root)
+	}
+	if _, err := snapshotter.NewTrust(c.Trust.Repositories); err != nil {
+		return fmt.Errorf("[trust]: %w", err)
+	}
+	return nil
+}
+
+// snapshots is what serves containerd.
+type snapshots struct {
+	listener net.Listener
+	*snapshotter.Snapshotter
+}
+
+// listenSnapshots opens the socket for containerd. Without an address it returns nil.
+func listenSnapshots(ctx context.Context, address string) (net.Listener, error) {
+	if address == "" {
+		return nil, nil
+	}
+	l, err := control.Listen(ctx, address)
+	if err != nil {
+		return nil, fmt.Errorf("serve snapshots: %w", err)
+	}
+	return l, nil
+}
+
+// openSnapshots opens the snapshots to be served at a listener. Without one it returns nil.
+func openSnapshots(cfg config, l net.Listener, n *node.Node, log *slog.Logger) (*snapshots, error) {
+	if l == nil {
+		return nil, nil
+	}
+	trust, err := snapshotter.NewTrust(cfg.Trust.Repositories)
+	if err != nil {
+		return nil, err
+	}
+	s, err := snapshotter.New(snapshotter.Config{Root: cfg.Snapshotter.Root, Node: n, Trust: trust, MountOptions: cfg.Snapshotter.MountOptions, Log: log})
+	if err != nil {
+		return nil, err
+	}
+	return &snapshots{l, s}, nil
+}
+
+// serve answers containerd until ctx is done, and closes the snapshots.
+func (s *snapshots) serve(ctx context.Context, log *slog.Logger) error {
+	if s == nil {
+		<-ctx.Done()
+		return nil
+	}
+	log.Info("serving snapshots", "address", s.listener.Addr())
+	return errors.Join(s.Serve(ctx, s.listener), s.Close())
+}
