@@ -17,6 +17,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/pagein/pagein/internal/kmount"
 	"github.com/pagein/pagein/ondemand"
@@ -55,6 +56,7 @@ type Transport struct {
 	blobs   map[string]*attachedBlob  // blobs of attached images, by ID
 	objects map[uint32]*object        // what the kernel has open, by its object ID
 	refused map[string]int            // how often a cookie was refused in a row, by volume and key
+	closed  map[string]time.Time      // when the kernel closed an object, by key
 	served  bool                      // Serve was called, so whatever is mounted was attached before
 }
 
@@ -92,6 +94,7 @@ func New(cfg Config) (*Transport, error) {
 		cfg: cfg, volume: "erofs," + cfg.Domain,
 		slots: make(chan struct{}, maxMessages), waiting: make(chan struct{}, maxWaiting), revived: make(chan struct{}, 1),
 		metas: make(map[string]*attachedImage), blobs: make(map[string]*attachedBlob), objects: make(map[uint32]*object), refused: make(map[string]int),
+		closed: make(map[string]time.Time),
 	}
 	if err := cfg.validate(); err != nil {
 		return nil, fmt.Errorf("start cachefiles transport: %w", err)

@@ -63,9 +63,16 @@ func newDevice(fd int) (*device, error) {
 	return &device{fd: fd, wake: wake}, nil
 }
 
+// limits are the percentages of free blocks and files at which the kernel acts. Below "stop" it takes no more bytes (ENOBUFS), which leaves room to give names to what it has, at
+// unmount. "cull" and "run" only set a flag: the kernel never removes a file by itself. What to remove, and when, is decided in bytes for all transports alike, elsewhere.
+// They are the smallest that leave a reserve: 0 <= stop < cull < run < 100 must hold after each command.
+func limits() []string {
+	return []string{"bstop 1%", "bcull 2%", "brun 3%", "fstop 1%", "fcull 2%", "frun 3%"}
+}
+
 // bind makes dir the cache.
 func (d *device) bind(dir, tag string) error {
-	for _, c := range []string{"dir " + dir, "tag " + tag} {
+	for _, c := range append(limits(), "dir "+dir, "tag "+tag) {
 		if err := d.command(c); err != nil {
 			return err
 		}

@@ -32,6 +32,9 @@ func TestMain(m *testing.M) {
 	if name := os.Getenv(mapEnv); name != "" {
 		os.Exit(hashMapped(name))
 	}
+	if arg := os.Getenv(rogueEnv); arg != "" {
+		os.Exit(runRogue(arg))
+	}
 	os.Exit(m.Run())
 }
 

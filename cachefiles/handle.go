@@ -35,7 +35,10 @@ func (s *session) forget(id uint32) *object {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	o := s.objects[id]
-	delete(s.objects, id)
+	if o != nil {
+		delete(s.objects, id)
+		s.noteClosed(o.key)
+	}
 	return o
 }
 

@@ -31,7 +31,7 @@ type suite struct {
 // suites is the table to extend when another package wants its tests to meet the test kernels.
 var suites = []suite{
 	{pkg: "erofs", run: "TestEveryReaderSees|TestEqualXattrs|TestMoreXattrs|TestLargeSharedArea|TestKernelAnswers|TestFilesOver4GiB", timeout: 5 * time.Minute},
-	{pkg: "cachefiles", timeout: 3 * time.Minute},
+	{pkg: "cachefiles", timeout: 5 * time.Minute},
 	// The documentation is not there, nor is fanotify.
 	{pkg: "cmd/pageind", skip: "TestDocumentedConfiguration|TestAPrefetchedImage|" + rebootTests, timeout: 12 * time.Minute, programs: pageinPrograms},
 }

@@ -1,0 +1,179 @@
+package cachefiles
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrInUse says that a cache file cannot be removed because the kernel has it open, or is about to.
+var ErrInUse = errors.New("the cache file is in use")
+
+// IdleObject is a cache file that no mount uses.
+type IdleObject struct {
+	Key   string    // the ID of the metadata image or blob in it
+	Bytes int64     // on disk
+	Used  time.Time // when a mount last had it, as far as is known: a day too early at most
+}
+
+// A cache directory holds cache/I<volume>/@<hash>/D<cookie>. Our keys are stored literally, see [checkKey].
+const (
+	volumePrefix = "I"
+	cookiePrefix = "D"
+)
+
+// Idle lists the cache files that neither the kernel nor an attached image uses, those first that were used longest ago. The list can be out of date when it is returned: [Transport.Cull]
+// decides. What is mounted for the first time has no name yet, in the directory, nor has what was unmounted a moment ago.
+func (t *Transport) Idle(ctx context.Context) ([]IdleObject, error) {
+	idle, err := t.idle(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list idle cache files in %s: %w", t.cfg.Dir, err)
+	}
+	return idle, nil
+}
+
+func (t *Transport) idle(ctx context.Context) ([]IdleObject, error) {
+	files, err := t.cacheFiles(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var idle []IdleObject
+	err = t.inCache(func(d *device) error {
+		for _, f := range files {
+			switch err := d.commandIn(f.dir, "inuse "+cookiePrefix+f.Key); {
+			case err == nil:
+				idle = append(idle, f.IdleObject)
+			case !errors.Is(err, unix.EBUSY) && !gone(err):
+				return err
+			}
+		}
+		return nil
+	})
+	slices.SortStableFunc(idle, func(a, b IdleObject) int { return a.Used.Compare(b.Used) })
+	return idle, err
+}
+
+// Cull removes a cache file that [Transport.Idle] has listed. The error is [ErrInUse] if it is in use by now, and nil if it is gone already.
+func (t *Transport) Cull(ctx context.Context, key string) error {
+	if err := t.cull(ctx, key); err != nil {
+		return fmt.Errorf("remove cache file %s: %w", key, err)
+	}
+	return nil
+}
+
+func (t *Transport) cull(ctx context.Context, key string) error {
+	if err := checkKey(key); err != nil {
+		return err
+	}
+	if t.attachedKey(key) {
+		return ErrInUse
+	}
+	found, err := filepath.Glob(filepath.Join(globQuote(t.volumeDir()), "@*", globQuote(cookiePrefix+key)))
+	if err != nil {
+		return err
+	}
+	return t.inCache(func(d *device) error {
+		for _, file := range found {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			err := d.commandIn(filepath.Dir(file), "cull "+filepath.Base(file))
+			if errors.Is(err, unix.EBUSY) {
+				return ErrInUse
+			}
+			if err != nil && !gone(err) {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// gone reports whether the kernel says that there is no such file.
+func gone(err error) bool { return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESTALE) }
+
+func globQuote(name string) string {
+	return strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`).Replace(name)
+}
+
+func (t *Transport) volumeDir() string {
+	return filepath.Join(t.cfg.Dir, "cache", volumePrefix+t.volume)
+}
+
+func (t *Transport) attachedKey(key string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.metas[key] != nil || t.blobs[key] != nil
+}
+
+type cacheFile struct {
+	IdleObject
+	dir string
+}
+
+// cacheFiles lists the files of our volume that no attached image has.
+func (t *Transport) cacheFiles(ctx context.Context) ([]cacheFile, error) {
+	shards, err := os.ReadDir(t.volumeDir())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var files []cacheFile
+	for _, shard := range shards {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		dir := filepath.Join(t.volumeDir(), shard.Name())
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range entries {
+			key, ok := strings.CutPrefix(e.Name(), cookiePrefix)
+			if !ok || t.attachedKey(key) {
+				continue
+			}
+			var st unix.Stat_t
+			if err := unix.Lstat(filepath.Join(dir, e.Name()), &st); err != nil {
+				continue // it has gone
+			}
+			files = append(files, cacheFile{IdleObject{Key: key, Bytes: st.Blocks * 512, Used: t.lastUse(key, &st)}, dir})
+		}
+	}
+	return files, nil
+}
+
+// lastUse is when a file was last used. The kernel renews its access time when a mount opens it, once a day on file systems mounted with relatime, and changes its status when it has
+// written to it. The transport remembers when it was closed, for as long as it lives.
+func (t *Transport) lastUse(key string, st *unix.Stat_t) time.Time {
+	t.mu.Lock()
+	last := t.closed[key]
+	t.mu.Unlock()
+	for _, ts := range []unix.Timespec{st.Atim, st.Mtim, st.Ctim} {
+		if at := time.Unix(ts.Unix()); at.After(last) {
+			last = at
+		}
+	}
+	return last
+}
+
+// maxClosed bounds the memory of when cache files were closed.
+const maxClosed = 1 << 14
+
+// noteClosed remembers that a cache file was in use until now. The caller holds t.mu.
+func (t *Transport) noteClosed(key string) {
+	if len(t.closed) >= maxClosed {
+		clear(t.closed)
+	}
+	t.closed[key] = time.Now()
+}
