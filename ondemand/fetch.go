@@ -27,7 +27,11 @@ func (j *job) bring(i int, body io.Reader, spent *time.Duration) error {
 	if err := j.source.lane.pace(b.ctx, f.SrcLen); err != nil {
 		return err
 	}
-	n, err := io.ReadFull(body, src)
+	n := 0
+	err := j.patiently(func() (err error) {
+		n, err = io.ReadFull(body, src)
+		return err
+	})
 	*spent += time.Since(start)
 	b.fetched.Add(int64(n))
 	j.source.stats.received.Add(int64(n))

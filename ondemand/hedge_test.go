@@ -97,3 +97,47 @@ func TestAServerInTroubleIsNotAskedTwiceAsOften(t *testing.T) {
 		}
 	})
 }
+
+// TestSecondRequestsKeepToTheLimits has answers be slow when the host, or the engine, may be asked for nothing more.
+func TestSecondRequestsKeepToTheLimits(t *testing.T) {
+	for name, limit := range map[string]func(*fixture) *slots{
+		"host":   func(f *fixture) *slots { return f.sources[0].lane.slots },
+		"engine": func(f *fixture) *slots { return f.engine.slots },
+		"none":   nil,
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f, s := newSlowFixture(t, Options{ReadAhead: -1, RequestBytes: 1})
+				warm(t, f)
+				synctest.Wait()
+				before := s.requests()
+				s.delay = func(int) time.Duration { return time.Second }
+				free := func() int { return f.engine.slots.free + f.sources[0].lane.slots.free }
+				all := free()
+				var taken []*ticket
+				if limit != nil {
+					for range limit(f).free - 1 { // one is left for the first request
+						taken = append(taken, limit(f).spare())
+					}
+				}
+				if err := f.Fill(t.Context(), 0, 1); err != nil {
+					t.Fatal(err)
+				}
+				want := 1
+				if limit == nil {
+					want = 2
+				}
+				if n := s.requests() - before; n != want {
+					t.Errorf("%d requests were made, want %d", n, want)
+				}
+				for _, tk := range taken {
+					limit(f).release(tk)
+				}
+				synctest.Wait()
+				if n := free(); n != all {
+					t.Errorf("%d of %d slots came back", n, all)
+				}
+			})
+		})
+	}
+}

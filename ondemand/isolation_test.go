@@ -29,24 +29,44 @@ func (f *fixture) another(t *testing.T, o backend.Object) *Blob {
 	return b
 }
 
-func TestAHostThatDoesNotAnswerStopsNoOther(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f, s := newSlowFixture(t, Options{ReadAhead: -1, RequestBytes: 1, Deadline: -1})
-		s.delay = func(int) time.Duration { return time.Hour }
-		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		for i := range 2 * f.engine.opts.Requests {
-			go func() { _ = f.Fill(ctx, f.Map().Frame(i).Off, 1) }()
-		}
-		synctest.Wait()
-		start := time.Now()
-		if err := f.another(t, f.object).Fill(ctx, 0, 4096); err != nil {
-			t.Fatal(err)
-		}
-		if took := time.Since(start); took > time.Second {
-			t.Errorf("a reader of another host waited %v", took)
-		}
-	})
+// dead returns the fixture's blob from another host that answers after an hour, and has as many readers as the host may have requests wait for it.
+func (f *fixture) dead(t *testing.T, ctx context.Context) *Blob {
+	t.Helper()
+	o := &slowObject{object: object{data: f.object.data}, rate: 10e6, delay: func(int) time.Duration { return time.Hour }}
+	b := f.another(t, o)
+	for i := range f.engine.opts.HostRequests {
+		go func() { _ = b.Fill(ctx, b.Map().Frame(i).Off, 1) }()
+	}
+	return b
+}
+
+// TestHostsThatDoNotAnswerStopNoOther has hosts fail at once that together may have more requests than the engine.
+func TestHostsThatDoNotAnswerStopNoOther(t *testing.T) {
+	for _, hosts := range []int{1, 2, 5} {
+		t.Run(fmt.Sprint(hosts), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f, _ := newSlowFixture(t, Options{ReadAhead: -1, RequestBytes: 1, Deadline: -1})
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				for range hosts {
+					f.dead(t, ctx)
+				}
+				synctest.Wait()
+				start := time.Now()
+				if err := f.Fill(ctx, 0, 4096); err != nil {
+					t.Fatal(err)
+				}
+				if took := time.Since(start); took > time.Duration(hosts)*slowAnswer {
+					t.Errorf("a reader of another host waited %v", took)
+				}
+				time.Sleep(time.Minute)
+				synctest.Wait()
+				if free := f.engine.slots.free; free != f.engine.opts.Requests {
+					t.Errorf("in the long run %d of %d slots are free", free, f.engine.opts.Requests)
+				}
+			})
+		})
+	}
 }
 
 func TestABlobThatIsClosedWhileItWaitsForASlotLeavesNone(t *testing.T) {

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -119,49 +122,6 @@ func (b *Blob) wait(f *fetching, i int) *fetching {
 	return f
 }
 
-// queues are the slots that the job needs, in the order in which they are taken.
-func (j *job) queues() []*slots { return []*slots{j.source.lane.slots, j.b.engine.slots} }
-
-// enqueue puts the job behind the others of its class, so that jobs run in the order in which they were launched. The caller holds b.mu.
-func (j *job) enqueue() {
-	c := j.class
-	if j.urgent {
-		c = demand
-	}
-	j.tickets = []*ticket{newTicket(c), newTicket(c)}
-	j.queues()[0].enqueue(j.tickets[0])
-}
-
-// acquire gets the job the slots that it is enqueued for, or will be. The returned function gives them back.
-func (j *job) acquire() (release func(), err error) {
-	b, queues := j.b, j.queues()
-	b.mu.Lock()
-	if j.tickets == nil {
-		j.enqueue()
-	}
-	tickets := j.tickets
-	b.mu.Unlock()
-	forget := func() {
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		j.tickets = nil
-	}
-	if err := queues[0].wait(b.ctx, tickets[0]); err != nil {
-		forget()
-		return nil, err
-	}
-	if err := queues[1].acquire(b.ctx, tickets[1]); err != nil {
-		forget()
-		queues[0].release(tickets[0])
-		return nil, err
-	}
-	return func() {
-		forget()
-		queues[1].release(tickets[1])
-		queues[0].release(tickets[0])
-	}, nil
-}
-
 // run brings the job's frames, each completed as soon as it is in place. It retries what failed as long as somebody waits for it, and gives every frame
 // its verdict exactly once.
 func (j *job) run() {
@@ -185,7 +145,7 @@ func (j *job) run() {
 			continue
 		}
 		j.source.stats.retries.Add(1)
-		wait := max(pause, backend.RetryAfter(err)) // asking earlier would only make it worse
+		wait := spread(max(pause, backend.RetryAfter(err))) // asking earlier would only make it worse
 		select {
 		case <-time.After(wait):
 			spent += wait
@@ -194,6 +154,9 @@ func (j *job) run() {
 		}
 	}
 }
+
+// spread lengthens a wait by up to a quarter, so that what failed together is not asked for together.
+func spread(wait time.Duration) time.Duration { return wait + rand.N(wait/4+1) }
 
 // verdict decides what becomes of the frames that an attempt has not brought: over says that all have got their verdict, skip that the first of them has.
 func (j *job) verdict(attempt int, err error, spent time.Duration) (over, skip bool) {
@@ -211,7 +174,11 @@ func (j *job) verdict(attempt int, err error, spent time.Duration) (over, skip b
 		j.fail(len(j.frames), context.Cause(b.ctx), spent)
 		return true, false
 	case errors.Is(err, errTarget):
-		log.Error("frame could not be stored", "blob", b.ID(), "frame", j.frames[0], "err", err)
+		level := slog.LevelError
+		if p := b.Problem(); p != nil && errors.Is(p.Err, errTarget) { // a full disk would fill the log too
+			level = slog.LevelDebug
+		}
+		log.Log(b.ctx, level, "frame could not be stored", "blob", b.ID(), "frame", j.frames[0], "err", err)
 		b.trouble(j.frames[0], err, true)
 		j.fail(len(j.frames), err, spent)
 		return true, false
@@ -290,10 +257,7 @@ func (j *job) attempt(spent *time.Duration) (done int, err error) {
 	b.mu.Lock()
 	j.started = true
 	run := j.frames
-	c := j.class
-	if j.urgent {
-		c = demand
-	}
+	c := j.now()
 	b.mu.Unlock()
 	first, last := b.m.Frame(run[0]), b.m.Frame(run[len(run)-1])
 	s.stats.active.Add(1)
@@ -304,13 +268,19 @@ func (j *job) attempt(spent *time.Duration) (done int, err error) {
 	start := time.Now()
 	*spent += start.Sub(queued) // others' requests are in the way
 	s.stats.requests[c].Add(1)
-	body, err := s.open(b, c, first.SrcOff, last.SrcOff+int64(last.SrcLen)-first.SrcOff)
+	var body io.ReadCloser
+	err = j.patiently(func() (err error) {
+		body, err = s.open(b, c, first.SrcOff, last.SrcOff+int64(last.SrcLen)-first.SrcOff)
+		return err
+	})
 	*spent += time.Since(start)
+	if body != nil {
+		defer body.Close()
+	}
 	if err != nil {
 		s.stats.errors.Add(1)
 		return 0, err
 	}
-	defer body.Close()
 	defer func() { s.stats.reads.Observe(time.Since(start).Seconds()) }()
 
 	for _, i := range run {

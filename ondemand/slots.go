@@ -99,11 +99,24 @@ func (s *slots) grant() {
 	}
 }
 
-// release gives the slot back.
+// spare takes a slot that is free, for something that is not worth waiting for; nil if there is none.
+func (s *slots) spare() *ticket {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.free == 0 {
+		return nil
+	}
+	s.free--
+	return &ticket{class: demand, held: true}
+}
+
+// release gives the slot back, if the ticket holds one.
 func (s *slots) release(t *ticket) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.giveBack(t)
+	if t.held {
+		s.giveBack(t)
+	}
 }
 
 func (s *slots) giveBack(t *ticket) {
@@ -111,6 +124,7 @@ func (s *slots) giveBack(t *ticket) {
 	s.free++
 	if t.idle {
 		s.idle++
+		t.idle = false
 	}
 	s.grant()
 }

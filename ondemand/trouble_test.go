@@ -1,8 +1,11 @@
 package ondemand
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -94,6 +97,24 @@ func TestOneReaderBeingServedDoesNotLeaveTheOther(t *testing.T) {
 		}
 		if err := <-all; err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+// TestAFullDiskDoesNotFillTheLog has a prefetch that is tried again and again, and readers, meet a full disk.
+func TestAFullDiskDoesNotFillTheLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, Options{})
+		var log bytes.Buffer
+		f.engine.log = slog.New(slog.NewTextHandler(&log, nil))
+		f.memory.fail = errors.New("no space left")
+		for range 10 {
+			_ = f.Prefetch(t.Context(), 0, f.Size())
+			_ = f.Fill(t.Context(), f.Size()/2, 4096)
+			synctest.Wait()
+		}
+		if n := strings.Count(log.String(), "\n"); n != 1 || !strings.Contains(log.String(), "no space left") {
+			t.Errorf("%d lines are logged:\n%s", n, log.String())
 		}
 	})
 }
