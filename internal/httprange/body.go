@@ -14,6 +14,7 @@ type Body struct {
 	body   io.ReadCloser
 	left   int64             // bytes that are still to come
 	failed func(error) error // nil, or what becomes of an error
+	closed func()            // nil, or what is to be called when it is closed
 }
 
 // OnError sets what becomes of errors of reading: the function returns the error that the reader gets.
@@ -52,5 +53,20 @@ func (b *Body) Close() error {
 	if b.left > 0 && b.left <= maxDrain {
 		_, _ = io.CopyN(io.Discard, b.body, b.left) // only the connection's fate depends on it
 	}
-	return b.body.Close()
+	err := b.body.Close()
+	if b.closed != nil {
+		b.closed()
+	}
+	return err
+}
+
+// onClose has f called, besides what was to be called before, once the body is closed.
+func (b *Body) onClose(f func()) {
+	before := b.closed
+	b.closed = func() {
+		if before != nil {
+			before()
+		}
+		f()
+	}
 }

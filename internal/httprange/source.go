@@ -44,39 +44,57 @@ func checkScheme(first string, u *url.URL) error {
 // Source is something that can be read by range at a URL, or where that redirects to.
 type Source struct {
 	URL       *url.URL
-	Size      int64   // bytes
-	Home      Do      // asks URL's own server
-	Elsewhere Do      // asks other servers, without credentials
-	Memory    *Memory // where it was the last time
+	Size      int64         // bytes
+	Home      Do            // asks URL's own server
+	Elsewhere Do            // asks other servers, without credentials
+	Memory    *Memory       // where it was the last time
+	Stall     time.Duration // how long an answer may take to begin, whoever is asked for it
 }
 
 // Range asks for bytes [off, off+n): where they were the last time, if that is known and still holds, else at the source's URL. A redirect that led to
-// the bytes is remembered for as long as its signature says, or some minutes. So in the long run a range costs one request.
+// the bytes is remembered for as long as its signature says, or some minutes. So in the long run a range costs one request. All of that together takes no longer than Stall.
 func (s Source) Range(ctx context.Context, off, n int64) (*Body, error) {
 	known := s.Memory.get(s.URL.String())
 	if known.lacks != nil {
 		return nil, known.lacks
 	}
-	if known.target != nil {
-		body, err := s.from(ctx, known.target, off, n)
-		if err == nil {
-			return body, nil
+	return s.promptly(ctx, s.Stall, s.URL, func(ctx context.Context) (*Body, error) {
+		if known.target != nil {
+			body, err := s.from(ctx, known.target, off, n)
+			if err == nil {
+				return body, nil
+			}
+			s.Memory.Forget(s.URL)
+			if status := (*StatusError)(nil); ctx.Err() != nil || errors.As(err, &status) && !outdated(status.Code) {
+				return nil, err
+			}
 		}
-		s.Memory.Forget(s.URL)
-		if status := (*StatusError)(nil); ctx.Err() != nil || errors.As(err, &status) && !outdated(status.Code) {
-			return nil, err
-		}
-	}
-	return s.ask(ctx, off, n)
+		return s.ask(ctx, off, n)
+	})
 }
 
-// from asks where the source had redirected to.
-func (s Source) from(ctx context.Context, u *url.URL, off, n int64) (*Body, error) {
-	resp, err := send(ctx, s.Elsewhere, u, off, n)
+// promptly has open ask u, and gives up if no answer has begun within the limit.
+func (s Source) promptly(ctx context.Context, limit time.Duration, u *url.URL, open func(context.Context) (*Body, error)) (*Body, error) {
+	body, done, err := Promptly(ctx, limit, open)
+	if errors.Is(err, ErrStalled) {
+		return nil, fmt.Errorf("%s: %w", u.Host, err)
+	}
 	if err != nil {
 		return nil, err
 	}
-	return Accept(resp, off, n, s.Size)
+	body.onClose(done)
+	return body, nil
+}
+
+// from asks where the source had redirected to. If there is no answer, there is to be time left to ask the source itself.
+func (s Source) from(ctx context.Context, u *url.URL, off, n int64) (*Body, error) {
+	return s.promptly(ctx, s.Stall/3, u, func(ctx context.Context) (*Body, error) {
+		resp, err := send(ctx, s.Elsewhere, u, off, n)
+		if err != nil {
+			return nil, err
+		}
+		return Accept(resp, off, n, s.Size)
+	})
 }
 
 // outdated reports whether what a remembered target answers may mean that the redirect does not hold any more.

@@ -41,7 +41,7 @@ func source(t *testing.T, srv *httptest.Server) Source {
 		t.Fatal(err)
 	}
 	do := (&http.Client{Transport: NewTransport(nil), CheckRedirect: DontFollow}).Do
-	return Source{URL: u, Size: int64(len(content)), Home: do, Elsewhere: do, Memory: new(Memory)}
+	return Source{URL: u, Size: int64(len(content)), Home: do, Elsewhere: do, Memory: new(Memory), Stall: 10 * time.Second}
 }
 
 func read(s Source) error {
@@ -154,6 +154,53 @@ func TestStorageInTroubleIsNotAskedTwice(t *testing.T) {
 	var status *StatusError
 	if !errors.As(err, &status) || status.RetryAfter != 7*time.Second || fetched.Load() != 2 {
 		t.Errorf("asked %d times: %v", fetched.Load(), err)
+	}
+}
+
+// TestDeadStorageBehindARedirectCostsOneStallTime has where a redirect led to stop answering, then the source itself too.
+func TestDeadStorageBehindARedirectCostsOneStallTime(t *testing.T) {
+	const stall = 1500 * time.Millisecond
+	var dead, all atomic.Bool
+	hang := func(r *http.Request) bool {
+		if dead.Load() && (all.Load() || r.URL.Query().Get("n") == "1") {
+			<-r.Context().Done()
+			return true
+		}
+		return false
+	}
+	storage, _ := server(t, func(w http.ResponseWriter, r *http.Request) {
+		if !hang(r) {
+			serve(w, r)
+		}
+	})
+	n := 0
+	home, _ := server(t, func(w http.ResponseWriter, r *http.Request) {
+		if all.Load() {
+			hang(r)
+			return
+		}
+		n++
+		http.Redirect(w, r, fmt.Sprintf("%s/there?n=%d", storage.URL, n), http.StatusTemporaryRedirect)
+	})
+	s := source(t, home)
+	s.Stall = stall
+	s.Home = (&http.Client{Transport: Patience(NewTransport(nil), stall), CheckRedirect: DontFollow}).Do
+	s.Elsewhere = s.Home
+	if err := read(s); err != nil {
+		t.Fatal(err)
+	}
+	dead.Store(true)
+	if err := read(s); err != nil { // the source says where else it is
+		t.Errorf("a place that does not answer is insisted on: %v", err)
+	}
+	all.Store(true)
+	start := time.Now()
+	err := read(s)
+	if !errors.Is(err, ErrStalled) || IsPermanent(err) || !strings.Contains(err.Error(), strings.TrimPrefix(home.URL, "http://")) {
+		t.Errorf("error is %v", err)
+	}
+	if took := time.Since(start); took < stall || took > stall+stall*3/4 {
+		t.Errorf("a dead storage and a dead source took %v, each may take %v", took, stall)
 	}
 }
 

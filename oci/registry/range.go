@@ -93,7 +93,7 @@ func (r *Repository) at(e *endpoint, desc ocispec.Descriptor) *blobAt {
 	}
 	return &blobAt{e: e, peers: r.c.o.Peers, patience: r.c.o.Stall / 3, release: func() {}, scoped: scoped, source: httprange.Source{
 		URL: e.url("/"+r.Reference.Repository+"/blobs/"+desc.Digest.String(), ""), Size: desc.Size,
-		Home: scoped(e.direct), Elsewhere: e.elsewhere.Do, Memory: &r.c.memory,
+		Home: scoped(e.direct), Elsewhere: e.elsewhere.Do, Memory: &r.c.memory, Stall: r.c.o.Stall,
 	}}
 }
 

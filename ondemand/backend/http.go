@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"time"
 
 	"github.com/pagein/pagein/internal/httprange"
 )
@@ -17,6 +18,7 @@ type httpObject struct {
 	locate func(context.Context) (*url.URL, error) // where it is now; a signature in it may differ each time
 	client *http.Client                            // does not follow redirects
 	memory *httprange.Memory                       // of where it redirects to
+	stall  time.Duration                           // how long an answer may take to begin
 	refuse func(*http.Response) error              // what an answer other than success means, or nil for what HTTP says
 }
 
@@ -30,7 +32,7 @@ func (o *httpObject) Range(ctx context.Context, off, n int64) (io.ReadCloser, er
 	if err != nil {
 		return nil, fail(err)
 	}
-	source := httprange.Source{URL: u, Size: o.size, Home: o.do, Elsewhere: o.do, Memory: o.memory}
+	source := httprange.Source{URL: u, Size: o.size, Home: o.do, Elsewhere: o.do, Memory: o.memory, Stall: o.stall}
 	body, err := source.Range(ctx, off, n)
 	if err != nil {
 		return nil, fail(o.learn(u, err))

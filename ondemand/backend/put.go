@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 
 	"github.com/minio/minio-go/v7"
+
+	"github.com/pagein/pagein/internal/atomicfile"
 )
 
 // Put stores the size bytes of r at a URL, s3://… or file:///…, that is at or below a configured place, and reports whether it had to: what is there in that size already stays, as
@@ -37,7 +39,7 @@ func (s *Storage) Put(ctx context.Context, rawURL string, r io.Reader, size int6
 	return sent, nil
 }
 
-// putFile writes a file beside its final name, has it on disk, and renames it.
+// putFile writes a file, has it on disk, and then gives it its name.
 func putFile(ctx context.Context, path string, r io.Reader, size int64) (sent bool, err error) {
 	if fi, err := os.Stat(path); err == nil && fi.Mode().IsRegular() && fi.Size() == size {
 		return false, nil
@@ -46,17 +48,12 @@ func putFile(ctx context.Context, path string, r io.Reader, size int64) (sent bo
 	if err := os.MkdirAll(dir, 0o755); err != nil { // #nosec G301 -- nodes read it under other users
 		return false, err
 	}
-	f, err := os.CreateTemp(dir, ".pagein-*")
+	f, err := atomicfile.Create(path, 0o644)
 	if err != nil {
 		return false, err
 	}
-	defer func() {
-		if err != nil {
-			_ = f.Close() // it may be closed already
-			err = errors.Join(err, os.Remove(f.Name()))
-		}
-	}()
-	if err := f.Chmod(0o644); err != nil {
+	defer f.Discard()
+	if err := f.Chmod(0o644); err != nil { // whatever the umask
 		return false, err
 	}
 	n, err := io.Copy(f, &contextReader{ctx, io.LimitReader(r, size+1)})
@@ -69,13 +66,10 @@ func putFile(ctx context.Context, path string, r io.Reader, size int64) (sent bo
 	if err := f.Sync(); err != nil {
 		return false, err
 	}
-	if err := f.Close(); err != nil {
+	if err := f.Commit(); err != nil {
 		return false, err
 	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return false, err
-	}
-	return true, syncDir(dir)
+	return true, atomicfile.SyncDir(dir)
 }
 
 // contextReader ends with its context.
@@ -89,14 +83,6 @@ func (c *contextReader) Read(p []byte) (int, error) {
 		return 0, context.Cause(c.ctx)
 	}
 	return c.r.Read(p)
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // putS3 uploads an object, in parts if it is large.

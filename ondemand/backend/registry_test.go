@@ -32,10 +32,13 @@ import (
 	"github.com/pagein/pagein/ondemand/backend/backendtest"
 )
 
+// patient is a stall time that no busy machine exceeds.
+const patient = time.Minute
+
 // repository returns the repository "app" of a server.
-func repository(t *testing.T, url string) *registry.Repository {
+func repository(t *testing.T, url string, stall time.Duration) *registry.Repository {
 	t.Helper()
-	client, err := registry.NewClient(registry.Options{Anonymous: true, Stall: 300 * time.Millisecond})
+	client, err := registry.NewClient(registry.Options{Anonymous: true, Stall: stall})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,7 +68,7 @@ func TestRegistryConforms(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			repo := repository(t, server(t))
+			repo := repository(t, server(t), patient)
 			backendtest.Run(t, backendtest.Suite{
 				Open: func(t *testing.T, content []byte) backend.Object {
 					if err := repo.Push(context.Background(), describe(content), bytes.NewReader(content)); err != nil {
@@ -141,7 +144,7 @@ func TestMisbehavingServerNeverYieldsWrongBytes(t *testing.T) {
 			case <-r.Context().Done():
 			case <-time.After(10 * time.Second):
 			}
-		}, false, registry.ErrStalled, "300ms"},
+		}, false, registry.ErrStalled, "for 1s"},
 		"stalls in the body": {func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", off, off+n-1, len(content)))
 			w.Header().Set("Content-Length", "5000")
@@ -152,7 +155,7 @@ func TestMisbehavingServerNeverYieldsWrongBytes(t *testing.T) {
 			case <-r.Context().Done():
 			case <-time.After(10 * time.Second):
 			}
-		}, false, registry.ErrStalled, "300ms"},
+		}, false, registry.ErrStalled, "for 1s"},
 		"a byte now and then": {func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", off, off+n-1, len(content)))
 			w.WriteHeader(http.StatusPartialContent)
@@ -161,7 +164,7 @@ func TestMisbehavingServerNeverYieldsWrongBytes(t *testing.T) {
 				_ = http.NewResponseController(w).Flush()
 				time.Sleep(30 * time.Millisecond)
 			}
-		}, false, registry.ErrStalled, "300ms"},
+		}, false, registry.ErrStalled, "for 1s"},
 		"announces less": {func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", off, off+n-1, len(content)))
 			w.Header().Set("Content-Length", "4999")
@@ -217,7 +220,7 @@ func TestMisbehavingServerNeverYieldsWrongBytes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			srv := httptest.NewServer(c.serve)
 			t.Cleanup(srv.Close)
-			o := backend.Registry(repository(t, srv.URL), describe(content))
+			o := backend.Registry(repository(t, srv.URL, time.Second), describe(content))
 			_, err := backendtest.Read(context.Background(), o, off, n)
 			if err == nil {
 				t.Fatal("no error")
@@ -242,7 +245,7 @@ func TestWhenToComeBackIsTold(t *testing.T) {
 				w.Header().Set("Retry-After", header)
 				w.WriteHeader(code)
 			}))
-			_, err := backendtest.Read(context.Background(), backend.Registry(repository(t, srv.URL), describe(content)), 0, 10)
+			_, err := backendtest.Read(context.Background(), backend.Registry(repository(t, srv.URL, patient), describe(content)), 0, 10)
 			if got := backend.RetryAfter(err); got != want || backend.IsPermanent(err) {
 				t.Errorf("%d with Retry-After %q: %v, %v", code, header, got, err)
 			}
@@ -307,7 +310,7 @@ func TestServerWithoutRangesStillGivesTheWholeObject(t *testing.T) {
 		good(w, r)
 	}))
 	t.Cleanup(srv.Close)
-	o := backend.Registry(repository(t, srv.URL), describe(content))
+	o := backend.Registry(repository(t, srv.URL, patient), describe(content))
 	got, err := backendtest.Read(context.Background(), o, 0, o.Size())
 	if err != nil || !bytes.Equal(got, content) {
 		t.Errorf("%d bytes, %v", len(got), err)
@@ -320,7 +323,7 @@ func TestWholeObjectInPlaceOfItsBeginningIsRefusedForGood(t *testing.T) {
 		good(w, r)
 	}))
 	t.Cleanup(srv.Close)
-	o := backend.Registry(repository(t, srv.URL), describe(content))
+	o := backend.Registry(repository(t, srv.URL, patient), describe(content))
 	if _, err := backendtest.Read(context.Background(), o, 0, 4096); !errors.Is(err, registry.ErrNoRange) || !backend.IsPermanent(err) {
 		t.Errorf("error is %v, want a permanent %v", err, registry.ErrNoRange)
 	}
@@ -329,7 +332,7 @@ func TestWholeObjectInPlaceOfItsBeginningIsRefusedForGood(t *testing.T) {
 func TestSlowConsumerIsNoStall(t *testing.T) {
 	srv := httptest.NewServer(http.HandlerFunc(good))
 	t.Cleanup(srv.Close)
-	o := backend.Registry(repository(t, srv.URL), describe(content))
+	o := backend.Registry(repository(t, srv.URL, 300*time.Millisecond), describe(content))
 	r, err := o.Range(context.Background(), 0, o.Size())
 	if err != nil {
 		t.Fatal(err)
@@ -368,7 +371,7 @@ func TestRedirectKeepsTheRangeAndLosesTheCredentials(t *testing.T) {
 		}
 	}))
 	t.Cleanup(srv.Close)
-	o := backend.Registry(repository(t, srv.URL), describe(content))
+	o := backend.Registry(repository(t, srv.URL, patient), describe(content))
 	for range 3 {
 		got, err := backendtest.Read(context.Background(), o, 1000, 5000)
 		if err != nil || !bytes.Equal(got, content[1000:6000]) {
@@ -394,7 +397,7 @@ func TestConnectionIsUsedAgain(t *testing.T) {
 		good(w, r)
 	}))
 	t.Cleanup(srv.Close)
-	o := backend.Registry(repository(t, srv.URL), describe(content))
+	o := backend.Registry(repository(t, srv.URL, patient), describe(content))
 	for i := range 10 {
 		if _, err := backendtest.Read(context.Background(), o, int64(i+1), 40_000); err != nil {
 			t.Fatal(err)
@@ -416,7 +419,7 @@ func TestConnectionIsUsedAgain(t *testing.T) {
 }
 
 func TestNameThatNobodyKnowsMayBecomeKnown(t *testing.T) {
-	o := backend.Registry(repository(t, "http://no-such-host.invalid:5000"), describe(content))
+	o := backend.Registry(repository(t, "http://no-such-host.invalid:5000", patient), describe(content))
 	_, err := backendtest.Read(context.Background(), o, 0, 100)
 	if err == nil || backend.IsPermanent(err) || !strings.Contains(err.Error(), "no-such-host.invalid") {
 		t.Errorf("error is %v, want one that names the host and is not permanent", err)
@@ -427,7 +430,7 @@ func TestUnreachableRegistryMayComeBack(t *testing.T) {
 	srv := httptest.NewServer(http.NotFoundHandler())
 	url := srv.URL
 	srv.Close()
-	o := backend.Registry(repository(t, url), describe(content))
+	o := backend.Registry(repository(t, url, patient), describe(content))
 	if _, err := backendtest.Read(context.Background(), o, 0, 100); err == nil || backend.IsPermanent(err) {
 		t.Errorf("error is %v, want one that is not permanent", err)
 	}

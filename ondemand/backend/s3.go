@@ -50,7 +50,7 @@ func (c *configured) openS3(u *url.URL, size int64) (Object, error) {
 		return nil, fmt.Errorf("open %s: %w", plainURL(u), err)
 	}
 	o := &s3Object{bucket: u.Host, key: strings.TrimPrefix(u.Path, "/"), signer: s}
-	o.httpObject = httpObject{name: plainURL(u), size: size, memory: &c.storage.memory, locate: o.locate, refuse: s3Error}
+	o.httpObject = httpObject{name: plainURL(u), size: size, memory: &c.storage.memory, stall: c.storage.stall, locate: o.locate, refuse: s3Error}
 	o.client = c.client(s.hostOf(o.bucket))
 	return o, nil
 }

@@ -148,7 +148,7 @@ func plainURL(u *url.URL) string {
 // openHTTP opens an object of an HTTP server.
 func (c *configured) openHTTP(u *url.URL, size int64) Object {
 	return &httpObject{
-		name: plainURL(u), size: size, client: c.client(u.Host), memory: &c.storage.memory,
+		name: plainURL(u), size: size, client: c.client(u.Host), memory: &c.storage.memory, stall: c.storage.stall,
 		locate: func(context.Context) (*url.URL, error) { return u, nil },
 	}
 }

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/pagein/pagein/internal/servertest"
 	"github.com/pagein/pagein/ondemand/backend"
@@ -19,7 +18,7 @@ import (
 // storage returns storage in which the given places are configured.
 func storage(t *testing.T, places ...backend.Place) *backend.Storage {
 	t.Helper()
-	s, err := backend.NewStorage(backend.StorageOptions{Places: places, Stall: 300 * time.Millisecond})
+	s, err := backend.NewStorage(backend.StorageOptions{Places: places, Stall: patient})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -197,7 +196,7 @@ func TestServerThatIgnoresRangeIsNotAskedForEveryMiss(t *testing.T) {
 	t.Cleanup(srv.Close)
 	for name, o := range map[string]backend.Object{
 		"http":     openURL(t, storage(t, backend.Place{URL: srv.URL}), srv.URL+"/object", len(content)),
-		"registry": backend.Registry(repository(t, srv.URL), describe(content)),
+		"registry": backend.Registry(repository(t, srv.URL, patient), describe(content)),
 	} {
 		asked = 0
 		for range 5 {
