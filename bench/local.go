@@ -50,8 +50,8 @@ func benchLocal(ctx context.Context, b *bench) (_ []result, err error) {
 			return nil, err
 		}
 	}
-	if complete(ctx, node) == nil {
-		return nil, errors.New("the lazy mount is complete, so nobody is asked any more")
+	if marks, err := node.Marks(); err != nil || marks == 0 {
+		return nil, fmt.Errorf("the daemon's file is not marked, so nobody is asked any more: %w", errors.Join(err, errShort))
 	}
 	var results []result
 	for _, readers := range []int{1, 4} {

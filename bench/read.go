@@ -56,6 +56,9 @@ func benchRead(ctx context.Context, b *bench) (_ []result, err error) {
 	if err := complete(ctx, node); err != nil {
 		return nil, err
 	}
+	if err := unmarked(ctx, node); err != nil {
+		return nil, err
+	}
 
 	var results []result
 	for _, readers := range []int{1, 4} {
@@ -78,7 +81,7 @@ func benchRead(ctx context.Context, b *bench) (_ []result, err error) {
 			}
 		}
 		results = append(results, atLeast(fmt.Sprintf("reading all, %d reader(s), complete lazy mount", readers), median(lazy)/median(native), 0.95, "",
-			fmt.Sprintf("× plain EROFS: %.0f MB/s / %.0f MB/s, cold, median of %d", median(lazy), median(native), b.runs)))
+			fmt.Sprintf("× plain EROFS: %.0f MB/s / %.0f MB/s, cold, median of %d; no fanotify mark is left", median(lazy), median(native), b.runs)))
 	}
 	return results, nil
 }
@@ -117,6 +120,19 @@ func complete(ctx context.Context, node *lab.Node) error {
 		return fmt.Errorf("after everything was read, the image is not complete: %+v", status.Images)
 	}
 	return nil
+}
+
+// unmarked waits until the kernel does not ask the node's daemon any more.
+func unmarked(ctx context.Context, node *lab.Node) error {
+	for range 100 {
+		if marks, err := node.Marks(); err != nil || marks == 0 {
+			return err
+		}
+		if err := sleep(ctx, 50*time.Millisecond); err != nil {
+			return err
+		}
+	}
+	return errors.New("the image is complete, and still the kernel asks the daemon about it: its fanotify marks have not been dropped")
 }
 
 // readAll reads every regular file below dir, a number of files at a time, and returns their bytes.
