@@ -24,7 +24,12 @@ func TestWatchedReadersNoticeWrongBytes(t *testing.T) {
 	if err := w.await(t.Context(), time.Minute, all); err != nil {
 		t.Errorf("readers of right bytes: %v", err)
 	}
-	if err := os.WriteFile(path, bytes.Repeat([]byte{0}, len(data)), 0o600); err != nil {
+	file, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if _, err := file.WriteAt(make([]byte, len(data)), 0); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.await(t.Context(), time.Minute, func() bool { return false }); err == nil || !strings.Contains(err.Error(), "wrong bytes") {
