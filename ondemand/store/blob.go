@@ -29,6 +29,7 @@ type Blob struct {
 	unsynced atomic.Int64 // bytes written since the last checkpoint began
 
 	checkpoints sync.Mutex   // held during a checkpoint
+	closed      bool         // guarded by checkpoints
 	losing      sync.RWMutex // write-locked while frames are made absent whose bytes may be lost
 
 	mu      sync.Mutex // guards what follows
@@ -201,5 +202,8 @@ func (b *Blob) release() error {
 	}
 	delete(s.open, b.id)
 	err := b.Checkpoint() // of what came since the last one, if anything did
+	b.checkpoints.Lock()
+	defer b.checkpoints.Unlock()
+	b.closed = true
 	return errors.Join(err, touch(b.rec.f), b.rec.close(), b.f.Close())
 }

@@ -2,8 +2,9 @@ package store
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -24,6 +25,9 @@ const (
 func (b *Blob) Checkpoint() error {
 	b.checkpoints.Lock()
 	defer b.checkpoints.Unlock()
+	if b.closed {
+		return nil
+	}
 	b.unsynced.Store(0)
 	sets, fresh := b.begin()
 	if !fresh {
@@ -146,26 +150,20 @@ func (s *Store) checkpoints(ctx context.Context) {
 		case <-s.hurried:
 			least = checkpointBytes
 		}
-		for _, b := range s.retainAll() {
-			var err error
-			if b.unsynced.Load() >= least {
-				err = b.Checkpoint()
+		for _, b := range s.opened() {
+			if b.unsynced.Load() < least {
+				continue
 			}
-			if err = errors.Join(err, b.release()); err != nil {
+			if err := b.Checkpoint(); err != nil {
 				s.report(b.id, err)
 			}
 		}
 	}
 }
 
-// retainAll returns the open blobs, each opened once more.
-func (s *Store) retainAll() []*Blob {
+// opened returns the blobs that are open, or were a moment ago.
+func (s *Store) opened() []*Blob {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var all []*Blob
-	for _, b := range s.open {
-		b.users++
-		all = append(all, b)
-	}
-	return all
+	return slices.Collect(maps.Values(s.open))
 }

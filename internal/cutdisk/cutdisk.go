@@ -1,0 +1,170 @@
+// Package cutdisk gives tests a disk whose power can be cut, at any moment and as often as they like: a cut is an image of what the disk would hold after it, while the
+// disk itself goes on.
+//
+// The disk is a file that a process of its own serves through FUSE, to be mounted through a loop device. It keeps what was flushed, and of what was not, each cut loses some
+// writes, keeps others and tears a few, sector by sector.
+package cutdisk
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pagein/pagein/internal/require"
+)
+
+// environment says to the test's own program that it is to serve a disk: a file with its content, then a directory.
+const environment = "PAGEIN_CUTDISK"
+
+// Main runs a package's tests. It is what TestMain must call, because the server of a disk is the test's program, run once more.
+func Main(m *testing.M) int {
+	image, dir, ok := strings.Cut(os.Getenv(environment), " ")
+	if !ok {
+		return m.Run()
+	}
+	if err := serve(dir, image); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}
+
+// Disk is a disk with a file system, mounted at Dir.
+type Disk struct {
+	Dir string
+
+	fstype  string
+	command io.Writer
+	answer  *bufio.Scanner
+}
+
+// New makes a disk with a file system, "ext4" or "xfs", and mounts it. The test's end takes it away.
+func New(t testing.TB, fstype string) *Disk {
+	t.Helper()
+	require.Root(t)
+	mkfs := require.Tool(t, "mkfs."+fstype)
+	require.Feature(t, exists("/dev/fuse") && exists("/dev/loop-control"), "FUSE and loop devices")
+	image := filepath.Join(t.TempDir(), "image")
+	if err := os.WriteFile(image, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(image, 320<<20); err != nil { // XFS takes no less than 300 MB
+		t.Fatal(err)
+	}
+	args := map[string][]string{
+		// The kernel must not go on for minutes with writes that have nothing to do with the test.
+		"ext4": {"-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", "-J", "size=8"},
+		"xfs":  {"-q", "-f"},
+	}[fstype]
+	run(t, mkfs, append(args, image)...)
+	d, served := &Disk{Dir: t.TempDir(), fstype: fstype}, t.TempDir()
+	d.start(t, served, image)
+	mount(t, fstype, filepath.Join(served, fileName), d.Dir)
+	return d
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// start starts the server.
+func (d *Disk) start(t testing.TB, dir, image string) {
+	t.Helper()
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), environment+"="+image+" "+dir)
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = unix.Unmount(dir, unix.MNT_DETACH)
+		_ = in.Close() // tells it to end
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("server of the disk: %v", err)
+		}
+	})
+	d.command, d.answer = in, bufio.NewScanner(out)
+	d.expect(t)
+}
+
+func (d *Disk) expect(t testing.TB) string {
+	t.Helper()
+	if !d.answer.Scan() || !strings.HasPrefix(d.answer.Text(), "ok") {
+		t.Fatalf("server of the disk answers %q, %v", d.answer.Text(), d.answer.Err())
+	}
+	return strings.TrimPrefix(d.answer.Text(), "ok ")
+}
+
+// Cut is what a power cut left.
+type Cut struct {
+	Dir    string // where the disk is mounted again, its journal replayed
+	Cached int    // writes that the disk had not flushed
+
+	image string
+	t     testing.TB
+}
+
+// Cut makes an image of what a power cut at this moment could leave, and mounts it. The seed decides what of the unflushed writes is there. One goroutine at a time may call it.
+func (d *Disk) Cut(t testing.TB, seed uint64) *Cut {
+	t.Helper()
+	dir := t.TempDir()
+	c := &Cut{Dir: filepath.Join(dir, "mnt"), image: filepath.Join(dir, "image"), t: t}
+	if _, err := fmt.Fprintf(d.command, "cut %d %q\n", seed, c.image); err != nil {
+		t.Fatal(err)
+	}
+	var err error
+	if c.Cached, err = strconv.Atoi(d.expect(t)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(c.Dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	mount(t, d.fstype, c.image, c.Dir)
+	return c
+}
+
+// Close unmounts and removes the image.
+func (c *Cut) Close() {
+	c.t.Helper()
+	if err := unix.Unmount(c.Dir, 0); err != nil {
+		c.t.Errorf("unmount %s: %v", c.Dir, err)
+	}
+	if err := os.Remove(c.image); err != nil {
+		c.t.Error(err)
+	}
+}
+
+// mount mounts a file with a file system until the test's end.
+func mount(t testing.TB, fstype, image, dir string) {
+	t.Helper()
+	options := "loop"
+	if fstype == "xfs" {
+		options += ",nouuid" // the disk is mounted beside its images
+	}
+	run(t, require.Tool(t, "mount"), "-t", fstype, "-o", options, image, dir)
+	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) }) // it may be gone
+}
+
+func run(t testing.TB, name string, args ...string) {
+	t.Helper()
+	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
+		t.Fatalf("%s %q: %v\n%s", name, args, err, out)
+	}
+}
