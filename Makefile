@@ -18,11 +18,15 @@ build: ## static bin/pagein, bin/pageind and bin/pagein-keeper
 	@mkdir -p bin
 	$(BUILD) -o bin/ ./cmd/...
 
-install: build ## the programs in $(PREFIX)/bin, their man pages, and the helper that mount(8) looks for in /sbin (DESTDIR is obeyed)
+install: build ## the programs in $(PREFIX)/bin, their man pages, systemd units, and the helper that mount(8) looks for in /sbin (DESTDIR is obeyed)
 	install -D -t $(DESTDIR)$(PREFIX)/bin bin/pagein bin/pageind bin/pagein-keeper
 	ln -sf pagein $(DESTDIR)$(PREFIX)/bin/mkfs.pagein
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man8 docs/man/mkfs.pagein.8
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man1 docs/man/pagein-mkfs.1
+	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
+	for unit in pageind.service pagein-keeper.service; do \
+		sed 's,/usr/local/,$(PREFIX)/,' dist/systemd/$$unit >$(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit || exit; \
+	done
 	install -d $(DESTDIR)/sbin
 	ln -sf $(PREFIX)/bin/pagein $(DESTDIR)/sbin/mount.pagein
 
@@ -46,15 +50,6 @@ test: ## every test: each fuzz target for FUZZTIME, unit, this machine's kernel,
 
 fuzz: ## each fuzz target for 10 minutes; the corpus stays in Go's cache, inputs that fail become seeds in testdata (FUZZFLAGS: hack/fuzz.sh)
 	@hack/fuzz.sh $(or $(FUZZFLAGS),10m)
-
-# How long "make soak" goes on: 90s, 30m, 24h.
-SOAKTIME ?= 30m
-
-soak: ## misfortunes of every kind at random for SOAKTIME, and every byte verified (SOAKFLAGS="-seed N": the same again; bin/soak -h)
-	@hack/deps.sh test
-	@$(MAKE) --no-print-directory build
-	@$(BUILD) -o bin/ ./soak
-	@bin/soak -time $(SOAKTIME) $(SOAKFLAGS)
 
 # How long "make soak" goes on: 90s, 30m, 24h.
 SOAKTIME ?= 30m

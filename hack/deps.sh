@@ -105,6 +105,9 @@ for group; do
 		need erofs-utils fsck.erofs
 		need zstd zstd
 		need tar tar
+		# A service manager that runs in namespaces of its own, to try the units with.
+		need_file systemd /usr/lib/systemd/systemd
+		need util-linux unshare
 		# Trees to try it on.
 		need debootstrap debootstrap
 		need npm npm

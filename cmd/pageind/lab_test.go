@@ -256,14 +256,21 @@ func (l *lab) bigFiles(names ...string) string {
 	return dir
 }
 
-// smallImages makes n images of one file of 3 MiB each, called f, that differ, and returns their trees.
-func (l *lab) smallImages(n int) (trees []string) {
+// sources makes n trees of files of 3 MiB each, named 0, 1 and so on, no two of which are equal.
+func (l *lab) sources(n, files int) (trees []string) {
 	l.Helper()
-	for i := range n {
-		tree := filepath.Join(l.dir, fmt.Sprintf("source-%d", i))
-		b := make([]byte, 3<<20)
-		_, _ = rand.NewChaCha8([32]byte{1, byte(i)}).Read(b)
-		if err := errors.Join(os.Mkdir(tree, 0o755), os.WriteFile(filepath.Join(tree, "f"), b, 0o644)); err != nil {
+	rnd := rand.NewChaCha8([32]byte{1})
+	b := make([]byte, 3<<20)
+	for range n {
+		tree, err := os.MkdirTemp(l.dir, "source-")
+		if err == nil {
+			err = os.Chmod(tree, 0o755)
+		}
+		for f := range files {
+			_, _ = rnd.Read(b)
+			err = errors.Join(err, os.WriteFile(filepath.Join(tree, strconv.Itoa(f)), b, 0o644))
+		}
+		if err != nil {
 			l.Fatal(err)
 		}
 		trees = append(trees, tree)

@@ -24,7 +24,7 @@ func TestReadersAreServedAtOnceAfterAStart(t *testing.T) {
 	if os.Getenv(require.GuestEnv) != "" {
 		images = 5 // emulated
 	}
-	trees := l.smallImages(images)
+	trees := l.sources(images, 1)
 	l.start()
 	var targets []string
 	for i, tree := range trees {
@@ -33,7 +33,7 @@ func TestReadersAreServedAtOnceAfterAStart(t *testing.T) {
 	var waits []time.Duration
 	for i := range min(images, 20) {
 		l.stop(unix.SIGKILL)
-		cat := exec.Command("cat", filepath.Join(targets[i], "f"))
+		cat := exec.Command("cat", filepath.Join(targets[i], "0"))
 		var got bytes.Buffer
 		cat.Stdout = &got
 		if err := cat.Start(); err != nil {
@@ -46,7 +46,7 @@ func TestReadersAreServedAtOnceAfterAStart(t *testing.T) {
 			t.Error(err)
 		}
 		waits = append(waits, time.Since(began))
-		if want, err := os.ReadFile(filepath.Join(trees[i], "f")); err != nil || !bytes.Equal(want, got.Bytes()) {
+		if want, err := os.ReadFile(filepath.Join(trees[i], "0")); err != nil || !bytes.Equal(want, got.Bytes()) {
 			t.Errorf("wrong bytes, or %v", err)
 		}
 		l.serving()
