@@ -1,0 +1,285 @@
+package snapshotter
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/containerd/containerd/v2/core/snapshots"
+	"github.com/containerd/containerd/v2/pkg/snapshotters"
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
+
+	"github.com/pagein/pagein/node"
+	"github.com/pagein/pagein/oci"
+)
+
+func TestContainersRunOnTheOneMountOfTheirImage(t *testing.T) {
+	l := newLab(t)
+	top := l.pull()
+	if len(l.mounted()) != 1 || len(l.node.asked) != 1 {
+		t.Errorf("mounted: %v; asked for: %v", l.mounted(), l.node.asked)
+	}
+	want := l.mounted()[0]
+	if b, err := os.ReadFile(filepath.Join(want, "from")); err != nil || string(b) != l.artifact().Artifact {
+		t.Errorf("%q is mounted, %v", b, err)
+	}
+	mounts, err := l.Prepare(t.Context(), "container", top)
+	if err != nil || mounts[0].Type != "overlay" || !slices.Equal(l.lower(mounts), []string{want}) {
+		t.Errorf("container: %v, %v", mounts, err)
+	}
+	if again, err := l.Mounts(t.Context(), "container"); err != nil || !slices.Equal(l.lower(again), []string{want}) {
+		t.Errorf("container, asked again: %v, %v", again, err)
+	}
+	view, err := l.View(t.Context(), "view", top)
+	if err != nil || view[0].Type != "bind" || view[0].Source != want || !slices.Contains(view[0].Options, "ro") {
+		t.Errorf("view: %v, %v", view, err)
+	}
+	if usage, err := l.Usage(t.Context(), top); err != nil || usage.Size != 4096 {
+		t.Errorf("usage is %+v, %v", usage, err)
+	}
+}
+
+func TestLayersAboveALazilyMountedImageAreOrdinary(t *testing.T) {
+	l := newLab(t)
+	top := l.pull()
+	mounts, err := l.Prepare(t.Context(), "extract", top, snapshots.WithLabels(map[string]string{snapshots.LabelSnapshotRef: digest.FromString("child").String()}))
+	if err != nil || !slices.Equal(l.lower(mounts), l.mounted()) {
+		t.Fatalf("%v, %v", mounts, err)
+	}
+	if err := l.Commit(t.Context(), "child", "extract"); err != nil {
+		t.Fatal(err)
+	}
+	mounts, err = l.Prepare(t.Context(), "container", "child")
+	if lower := l.lower(mounts); err != nil || len(lower) != 2 || lower[1] != l.mounted()[0] {
+		t.Errorf("%v, %v", mounts, err)
+	}
+}
+
+// TestArtifactsThatAreNotTheImagesAreNotUsed has containerd unpack the layers, and says once why.
+func TestArtifactsThatAreNotTheImagesAreNotUsed(t *testing.T) {
+	other := digest.FromString("other")
+	for name, c := range map[string]struct {
+		spoil func(*lab)
+		image string
+		why   string
+		once  bool // what is so for the image, not for a layer
+	}{
+		"none":              {func(l *lab) { clear(l.node.found) }, imageName, "no artifact is attached", true},
+		"of another image":  {func(l *lab) { l.only().Subject = other }, imageName, "not to this image", true},
+		"without layers":    {func(l *lab) { l.only().Chains = nil }, imageName, "does not say for which layers", true},
+		"for other layers":  {func(l *lab) { l.only().Chains = []digest.Digest{other} }, imageName, "does not stand for it", false},
+		"that cannot mount": {func(l *lab) { l.node.broken = errors.New("broken kernel"); l.only().Chains = l.chains[:1] }, imageName, "broken kernel", false},
+		"not trusted":       {func(*lab) {}, "registry.example.com/app:1", "is not trusted", true},
+		"not a name":        {func(*lab) {}, "oci:app", "is not one of a registry", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t)
+			c.spoil(l)
+			parent := ""
+			for i, chain := range l.chains {
+				if l.layer(chain, parent, labels(chain, snapshotters.TargetRefLabel, c.image)) {
+					t.Fatalf("layer %d is there already", i+1)
+				}
+				parent = "default/1/" + chain.String()
+				if err := l.Commit(t.Context(), parent, "extract-"+chain.Encoded()[:8]); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if len(l.mounted()) > 0 || l.node.mounts > 0 {
+				t.Errorf("mounted: %v", l.mounted())
+			}
+			if said := strings.Count(l.log.String(), c.why); said == 0 || said > 1 && c.once {
+				t.Errorf("said %d times that %q:\n%s", said, c.why, l.log)
+			}
+			if name == "not trusted" && len(l.node.asked) > 0 {
+				t.Errorf("asked for %v, which is not trusted", l.node.asked)
+			}
+			if mounts, err := l.Prepare(t.Context(), "container", parent); err != nil || len(l.lower(mounts)) != 3 {
+				t.Errorf("container: %v, %v", mounts, err)
+			}
+		})
+	}
+}
+
+// only is the one artifact that there is.
+func (l *lab) only() *node.Found {
+	for _, f := range l.node.found {
+		return f
+	}
+	return nil
+}
+
+func TestAMountThatFailsAtTheTopHasTheLayersBelowUnpacked(t *testing.T) {
+	l := newLab(t)
+	l.node.broken = errors.New("broken kernel")
+	if !l.layer(l.chains[0], "", labels(l.chains[0])) || !l.layer(l.chains[1], l.chains[0].String(), labels(l.chains[1])) {
+		t.Fatal("lower layers are to be unpacked")
+	}
+	if l.layer(l.chains[2], l.chains[1].String(), labels(l.chains[2])) {
+		t.Fatal("the top layer is there already")
+	}
+	mounts, err := l.Mounts(t.Context(), "extract-"+l.chains[2].Encoded()[:8])
+	lower := l.lower(mounts)
+	if err != nil || len(lower) != 2 {
+		t.Fatalf("%v, %v", mounts, err)
+	}
+	for i, name := range []string{"layer2", "layer1"} {
+		if _, err := os.Stat(filepath.Join(lower[i], name)); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestSnapshotsOfOneNamespaceDoNotHideTheLayerFromAnother(t *testing.T) {
+	l := newLab(t)
+	// Here the first layer was unpacked before there was an artifact.
+	if _, err := l.Prepare(t.Context(), "x", ""); err != nil {
+		t.Fatal(err)
+	}
+	const own = "default/7/first"
+	if err := l.Commit(t.Context(), own, "x"); err != nil {
+		t.Fatal(err)
+	}
+	l.pull()
+	if !l.layer(l.chains[1], own, labels(l.chains[1])) {
+		t.Error("the second layer is to be unpacked")
+	}
+	seen := make(map[string]bool)
+	filter := "labels.\"" + snapshots.LabelSnapshotRef + "\"==" + l.chains[1].String()
+	for name, info := range l.walk(filter) {
+		seen[info.Parent] = true
+		if info.Kind != snapshots.KindCommitted {
+			t.Errorf("%s is %v", name, info.Kind)
+		}
+	}
+	if len(seen) != 2 || !seen[own] || !seen[l.chains[0].String()] {
+		t.Errorf("it lies on %v", seen)
+	}
+}
+
+func TestAnImageMayNameItsArtifactByItself(t *testing.T) {
+	for name, c := range map[string]struct {
+		labels  map[string]string
+		ref     string
+		subject digest.Digest
+		fails   bool
+	}{
+		"nothing said":            {nil, "", "", true},
+		"name without a manifest": {map[string]string{snapshotters.TargetRefLabel: imageName}, "", "", true},
+		"image":                   {labels(""), imageRepo + "@" + manifest.String(), manifest, false},
+		"artifact":                {map[string]string{ArtifactLabel: imageRepo + "@" + artifact.String()}, imageRepo + "@" + artifact.String(), "", false},
+		"artifact of an image that was copied": {
+			labels("", ArtifactLabel, "elsewhere.example.com/app@"+artifact.String()), imageRepo + "@" + artifact.String(), "", false,
+		},
+		"artifact by tag":            {map[string]string{ArtifactLabel: imageName}, "", "", true},
+		"artifact in a layout":       {map[string]string{ArtifactLabel: "oci:/etc@" + artifact.String()}, "", "", true},
+		"artifact that is no digest": {map[string]string{ArtifactLabel: imageRepo + "@sha256:x"}, "", "", true},
+	} {
+		got, err := candidateOf(c.labels)
+		if (err != nil) != c.fails || !c.fails && (got.ref.String() != c.ref || got.subject != c.subject) {
+			t.Errorf("%s: %+v, %v", name, got, err)
+		}
+	}
+}
+
+func TestTrustIsForWhatIsNamed(t *testing.T) {
+	for _, c := range []struct {
+		patterns string
+		ref      string
+		trusted  bool
+	}{
+		{"", "127.0.0.1:5000/a", true},
+		{"", "localhost/a", true},
+		{"", "localhost:443/a", false},
+		{"", "registry.example.com/a", false},
+		{"registry.example.com", "registry.example.com/a/b", true},
+		{"registry.example.com", "registry.example.com.evil.org/a", false},
+		{"*.example.com", "registry.example.com/a", true},
+		{"registry.example.com/team/*", "registry.example.com/team/app", true},
+		{"registry.example.com/team/*", "registry.example.com/team/app/x", false},
+		{"registry.example.com/team/**", "registry.example.com/team/app/x", true},
+		{"registry.example.com/team/**", "registry.example.com/teams/app", false},
+		{"registry.example.com/team/**", "registry.example.com/team", false},
+		{"registry.example.com/*/app", "registry.example.com/team/app", true},
+		{"registry.example.com/**", "registry.example.com/team/app", true},
+		{"other.example.com registry.example.com/app", "registry.example.com/app", true},
+	} {
+		trust, err := NewTrust(strings.Fields(c.patterns))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ref, err := oci.ParseRef(c.ref)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := trust.Check(ref); (err == nil) != c.trusted {
+			t.Errorf("%q, %s: %v", c.patterns, c.ref, err)
+		}
+	}
+	for _, bad := range []string{"", "/app", "a[/x"} {
+		if _, err := NewTrust([]string{bad}); err == nil {
+			t.Errorf("%q is accepted", bad)
+		}
+	}
+}
+
+func TestRemovedSnapshotsLeaveNothing(t *testing.T) {
+	l := newLab(t)
+	top := l.pull()
+	if _, err := l.Prepare(t.Context(), "container", top); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Remove(t.Context(), top); err == nil || len(l.mounted()) != 1 {
+		t.Errorf("%v; mounted: %v: a container needs it", err, l.mounted())
+	}
+	for _, key := range []string{"container", top, l.chains[1].String(), l.chains[0].String()} {
+		if err := l.Remove(t.Context(), key); err != nil {
+			t.Error(err)
+		}
+	}
+	if left, err := os.ReadDir(filepath.Join(l.root, "snapshots")); err != nil || len(left) > 0 || len(l.mounted()) > 0 {
+		t.Errorf("left: %v, %v; mounted: %v", left, err, l.mounted())
+	}
+}
+
+// TestABusyMountIsUnmountedLater has somebody look around in it while its snapshot is removed.
+func TestABusyMountIsUnmountedLater(t *testing.T) {
+	l := newLab(t)
+	top := l.pull()
+	busy, err := os.Open(filepath.Join(l.mounted()[0], "from"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer busy.Close()
+	if err := l.Remove(t.Context(), top); err != nil || len(l.mounted()) != 1 {
+		t.Fatalf("%v; mounted: %v", err, l.mounted())
+	}
+	if _, err := os.Stat(filepath.Join(l.mounted()[0], "from")); err != nil {
+		t.Errorf("what is mounted was removed: %v", err)
+	}
+	if err := busy.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Cleanup(t.Context()); err != nil || len(l.mounted()) > 0 {
+		t.Errorf("%v; mounted: %v", err, l.mounted())
+	}
+}
+
+func TestAfterARestartOfTheMachineImagesAreMountedAgain(t *testing.T) {
+	l := newLab(t)
+	top := l.pull()
+	if _, err := l.Prepare(t.Context(), "container", top); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Unmount(l.mounted()[0], 0); err != nil {
+		t.Fatal(err)
+	}
+	l.open(nil)
+	if _, err := l.Mounts(t.Context(), "container"); err != nil || len(l.mounted()) != 1 {
+		t.Errorf("%v; mounted: %v", err, l.mounted())
+	}
+}
