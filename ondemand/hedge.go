@@ -80,9 +80,9 @@ func (s *source) spare(e *Engine) (release func(), ok bool) {
 }
 
 // open asks for a range. If readers wait and the answer takes longer than nearly all lately did, it asks a second time and takes what comes first.
-func (s *source) open(b *Blob, c class, off, n int64) (io.ReadCloser, error) {
+func (s *source) open(ctx context.Context, b *Blob, c class, off, n int64) (io.ReadCloser, error) {
 	start := time.Now()
-	body, err := s.openHedged(b, c, off, n)
+	body, err := s.openHedged(ctx, b, c, off, n)
 	if err == nil {
 		took := time.Since(start)
 		s.lane.latency.add(took)
@@ -91,16 +91,16 @@ func (s *source) open(b *Blob, c class, off, n int64) (io.ReadCloser, error) {
 	return body, err
 }
 
-func (s *source) openHedged(b *Blob, c class, off, n int64) (io.ReadCloser, error) {
+func (s *source) openHedged(ctx context.Context, b *Blob, c class, off, n int64) (io.ReadCloser, error) {
 	s.lane.earn()
 	late := s.lane.latency.late()
 	if c != demand || late == 0 {
-		return s.Range(b.ctx, off, n)
+		return s.Range(ctx, off, n)
 	}
 	answers := make(chan answer, 2)
 	var cancels []context.CancelFunc
 	ask := func(second bool) {
-		ctx, cancel := context.WithCancel(b.ctx)
+		ctx, cancel := context.WithCancel(ctx)
 		cancels = append(cancels, cancel)
 		b.work.Go(func() {
 			body, err := s.Range(ctx, off, n)

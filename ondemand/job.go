@@ -23,15 +23,17 @@ type job struct {
 	class  class // why the frames are fetched that nobody waits for
 
 	// Guarded by b.mu.
-	frames  []int         // still to come, the first of them on its way
-	started bool          // it asks, or has asked, the backend
-	last    int           // the last frame that somebody waits or waited for, -1 if none
-	urgent  bool          // somebody waits
-	gated   bool          // idle fetches are held back for it
-	called  chan struct{} // closed while urgent
-	since   time.Time     // when somebody last began to wait
-	tickets []*ticket     // for the host's slots and the engine's
-	err     error         // of the last attempt
+	frames  []int                   // still to come, the first of them on its way
+	started bool                    // it asks, or has asked, the backend
+	last    int                     // the last frame that somebody waits or waited for, -1 if none
+	urgent  bool                    // somebody waits
+	gated   bool                    // idle fetches are held back for it
+	called  chan struct{}           // closed while urgent
+	since   time.Time               // when somebody last began to wait
+	moved   time.Time               // when the request under way was made, or last brought a frame
+	giveUp  context.CancelCauseFunc // ends the request under way; nil if there is none
+	tickets []*ticket               // for the host's slots and the engine's
+	err     error                   // of the last attempt
 }
 
 // errDropped is what became of frames that nobody waits for and that were in the way.
@@ -215,6 +217,7 @@ func (j *job) finish(err error, spent time.Duration) {
 	f := j.b.inflight[i]
 	delete(j.b.inflight, i)
 	f.err, f.backend = err, spent
+	j.moved = time.Now()
 	close(f.done)
 	switch {
 	case j.urgent && (i >= j.last || len(j.frames) == 0):
@@ -258,7 +261,18 @@ func (j *job) attempt(spent *time.Duration) (done int, err error) {
 	j.started = true
 	run := j.frames
 	c := j.now()
+	ctx, giveUp := context.WithCancelCause(b.ctx)
+	defer giveUp(nil)
+	j.moved, j.giveUp = time.Now(), giveUp
 	b.mu.Unlock()
+	defer func() {
+		b.mu.Lock()
+		j.giveUp = nil
+		b.mu.Unlock()
+		if gone := context.Cause(ctx); gone != nil && b.ctx.Err() == nil {
+			err = gone
+		}
+	}()
 	first, last := b.m.Frame(run[0]), b.m.Frame(run[len(run)-1])
 	s.stats.active.Add(1)
 	defer s.stats.active.Add(-1)
@@ -270,7 +284,7 @@ func (j *job) attempt(spent *time.Duration) (done int, err error) {
 	s.stats.requests[c].Add(1)
 	var body io.ReadCloser
 	err = j.patiently(func() (err error) {
-		body, err = s.open(b, c, first.SrcOff, last.SrcOff+int64(last.SrcLen)-first.SrcOff)
+		body, err = s.open(ctx, b, c, first.SrcOff, last.SrcOff+int64(last.SrcLen)-first.SrcOff)
 		return err
 	})
 	*spent += time.Since(start)

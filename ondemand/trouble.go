@@ -61,7 +61,8 @@ func (b *Blob) overdue() (<-chan time.Time, func()) {
 	return t.C, func() { t.Stop() }
 }
 
-// late is the error of a reader that waited until its deadline.
+// late is the error of a reader that waited until its deadline. A request that has brought nothing for most of that time is given up, so that who asks next does not wait for it too: its
+// server may be well again.
 func (b *Blob) late(f *fetching) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -80,5 +81,8 @@ func (b *Blob) late(f *fetching) error {
 		err = fmt.Errorf("given up after %s: %w", b.patience(), j.err)
 	}
 	b.trouble(j.frames[0], err, true)
+	if j.giveUp != nil && time.Since(j.moved) > b.patience()/2 {
+		j.giveUp(err)
+	}
 	return err
 }

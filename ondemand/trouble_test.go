@@ -118,3 +118,35 @@ func TestAFullDiskDoesNotFillTheLog(t *testing.T) {
 		}
 	})
 }
+
+// TestWhoAsksAfterAnOutageDoesNotWaitForItsRequests has a server not answer until it is well, and never what it was asked before.
+func TestWhoAsksAfterAnOutageDoesNotWaitForItsRequests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, s := newSlowFixture(t, Options{Deadline: time.Second})
+		s.delay = func(int) time.Duration { return time.Hour }
+		if err := f.Fill(t.Context(), 0, 1); err == nil || !strings.Contains(err.Error(), "no answer") {
+			t.Errorf("error is %v", err)
+		}
+		s.delay = func(int) time.Duration { return 10 * time.Millisecond }
+		if err := f.Fill(t.Context(), 0, 1); err != nil {
+			t.Error(err)
+		}
+		if p := f.Problem(); p != nil {
+			t.Errorf("there is still a problem: %v", p.Err)
+		}
+	})
+}
+
+// TestAServerThatIsOnlySlowIsNotInterrupted has readers wait for the end of a long answer until their deadline and beyond.
+func TestAServerThatIsOnlySlowIsNotInterrupted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, s := newSlowFixture(t, Options{Deadline: 2 * time.Second, ReadAhead: -1})
+		s.rate = 200 << 10 // half a second for each frame
+		begin := f.Size() - 3<<20
+		for f.Fill(t.Context(), begin, 3<<20) != nil {
+		}
+		if n := s.requests(); n != 1 {
+			t.Errorf("%d requests were made, want 1", n)
+		}
+	})
+}
