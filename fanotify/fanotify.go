@@ -65,15 +65,16 @@ var _ ondemand.Transport = (*Transport)(nil)
 
 // marked is a blob that at least one mounted image uses.
 type marked struct {
-	blob  *ondemand.Blob
-	id    [32]byte // the blob's, in binary
-	file  *store.Blob
-	inode inode
-	group *group // nil for a blob that was complete from the start
-	users int
+	blob   *ondemand.Blob
+	id     [32]byte // the blob's, in binary
+	frames int
+	file   *store.Blob
+	inode  inode
+	group  *group // nil for a blob that was complete from the start
+	users  int
 
 	evicting sync.Mutex // held while frames are discarded; taken before t.mu
-	unmarked bool       // the file has no mark any more, guarded by evicting
+	unmarked bool       // the file has no mark any more, written with evicting and t.mu held
 
 	held int // descriptor from the holder, which the holder's client may give away again; -1 if there is none
 }
@@ -137,7 +138,7 @@ func (t *Transport) attachBlob(b *ondemand.Blob) error {
 		m.users++
 		return nil
 	}
-	m := &marked{blob: b, id: rawID(b.ID()), users: 1, held: -1}
+	m := &marked{blob: b, id: rawID(b.ID()), frames: b.Map().Frames(), users: 1, held: -1}
 	if err := t.openFile(m); err != nil {
 		return err
 	}
@@ -176,9 +177,11 @@ func (t *Transport) guard(m *marked) (err error) {
 	if m.inode, err = inodeOf(m.file.Fd()); err != nil {
 		return err
 	}
-	complete := m.blob.Complete()
+	// Without a mark nobody would fetch again what a failing disk loses, so what is complete must be durable before it goes without.
+	complete := m.blob.Complete() && (m.held >= 0 || m.file.Checkpoint() == nil && m.blob.Complete())
 	switch {
-	case complete && t.groups[n] == nil:
+	case complete && m.held < 0:
+		m.unmarked = true
 		return nil
 	case !complete && t.taking && (m.held < 0 || t.groups[n] == nil):
 		return fmt.Errorf("blob %s: %w: its descriptors were not held", id, ondemand.ErrUnguarded)
@@ -188,11 +191,10 @@ func (t *Transport) guard(m *marked) (err error) {
 	}
 	m.group.members++
 	t.inodes.Store(m.inode, m)
-	if complete { // a predecessor may have died between the last frame and this
-		m.unmarked = true
-		return t.unmark(m)
-	}
 	t.awaitCompletion(m)
+	if complete { // a predecessor may have died between the last frame and this
+		go t.completed(m)
+	}
 	if m.held < 0 {
 		if err := t.cfg.Holder.Hold(blobName(id), m.file.Fd()); err != nil {
 			return fmt.Errorf("have blob %s held: %w", id, err)
@@ -244,15 +246,39 @@ func (t *Transport) awaitCompletion(m *marked) {
 func (t *Transport) completed(m *marked) {
 	m.evicting.Lock()
 	defer m.evicting.Unlock()
+	// All must be durable before: without a mark, nobody would fetch again what a failing disk loses.
+	file, err := t.share(m)
+	if err != nil || file == nil {
+		return
+	}
+	err = errors.Join(file.Checkpoint(), file.Close())
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.blobs[m.blob.ID()] != m || !m.blob.Complete() {
+	if t.blobs[m.blob.ID()] != m || m.unmarked {
+		return
+	}
+	if !m.blob.Complete() { // some of it has been evicted, or lost, and will be fetched again
+		t.awaitCompletion(m)
+		return
+	}
+	if err == nil {
+		err = t.unmark(m)
+	}
+	if err != nil {
+		t.cfg.Log.Warn("mark of complete blob stays", "blob", m.blob.ID(), "err", err)
 		return
 	}
 	m.unmarked = true
-	if err := t.unmark(m); err != nil {
-		t.cfg.Log.Warn("mark of complete blob stays", "blob", m.blob.ID(), "err", err)
+}
+
+// share opens the blob's file once more, so that it stays open when the blob is detached meanwhile. It returns nil for a blob that is detached already.
+func (t *Transport) share(m *marked) (*store.Blob, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.blobs[m.blob.ID()] != m {
+		return nil, nil
 	}
+	return t.cfg.Store.OpenBlob(m.blob.ID(), m.blob.Size(), m.blob.Map().Frames())
 }
 
 func (t *Transport) unmark(m *marked) error {
@@ -314,6 +340,17 @@ func (t *Transport) Serve(ctx context.Context) error {
 	return nil
 }
 
+// finish drops the mark of a blob that became complete in the last moments: nobody need wait for a successor to read it. The caller holds t.mu.
+func (t *Transport) finish(m *marked) {
+	complete := func() bool { return m.file.Presence().Count() == m.frames }
+	if m.group == nil || m.unmarked || !complete() || m.file.Checkpoint() != nil || !complete() {
+		return
+	}
+	if err := t.unmark(m); err != nil {
+		t.cfg.Log.Warn("mark of complete blob stays", "blob", m.blob.ID(), "err", err)
+	}
+}
+
 // Close closes the transport's descriptors and records what is present in the blob files. It is called after Serve has returned and the blobs have
 // been closed.
 func (t *Transport) Close() error {
@@ -321,6 +358,7 @@ func (t *Transport) Close() error {
 	defer t.mu.Unlock()
 	var errs error
 	for m := range maps.Values(t.blobs) {
+		t.finish(m)
 		errs = errors.Join(errs, m.file.Close())
 		if m.held >= 0 {
 			errs = errors.Join(errs, unix.Close(m.held))

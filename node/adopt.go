@@ -45,7 +45,7 @@ func (n *Node) save() (err error) {
 			record: img.record, Transport: img.transport.Name(), Watches: slices.Sorted(maps.Keys(img.watches)), Targets: img.targets, Prepared: img.prepared,
 		})
 	}
-	return n.store.SaveState(stateName, s)
+	return n.withRoom(func() error { return n.store.SaveState(stateName, s) })
 }
 
 // saveLater records the mount table after something ended that cannot be brought back: if there is no space for it, the status says so until there is. A successor that

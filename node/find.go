@@ -33,6 +33,7 @@ func (n *Node) Find(ctx context.Context, ref oci.Ref) (*Found, error) {
 	if err != nil {
 		return nil, err
 	}
+	defer n.unpin(r)
 	if _, err := n.transportFor(r, ""); err != nil {
 		return nil, err
 	}

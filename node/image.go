@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/pagein/pagein/blob"
 	"github.com/pagein/pagein/internal/kmount"
@@ -46,6 +47,7 @@ type image struct {
 	prepared  bool           // attached because somebody asked for its mount command
 	watches   map[int32]bool // of its superblocks that are alive: more than one where the kernel does not share them
 	targets   []string       // where it was mounted by us and has not been unmounted by us
+	since     time.Time      // when it was attached
 	dropped   chan struct{}  // closed when the image is not attached any more
 
 	prefetching     atomic.Bool
@@ -63,7 +65,7 @@ type sharedBlob struct {
 // attach makes an image answerable whose metadata and maps are in the store. The caller holds n.mu.
 func (n *Node) attach(ctx context.Context, r record, tr ondemand.Transport) (*image, error) {
 	img := &image{
-		record: r, transport: tr, watches: make(map[int32]bool), dropped: make(chan struct{}),
+		record: r, transport: tr, watches: make(map[int32]bool), since: time.Now(), dropped: make(chan struct{}),
 		attached: &ondemand.Image{ID: r.ID, MetaPath: n.store.MetaPath(r.ID), MetaSize: r.MetaSize},
 	}
 	for _, b := range r.Blobs {
@@ -74,8 +76,11 @@ func (n *Node) attach(ctx context.Context, r record, tr ondemand.Transport) (*im
 		}
 		img.attached.Blobs = append(img.attached.Blobs, shared)
 	}
-	var err error
-	if img.spec, err = tr.Attach(ctx, img.attached); err != nil {
+	err := n.withRoom(func() (err error) {
+		img.spec, err = tr.Attach(ctx, img.attached)
+		return err
+	})
+	if err != nil {
 		n.unmap(n.unshare(img))
 		return nil, err
 	}

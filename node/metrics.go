@@ -51,12 +51,18 @@ var (
 	imageDesc = prometheus.NewDesc("pagein_images", "Attached images.", []string{"transport", "state"}, nil)
 	blobDesc  = prometheus.NewDesc("pagein_blobs", "Blobs of attached images.", nil, nil)
 	sizeDesc  = prometheus.NewDesc("pagein_image_bytes", "Blob bytes of attached images, uncompressed.", []string{"present"}, nil)
-	cacheDesc = prometheus.NewDesc("pagein_cache_bytes", "Disk space that the store's blobs take.", nil, nil)
+
+	cacheDesc   = prometheus.NewDesc("pagein_cache_bytes", "Disk space that the store's blobs and metadata images take.", nil, nil)
+	limitDesc   = prometheus.NewDesc("pagein_cache_limit_bytes", "Watermarks of the cache: eviction begins above high and ends at low. Parts of the disk are given in its bytes in use.", []string{"watermark"}, nil)
+	freeDesc    = prometheus.NewDesc("pagein_disk_free_bytes", "Free space on the store's disk.", nil, nil)
+	reserveDesc = prometheus.NewDesc("pagein_disk_reserve_bytes", "Space that is kept for readers on a full disk; 0 while it is given up.", nil, nil)
+	fullDesc    = prometheus.NewDesc("pagein_disk_full", "1 while the store's disk is full and all of the store is in use.", nil, nil)
+	evictedDesc = prometheus.NewDesc("pagein_evicted_bytes_total", "Disk space of the store given back.", []string{"reason"}, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (c *nodeCollector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{buildDesc, imageDesc, blobDesc, sizeDesc, cacheDesc} {
+	for _, d := range []*prometheus.Desc{buildDesc, imageDesc, blobDesc, sizeDesc, cacheDesc, limitDesc, freeDesc, reserveDesc, fullDesc, evictedDesc} {
 		out <- d
 	}
 }
@@ -67,10 +73,22 @@ func (c *nodeCollector) Collect(out chan<- prometheus.Metric) {
 		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
 	gauge(buildDesc, 1, c.n.cfg.Version)
-	if used, err := c.n.store.Usage(); err != nil {
+	if cache, err := c.n.cacheStatus(); err != nil {
 		out <- prometheus.NewInvalidMetric(cacheDesc, err)
 	} else {
-		gauge(cacheDesc, float64(used))
+		gauge(cacheDesc, float64(cache.Bytes))
+		gauge(limitDesc, float64(max(cache.HighBytes, part(cache.TotalBytes, cache.HighPercent))), "high")
+		gauge(limitDesc, float64(max(cache.LowBytes, part(cache.TotalBytes, cache.LowPercent))), "low")
+		gauge(freeDesc, float64(cache.FreeBytes))
+		gauge(reserveDesc, float64(cache.ReserveBytes))
+		full := 0.0
+		if cache.Full {
+			full = 1
+		}
+		gauge(fullDesc, full)
+		for reason, bytes := range cache.Evicted {
+			out <- prometheus.MustNewConstMetric(evictedDesc, prometheus.CounterValue, float64(bytes), reason)
+		}
 	}
 	t := c.n.census()
 	for k, n := range t.images {

@@ -43,6 +43,7 @@ func (n *Node) Mount(ctx context.Context, req control.MountRequest) (control.Mou
 	if err != nil {
 		return control.MountResponse{}, err
 	}
+	defer n.unpin(r)
 	if err := n.enter(); err != nil {
 		return control.MountResponse{}, err
 	}
@@ -263,6 +264,7 @@ func (n *Node) Prepare(ctx context.Context, req control.PrepareRequest) (control
 	if err != nil {
 		return control.PrepareResponse{}, err
 	}
+	defer n.unpin(r)
 	if err := n.enter(); err != nil {
 		return control.PrepareResponse{}, err
 	}

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"path/filepath"
 	"slices"
 	"sync"
 	"time"
@@ -42,6 +43,8 @@ type Config struct {
 
 	UnmountOnExit bool // unmount all when Run ends, instead of leaving the mounts to the holder
 	RestoreMounts bool // mount again what was mounted when the machine went down
+
+	Cache CacheLimits // on what the store keeps
 }
 
 // Node is a running daemon. Its methods may be called concurrently.
@@ -57,12 +60,14 @@ type Node struct {
 	stop       context.CancelFunc // ends the serving of transports
 	settled    chan struct{}      // closed when all that was mounted before a restart of the machine is mounted again
 	mountTimes prometheus.Histogram
+	evictor    *evictor
 
 	mu     sync.Mutex // guards the tables, and is held while they are being made true
 	images map[string]*image
 	blobs  map[string]*sharedBlob
-	lost   []imageState // mounted by a predecessor, alive, and not to be served
-	absent []imageState // mounted when the machine went down, and not mounted again yet
+	lost   []imageState   // mounted by a predecessor, alive, and not to be served
+	absent []imageState   // mounted when the machine went down, and not mounted again yet
+	pins   map[string]int // parts of images, by ID, that are on their way into the tables
 	closed bool
 
 	unsaved error // why the mount table on disk is not that in memory, or nil
@@ -74,6 +79,7 @@ func New(ctx context.Context, cfg Config) (*Node, error) {
 	n := &Node{
 		cfg: cfg, log: cfg.Log, store: cfg.Store, remotes: remotes{Remote: cfg.Remote}, started: time.Now(), mountTimes: newMountTimes(),
 		images: make(map[string]*image), blobs: make(map[string]*sharedBlob), settled: make(chan struct{}),
+		evictor: newEvictor(cfg.Cache, filepath.Join(cfg.Store.Root(), reserveDir), cfg.Log),
 	}
 	if err := n.open(ctx); err != nil {
 		return nil, errors.Join(err, n.close())
@@ -89,7 +95,9 @@ func (n *Node) open(ctx context.Context) (err error) {
 	if n.watch, err = newWatch(n.cfg.Adopted); err != nil {
 		return err
 	}
-	if n.engine, err = ondemand.New(n.log, n.cfg.Engine); err != nil {
+	engine := n.cfg.Engine
+	engine.Room = n.room
+	if n.engine, err = ondemand.New(n.log, engine); err != nil {
 		return err
 	}
 	if err := n.adopt(ctx); err != nil {
@@ -130,6 +138,13 @@ func (n *Node) Run(ctx context.Context) error {
 		n.restore(restoring)
 	}()
 
+	evicting, stopEvicting := context.WithCancel(ctx)
+	evicted := make(chan struct{})
+	go func() {
+		defer close(evicted)
+		n.evict(evicting)
+	}()
+
 	var err error
 	watched := false
 	select {
@@ -143,7 +158,9 @@ func (n *Node) Run(ctx context.Context) error {
 		watched = true
 	}
 	stopRestoring()
+	stopEvicting()
 	<-n.settled
+	<-evicted
 	n.stop()
 	if !watched {
 		n.watch.stop()

@@ -97,7 +97,8 @@ func (r *remotes) atOrigin(o origin, s sourceRecord) (backend.Object, error) {
 	return backend.Registry(repo, ocispec.Descriptor{MediaType: artifact.MediaTypeObject, Digest: digest.Digest(s.Digest), Size: s.Size}), nil
 }
 
-// load finds the artifact that o names, or that is attached to the image that o names, and has its metadata image and maps in the store.
+// load finds the artifact that o names, or that is attached to the image that o names, and has its metadata image and maps in the store, where they are pinned until the
+// caller unpins the record.
 func (n *Node) load(ctx context.Context, o origin) (record, error) {
 	r, _, err := n.loadArtifact(ctx, o)
 	return r, err
@@ -137,11 +138,19 @@ func (n *Node) loadArtifact(ctx context.Context, o origin) (record, *artifact.Ar
 		}
 		r.Blobs = append(r.Blobs, br)
 	}
-	if err := n.fetch(ctx, a); err != nil {
-		return record{}, nil, err
+	n.pin(r)
+	err = n.fetch(ctx, a)
+	for try := 0; try < 2 && isFull(err) && n.room(ctx); try++ {
+		err = n.fetch(ctx, a)
 	}
-	if err := n.checkDevices(r.ID, a); err != nil {
-		return record{}, nil, fmt.Errorf("artifact %s: %w", ref, err)
+	if err == nil {
+		if err = n.checkDevices(r.ID, a); err != nil {
+			err = fmt.Errorf("artifact %s: %w", ref, err)
+		}
+	}
+	if err != nil {
+		n.unpin(r)
+		return record{}, nil, err
 	}
 	return r, a, nil
 }

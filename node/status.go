@@ -31,6 +31,13 @@ func (n *Node) Status(context.Context) (control.Status, error) {
 	if n.unsaved != nil {
 		s.Problem = fmt.Sprintf("what is mounted is not recorded, it is tried again: %v", n.unsaved)
 	}
+	var err error
+	if s.Cache, err = n.cacheStatus(); err != nil {
+		return control.Status{}, err
+	}
+	if problem := n.evictor.problem(); problem != nil && s.Problem == "" {
+		s.Problem = problem.Error()
+	}
 	for _, img := range n.images {
 		i, err := img.status()
 		if err != nil {

@@ -44,7 +44,7 @@ func newTransports(n *Node, adopted map[string]int) (*transports, error) {
 	t := &transports{opened: make(map[string]ondemand.Transport), failed: make(chan error, 3)}
 	t.kinds = []kind{
 		{"fanotify", func() error { return fanotify.Probe(n.store.BlobDir()) }, func() (ondemand.Transport, error) {
-			return fanotify.New(fanotify.Config{Store: n.store, Holder: n.cfg.Holder, Adopted: adopted, Log: n.log})
+			return fanotify.New(fanotify.Config{Store: n.store, Holder: n.cfg.Holder, Adopted: adopted, Track: n.cfg.Cache.MountedRanges, Log: n.log})
 		}, fanotify.Owns},
 		{cachefilesTransport, cachefiles.Probe, func() (ondemand.Transport, error) {
 			return cachefiles.New(cachefiles.Config{Dir: n.store.CachefilesDir(), Holder: n.cfg.Holder, Adopted: adopted, Log: n.log})

@@ -115,6 +115,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 			prepareCommand(),
 			statusCommand(),
 			topCommand(),
+			gcCommand(),
 			completionCommand(),
 		},
 		EnableBashCompletion: true,

@@ -184,5 +184,9 @@ func sampleStatus() control.Status {
 			OwnTime:  control.Quantiles{Count: 9, P50: 90 * time.Microsecond, P99: time.Millisecond, Max: 2 * time.Millisecond},
 			MissTime: control.Quantiles{Count: 9, P50: 12 * time.Millisecond, P99: 20 * time.Millisecond, Max: 31415926},
 		},
+		Cache: control.Cache{
+			Bytes: 10 << 20, FreeBytes: 7 << 30, TotalBytes: 10 << 30, ReserveBytes: 64 << 20, HighPercent: 90, LowPercent: 80,
+			Evicted: map[string]int64{"watermark": 2 << 20, "gc": 1 << 20, "full": 0},
+		},
 	}
 }

@@ -65,6 +65,7 @@ func printStatus(w io.Writer, s control.Status, now time.Time) error {
 		fmt.Fprintf(out, "  in all\t%s\n", quantiles(t.MissTime))
 		fmt.Fprintf(out, "  pageind's own\t%s\n", quantiles(t.OwnTime))
 	}
+	printCache(out, s.Cache)
 	if len(s.Images) == 0 {
 		fmt.Fprintln(out, "images\tnone")
 		return out.Flush()

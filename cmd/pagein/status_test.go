@@ -26,6 +26,8 @@ fetched          5.0 MiB in 1 request, 2 failed, 3 repeated, 5 asked twice
 misses           9 answered, 4 failed, 6 waiting
   in all         half within 12ms, 99 % within 20ms, at most 31.42ms
   pageind's own  half within 90µs, 99 % within 1ms, at most 2ms
+cache            10 MiB, 7.0 GiB of 10 GiB free on its disk, 64 MiB more in reserve
+  limits         from 90% of the disk down to 80%, 3.0 MiB evicted
 images           1
 
 ID            TRANSPORT  STATE    PRESENT  OF       FETCHED  REF                     MOUNTED ON
@@ -41,6 +43,8 @@ transport  file
 fetched    0 B in 0 requests, 0 failed, 0 repeated, 0 asked twice
   of that  0 B for readers, 0 B ahead of them, 0 B prefetched
 misses     0 answered, 0 failed, 0 waiting
+cache      0 B, 0 B of 0 B free on its disk
+  limits   none, 0 B evicted
 images     none
 `},
 	} {

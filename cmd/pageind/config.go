@@ -24,6 +24,7 @@ const defaultConfig = "/etc/pagein/config.toml"
 type config struct {
 	remote.Config
 	readingConfig
+	cacheConfig
 	snapshotsConfig
 
 	Root          string `toml:"root"`
@@ -44,6 +45,7 @@ type config struct {
 var defaults = config{
 	Root: "/var/lib/pagein", Run: "/run/pagein", Address: control.DefaultAddress, Transport: node.Auto, LogLevel: "info", LogFormat: "text", RestoreMounts: true,
 	readingConfig: readingConfig{ReadDeadline: "30s", Prefetch: "none"},
+	cacheConfig:   cacheConfig{CacheHigh: "90%", CacheLow: "80%", CacheReserve: "64MiB", EvictIdleMounts: never},
 }
 
 // readConfig returns the defaults, changed by the file, changed by the command line.

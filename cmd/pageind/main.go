@@ -102,6 +102,10 @@ func run(ctx context.Context, cfg config) error {
 	if err != nil {
 		return cli.Exit("configuration: "+err.Error(), exitUsage)
 	}
+	limits, err := cfg.limits()
+	if err != nil {
+		return cli.Exit("configuration: "+err.Error(), exitUsage)
+	}
 	if os.Geteuid() != 0 {
 		return errors.New("mounting needs root (CAP_SYS_ADMIN in the initial user namespace): run pageind as root")
 	}
@@ -157,7 +161,7 @@ func run(ctx context.Context, cfg config) error {
 	n, err := node.New(ctx, node.Config{
 		Store: s, Transport: cfg.Transport, Version: version, Began: began, Keeper: cfg.keeperSocket(), Address: cfg.Address, Holder: k, Adopted: k.Take(), Log: log,
 		Remote: remote, Engine: engine, Prefetch: prefetch,
-		UnmountOnExit: cfg.UnmountOnExit, RestoreMounts: cfg.RestoreMounts,
+		UnmountOnExit: cfg.UnmountOnExit, RestoreMounts: cfg.RestoreMounts, Cache: limits,
 	})
 	if err != nil {
 		return err

@@ -59,6 +59,13 @@ func (c *Client) Prepare(ctx context.Context, req PrepareRequest) (PrepareRespon
 	return resp, err
 }
 
+// GC removes what nobody has mounted.
+func (c *Client) GC(ctx context.Context, req GCRequest) (GCResponse, error) {
+	var resp GCResponse
+	err := c.do(ctx, http.MethodPost, "/v1/gc", req, &resp)
+	return resp, err
+}
+
 // Status describes the daemon and what it serves.
 func (c *Client) Status(ctx context.Context) (Status, error) {
 	var resp Status

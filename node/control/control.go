@@ -3,6 +3,7 @@
 //	POST   /v1/mounts          MountRequest    → MountResponse
 //	DELETE /v1/mounts?target=  –               → –
 //	POST   /v1/prepare         PrepareRequest  → PrepareResponse
+//	POST   /v1/gc              GCRequest       → GCResponse
 //	GET    /v1/status          –               → Status
 //	GET    /v1/healthz         –               → –
 //	GET    /metrics, /healthz, /readyz, /debug/pprof/     see [Diagnostics]
@@ -28,6 +29,8 @@ type Service interface {
 	Unmount(ctx context.Context, target string) error
 	// Prepare makes the image mountable and says how.
 	Prepare(ctx context.Context, req PrepareRequest) (PrepareResponse, error)
+	// GC removes what nobody has mounted.
+	GC(ctx context.Context, req GCRequest) (GCResponse, error)
 	// Status describes the daemon and what it serves.
 	Status(ctx context.Context) (Status, error)
 }
@@ -88,6 +91,7 @@ type Status struct {
 	Transports []Transport `json:"transports"`
 	Images     []Image     `json:"images"`
 	Totals     Totals      `json:"totals"`
+	Cache      Cache       `json:"cache"`
 	Problem    string      `json:"problem,omitempty"` // what is wrong with the daemon itself now, such as a full disk
 }
 

@@ -44,6 +44,11 @@ func (f *fake) Prepare(ctx context.Context, req PrepareRequest) (PrepareResponse
 	return PrepareResponse{ID: "id", Transport: "file", Command: "mount x DIR"}, f.err
 }
 
+func (f *fake) GC(_ context.Context, req GCRequest) (GCResponse, error) {
+	f.asked = append(f.asked, req)
+	return GCResponse{DryRun: req.DryRun, Bytes: 5, Evicted: []Evicted{{Kind: "blob", ID: "id", Bytes: 5}}}, f.err
+}
+
 func (f *fake) Status(context.Context) (Status, error) { return f.status, f.err }
 
 // serve runs a daemon's end with svc and returns its address.

@@ -56,6 +56,15 @@ func Handler(svc Service) http.Handler {
 		resp, err := svc.Prepare(r.Context(), req)
 		reply(w, resp, err)
 	})
+	mux.HandleFunc("POST /v1/gc", func(w http.ResponseWriter, r *http.Request) {
+		var req GCRequest
+		if err := decode(w, r, &req); err != nil {
+			fail(w, err)
+			return
+		}
+		resp, err := svc.GC(r.Context(), req)
+		reply(w, resp, err)
+	})
 	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, r *http.Request) {
 		resp, err := svc.Status(r.Context())
 		reply(w, resp, err)

@@ -1,0 +1,201 @@
+package node
+
+import (
+	"cmp"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/pagein/pagein/node/control"
+	"github.com/pagein/pagein/ondemand"
+	"github.com/pagein/pagein/ondemand/store"
+)
+
+// keptObject is something in the store that could go as a whole.
+type keptObject struct {
+	store.Kept
+	meta bool
+}
+
+// kept lists what is in the store.
+func (n *Node) kept() ([]keptObject, error) {
+	blobs, err := n.store.Blobs()
+	if err != nil {
+		return nil, err
+	}
+	metas, err := n.store.Metas()
+	if err != nil {
+		return nil, err
+	}
+	var all []keptObject
+	for _, k := range blobs {
+		all = append(all, keptObject{k, false})
+	}
+	for _, k := range metas {
+		all = append(all, keptObject{k, true})
+	}
+	return all, nil
+}
+
+// pin keeps an image's parts in the store while they are on their way into the tables. Each needs an unpin.
+func (n *Node) pin(r record) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.pins == nil {
+		n.pins = make(map[string]int)
+	}
+	for _, id := range r.parts() {
+		n.pins[id]++
+	}
+}
+
+func (n *Node) unpin(r record) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, id := range r.parts() {
+		if n.pins[id]--; n.pins[id] == 0 {
+			delete(n.pins, id)
+		}
+	}
+}
+
+// parts are the IDs of what an image has in the store.
+func (r record) parts() []string {
+	ids := []string{r.ID}
+	for _, b := range r.Blobs {
+		ids = append(ids, b.ID)
+	}
+	return ids
+}
+
+// needed are the IDs of what must stay: of images that are attached, or mounted without being served, or about to be either. The caller holds n.mu.
+func (n *Node) needed() map[string]bool {
+	needed := make(map[string]bool)
+	for id := range n.pins {
+		needed[id] = true
+	}
+	note := func(r record) {
+		for _, id := range r.parts() {
+			needed[id] = true
+		}
+	}
+	for _, img := range n.images {
+		note(img.record)
+	}
+	for _, i := range slices.Concat(n.lost, n.absent) {
+		note(i.record)
+	}
+	return needed
+}
+
+// idle lists what nobody needs: blobs first, then metadata images, which are small and spare the next mount a fetch; of each, what was used longest ago first. The
+// caller holds n.mu.
+func (n *Node) idle() ([]keptObject, error) {
+	all, err := n.kept()
+	if err != nil {
+		return nil, err
+	}
+	needed := n.needed()
+	all = slices.DeleteFunc(all, func(o keptObject) bool { return needed[o.ID] || o.Open })
+	slices.SortFunc(all, func(a, b keptObject) int {
+		return cmp.Or(compareBool(a.meta, b.meta), a.Used.Compare(b.Used), cmp.Compare(a.ID, b.ID))
+	})
+	return all, nil
+}
+
+func compareBool(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	}
+	return 1
+}
+
+// evictIdle removes what nobody needs until want is given back, or only says what that would be. The caller holds n.mu.
+func (n *Node) evictIdle(want amount, dry bool) (gone []control.Evicted, freed amount, err error) {
+	idle, err := n.idle()
+	if err != nil {
+		return nil, amount{}, err
+	}
+	for _, o := range idle {
+		if freed.enough(want) {
+			break
+		}
+		e := control.Evicted{Kind: "blob", ID: o.ID, Bytes: o.Allocated, Used: o.Used}
+		remove, files := n.store.RemoveBlob, int64(3) // with its record and its map
+		if o.meta {
+			e.Kind, remove, files = "meta", n.store.RemoveMeta, 1
+		}
+		if !dry {
+			if err := remove(o.ID); errors.Is(err, store.ErrOpen) {
+				continue
+			} else if err != nil {
+				return gone, freed, err
+			}
+		}
+		gone = append(gone, e)
+		freed.bytes += e.Bytes
+		freed.files += files
+	}
+	return gone, freed, nil
+}
+
+// idleTarget returns a directory on which something is mounted that has not been used for that long, the one that was used longest ago. The caller holds n.mu.
+func (n *Node) idleTarget(since time.Duration, tried map[string]bool) (target string, ok bool) {
+	var oldest time.Time
+	for _, img := range n.images {
+		used := img.used()
+		if img.prepared || time.Since(used) < since || ok && !used.Before(oldest) {
+			continue
+		}
+		for _, t := range img.targets {
+			if !tried[t] {
+				target, oldest, ok = t, used, true
+				break
+			}
+		}
+	}
+	return target, ok
+}
+
+// used is when the kernel last wanted bytes of the image that it had not cached, or when the image was attached.
+func (img *image) used() time.Time {
+	used := img.since
+	for _, b := range img.attached.Blobs {
+		if t := b.Used(); t.After(used) {
+			used = t
+		}
+	}
+	return used
+}
+
+// evicter is a transport that can evict ranges of what is mounted.
+type evicter interface {
+	Evict(b *ondemand.Blob, want int64) (int64, error)
+}
+
+// mountedBlob is a blob with the transport that could evict parts of it.
+type mountedBlob struct {
+	blob *ondemand.Blob
+	by   evicter
+}
+
+// mountedBlobs lists blobs of which ranges can be evicted, the one that was used longest ago first. What is being prefetched stays. The caller holds n.mu.
+func (n *Node) mountedBlobs() []mountedBlob {
+	var all []mountedBlob
+	for _, img := range n.images {
+		by, ok := img.transport.(evicter)
+		if !ok || img.prefetching.Load() {
+			continue
+		}
+		for _, b := range img.attached.Blobs {
+			if !slices.ContainsFunc(all, func(m mountedBlob) bool { return m.blob == b }) {
+				all = append(all, mountedBlob{b, by})
+			}
+		}
+	}
+	slices.SortFunc(all, func(a, b mountedBlob) int { return a.blob.Used().Compare(b.blob.Used()) })
+	return all
+}
