@@ -53,7 +53,7 @@ func (s *Store) layOut() error {
 	if err := atomicfile.SyncDir(s.BlobDir()); err != nil {
 		return err
 	}
-	return replace(s.path("version"), []byte(layoutVersion))
+	return replace(s.path("version"), []byte(layoutVersion), true)
 }
 
 // probes are the files with which transports find out, in BlobDir, what the kernel can do.

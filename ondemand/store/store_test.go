@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -56,6 +57,41 @@ func TestAnUnknownLayoutIsLeftAlone(t *testing.T) {
 	}
 	if _, err := Open(root); err == nil || !strings.Contains(err.Error(), "pagein store 99") {
 		t.Errorf("got %v", err)
+	}
+	if left, err := filepath.Glob(filepath.Join(root, "*")); err != nil || len(left) != 2 { // the version and the lock
+		t.Errorf("it has become %v, %v", left, err)
+	}
+}
+
+// TestAnEarlierLayoutIsMigrated: its records cannot be read any more and go, what is verified by itself stays, and nobody else may look.
+func TestAnEarlierLayoutIsMigrated(t *testing.T) {
+	root := t.TempDir()
+	s := open(t, root)
+	if _, err := s.Meta(t.Context(), digestOf("meta"), writes("meta", nil)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string]string{"version": layoutBefore, "blobs/x.present": "PAGEINPR", "meta/y.erofs.123.tmp": "half"} {
+		if err := os.WriteFile(filepath.Join(root, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chmod(filepath.Join(root, "blobs"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, root)
+	for name, want := range map[string]bool{"blobs/x.present": false, "meta/y.erofs.123.tmp": false, "meta/" + digestOf("meta") + ".erofs": true} {
+		if _, err := os.Stat(filepath.Join(root, name)); (err == nil) != want {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+	if version, err := os.ReadFile(s.path("version")); err != nil || string(version) != layoutVersion {
+		t.Errorf("version is %q, %v", version, err)
+	}
+	if st, err := os.Stat(s.BlobDir()); err != nil || st.Mode().Perm() != 0o700 {
+		t.Errorf("mode is %v, %v", st.Mode(), err)
 	}
 }
 
@@ -153,11 +189,55 @@ func TestStateComesBack(t *testing.T) {
 	if err := s.LoadState("mounts", &got); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("nothing saved: got %v", err)
 	}
-	want := []string{"a", "b"}
-	if err := s.SaveState("mounts", want); err != nil {
-		t.Fatal(err)
+	for _, want := range [][]string{{"a"}, {"a", "b"}} {
+		if err := s.SaveState("mounts", want); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.LoadState("mounts", &got); err != nil || !slices.Equal(got, want) {
+			t.Errorf("got %v, %v", got, err)
+		}
 	}
-	if err := s.LoadState("mounts", &got); err != nil || len(got) != 2 || got[1] != "b" {
-		t.Errorf("got %v, %v", got, err)
+}
+
+// TestDamagedStateIsReadFromItsCopy changes what a disk may change. Only when the copy is damaged, too, nobody knows.
+func TestDamagedStateIsReadFromItsCopy(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		damage func(b []byte) []byte
+	}{
+		{"a byte", func(b []byte) []byte { b[4] ^= 1; return b }},
+		{"the checksum", func(b []byte) []byte { b[len(b)-2] ^= 1; return b }},
+		{"cut off", func(b []byte) []byte { return b[:5] }},
+		{"emptied", func([]byte) []byte { return nil }},
+		{"zeros", func(b []byte) []byte { clear(b); return b }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := open(t, t.TempDir())
+			if err := s.SaveState("mounts", "precious"); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.CheckState(); err != nil {
+				t.Error(err)
+			}
+			for i, path := range []string{s.statePath("mounts"), s.stateCopy("mounts")} {
+				b, err := os.ReadFile(path)
+				if err == nil {
+					err = os.WriteFile(path, c.damage(b), 0o600)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				var got string
+				err = s.LoadState("mounts", &got)
+				if i == 0 && (err != nil || got != "precious") {
+					t.Errorf("got %q, %v", got, err)
+				} else if i == 1 && !errors.Is(err, ErrDamaged) {
+					t.Errorf("with both damaged: got %q, %v", got, err)
+				}
+				if err := s.CheckState(); !errors.Is(err, ErrDamaged) {
+					t.Errorf("the check says %v", err)
+				}
+			}
+		})
 	}
 }

@@ -52,6 +52,20 @@ func (s *Store) Map(ctx context.Context, id string, fetch func(context.Context, 
 	return b, nil
 }
 
+// CheckMeta returns nil if the metadata image with that SHA-256 is in the store, whole and unharmed; else fs.ErrNotExist or [ErrDamaged].
+func (s *Store) CheckMeta(digest string) error {
+	_, err := hashed(s.MetaPath(digest), digest)
+	return err
+}
+
+// RemoveMap removes a blob's map. Whoever has it mapped keeps it.
+func (s *Store) RemoveMap(id string) error {
+	if err := os.Remove(s.mapPath(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove the map of blob %s: %w", id, err)
+	}
+	return nil
+}
+
 // Unmap gives back what [Store.Map] returned. Nothing may use it any more.
 func Unmap(b []byte) error { return unix.Munmap(b) }
 
@@ -61,7 +75,7 @@ func (s *Store) verified(ctx context.Context, path, digest string, fetch func(co
 		return 0, fmt.Errorf("store %s: %q is no SHA-256 in hex", s.root, digest)
 	}
 	n, err := hashed(path, digest)
-	if err == nil || !errors.Is(err, errDamaged) && !errors.Is(err, fs.ErrNotExist) {
+	if err == nil || !errors.Is(err, ErrDamaged) && !errors.Is(err, fs.ErrNotExist) {
 		return n, err
 	}
 	h := sha256.New()
@@ -85,8 +99,8 @@ func (s *Store) verified(ctx context.Context, path, digest string, fetch func(co
 	return n, nil
 }
 
-// errDamaged says that a file cannot be read or has other bytes than it should.
-var errDamaged = errors.New("damaged")
+// ErrDamaged says that a file cannot be read, or has other bytes than it should.
+var ErrDamaged = errors.New("damaged")
 
 // hashed returns the length of the file at path if that is the SHA-256 of its bytes.
 func hashed(path, digest string) (int64, error) {
@@ -98,10 +112,10 @@ func hashed(path, digest string) (int64, error) {
 	h := sha256.New()
 	n, err := io.Copy(h, f)
 	if err != nil {
-		return 0, fmt.Errorf("%w: %w", errDamaged, err)
+		return 0, fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
 	if !matches(h, digest) {
-		return 0, fmt.Errorf("%w: %s has SHA-256 %x", errDamaged, path, h.Sum(nil))
+		return 0, fmt.Errorf("%w: %s has SHA-256 %x", ErrDamaged, path, h.Sum(nil))
 	}
 	return n, nil
 }
