@@ -178,7 +178,7 @@ func TestAfterAMisbehavingDaemonTheNextOneServes(t *testing.T) {
 			r.complete(o, m.id)
 		},
 	}
-	closes := map[string]func(*rogue, message){"well": nil, "never": silent, "and no more": func(r *rogue, _ message) { r.quit.Store(true) }}
+	closes := map[string]func(*rogue, message){"well": nil, "never": silent, "and no more": func(r *rogue, _ message) { <-r.quit }}
 	for _, c := range []struct{ open, read, close string }{
 		{"with an error", "well", "well"}, {"never", "well", "well"}, {"with nonsense", "well", "well"}, {"by closing it", "well", "never"}, {"too small", "well", "well"},
 		{"too large", "well", "well"}, {"well", "never", "well"}, {"well", "without data", "well"}, {"well", "for another", "never"}, {"well", "by closing", "well"},

@@ -76,33 +76,24 @@ func (t *Transport) cull(ctx context.Context, key string) error {
 	if t.attachedKey(key) {
 		return ErrInUse
 	}
-	found, err := filepath.Glob(filepath.Join(globQuote(t.volumeDir()), "@*", globQuote(cookiePrefix+key)))
-	if err != nil {
+	named, err := t.named(ctx)
+	if err != nil || named[key] == "" {
 		return err
 	}
 	return t.inCache(func(d *device) error {
-		for _, file := range found {
-			if ctx.Err() != nil {
-				return context.Cause(ctx)
-			}
-			err := d.commandIn(filepath.Dir(file), "cull "+filepath.Base(file))
-			if errors.Is(err, unix.EBUSY) {
-				return ErrInUse
-			}
-			if err != nil && !gone(err) {
-				return err
-			}
+		err := d.commandIn(named[key], "cull "+cookiePrefix+key)
+		switch {
+		case errors.Is(err, unix.EBUSY):
+			return ErrInUse
+		case gone(err):
+			return nil
 		}
-		return nil
+		return err
 	})
 }
 
 // gone reports whether the kernel says that there is no such file.
 func gone(err error) bool { return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESTALE) }
-
-func globQuote(name string) string {
-	return strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`).Replace(name)
-}
 
 func (t *Transport) volumeDir() string {
 	return filepath.Join(t.cfg.Dir, "cache", volumePrefix+t.volume)
@@ -121,6 +112,26 @@ type cacheFile struct {
 
 // cacheFiles lists the files of our volume that no attached image has.
 func (t *Transport) cacheFiles(ctx context.Context) ([]cacheFile, error) {
+	named, err := t.named(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var files []cacheFile
+	for key, dir := range named {
+		if t.attachedKey(key) {
+			continue
+		}
+		var st unix.Stat_t
+		if err := unix.Lstat(filepath.Join(dir, cookiePrefix+key), &st); err != nil {
+			continue // it has gone
+		}
+		files = append(files, cacheFile{IdleObject{Key: key, Bytes: st.Blocks * 512, Used: t.lastUse(key, &st)}, dir})
+	}
+	return files, nil
+}
+
+// named finds the directory of each key's cache file, as far as they have names.
+func (t *Transport) named(ctx context.Context) (map[string]string, error) {
 	shards, err := os.ReadDir(t.volumeDir())
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -128,7 +139,7 @@ func (t *Transport) cacheFiles(ctx context.Context) ([]cacheFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	var files []cacheFile
+	named := make(map[string]string)
 	for _, shard := range shards {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
@@ -139,18 +150,12 @@ func (t *Transport) cacheFiles(ctx context.Context) ([]cacheFile, error) {
 			return nil, err
 		}
 		for _, e := range entries {
-			key, ok := strings.CutPrefix(e.Name(), cookiePrefix)
-			if !ok || t.attachedKey(key) {
-				continue
+			if key, ok := strings.CutPrefix(e.Name(), cookiePrefix); ok {
+				named[key] = dir
 			}
-			var st unix.Stat_t
-			if err := unix.Lstat(filepath.Join(dir, e.Name()), &st); err != nil {
-				continue // it has gone
-			}
-			files = append(files, cacheFile{IdleObject{Key: key, Bytes: st.Blocks * 512, Used: t.lastUse(key, &st)}, dir})
 		}
 	}
-	return files, nil
+	return named, nil
 }
 
 // lastUse is when a file was last used. The kernel renews its access time when a mount opens it, once a day on file systems mounted with relatime, and changes its status when it has

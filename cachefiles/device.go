@@ -117,10 +117,13 @@ func (d *device) copen(id uint32, size int64) error {
 // wait returns when a message may be pending or interrupt was called.
 func (d *device) wait() error {
 	fds := []unix.PollFd{{Fd: int32(d.fd), Events: unix.POLLIN}, {Fd: int32(d.wake), Events: unix.POLLIN}}
-	if _, err := unix.Poll(fds, -1); err != nil && !errors.Is(err, unix.EINTR) {
-		return fmt.Errorf("poll %s: %w", devicePath, err)
+	for {
+		if _, err := unix.Poll(fds, -1); err == nil {
+			return nil
+		} else if !errors.Is(err, unix.EINTR) {
+			return fmt.Errorf("poll %s: %w", devicePath, err)
+		}
 	}
-	return nil
 }
 
 // interrupt makes this and every later wait return.

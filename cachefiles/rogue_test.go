@@ -27,8 +27,9 @@ type rogue struct {
 	mu      sync.Mutex
 	objects map[uint32]rogueObject
 	seen    map[uint32]int // messages, by opcode
-	quit    atomic.Bool
-	done    chan struct{}
+	drop    sync.Once
+	quit    chan struct{} // closed when it is to end
+	done    chan struct{} // closed when it has
 }
 
 type rogueObject struct {
@@ -52,7 +53,7 @@ func newRogue(dir, contents string, rs rules) (*rogue, error) {
 	if err := dev.bind(dir, "rogue"); err != nil {
 		return nil, errors.Join(err, dev.close())
 	}
-	r := &rogue{dev: dev, contents: contents, objects: make(map[uint32]rogueObject), seen: make(map[uint32]int), done: make(chan struct{})}
+	r := &rogue{dev: dev, contents: contents, objects: make(map[uint32]rogueObject), seen: make(map[uint32]int), quit: make(chan struct{}), done: make(chan struct{})}
 	r.rules.Store(&rs)
 	go r.serve()
 	return r, nil
@@ -95,7 +96,12 @@ func writeContents(t *testing.T, img *testImage) string {
 
 func (r *rogue) serve() {
 	defer close(r.done)
-	for !r.quit.Load() {
+	for {
+		select {
+		case <-r.quit:
+			return
+		default:
+		}
 		m, ok, err := r.dev.next()
 		switch {
 		case err != nil:
@@ -225,12 +231,12 @@ func (r *rogue) count(op uint32) int {
 
 // dropDevice closes the device and leaves the objects open.
 func (r *rogue) dropDevice() {
-	if r.quit.Swap(true) {
-		return
-	}
-	r.dev.interrupt()
-	<-r.done
-	_ = r.dev.close()
+	r.drop.Do(func() {
+		close(r.quit)
+		r.dev.interrupt()
+		<-r.done
+		_ = r.dev.close()
+	})
 }
 
 // stop closes everything, as the end of its process would.
