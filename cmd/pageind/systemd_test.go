@@ -49,15 +49,15 @@ type mounted struct {
 	path   string // of the same, for the host
 }
 
-// mount makes an image of a tree, reached through ref if that is given, and mounts it.
-func (m *managed) mount(tree string, ref func(tree string) string) mounted {
+// mount has an image made of a tree by ref, which returns its reference, and mounts it.
+func (m *managed) mount(tree string, ref func(tree string) string, options ...string) mounted {
 	m.Helper()
 	name := strings.Replace(filepath.Base(tree), "source", "mnt", 1)
 	if err := os.Mkdir(filepath.Join(m.lab.dir, name), 0o755); err != nil {
 		m.Fatal(err)
 	}
 	target := "/var/lib/" + name
-	m.Run("pagein", "mount", ref(tree), target)
+	m.Run(append(append([]string{"pagein", "mount"}, options...), ref(tree), target)...)
 	return mounted{tree, target, m.Path(target)}
 }
 

@@ -26,11 +26,14 @@ printf '0123456789abcdef0123456789abcdef\n' >etc/machine-id
 cp /etc/ld.so.cache etc/
 mount -t proc proc proc
 mount --bind "$boot_id" proc/sys/kernel/random/boot_id
-mount --rbind /dev dev
+mount -t tmpfs -o mode=755 tmpfs dev
+for node in null zero full random urandom tty fuse; do
+	[ ! -e "/dev/$node" ] || { : >"dev/$node" && mount --bind "/dev/$node" "dev/$node"; }
+done
 mount -t sysfs -o ro sysfs sys
 mount -t cgroup2 cgroup2 sys/fs/cgroup
 mount -t tmpfs -o mode=755 tmpfs run
 mount --bind "$disk" var/lib
 pivot_root . mnt
 umount -l mnt
-exec env -i container=systemdtest PATH=/usr/local/bin:/usr/bin:/usr/sbin:/bin:/sbin /usr/lib/systemd/systemd --unit=multi-user.target --log-target=console --log-level=info --show-status=no
+exec env -i container=systemdtest PATH=/usr/local/bin:/usr/bin:/usr/sbin:/bin:/sbin /usr/lib/systemd/systemd --unit=multi-user.target --log-target=null --show-status=no

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -39,7 +40,8 @@ type Machine struct {
 	testing.TB
 	cfg    Config
 	dir    string // of the host, for what a boot needs
-	cgroup string
+	parent string // where cgroup v2 is mounted
+	cgroup string // of this boot: systemd leaves one in which no other can begin
 	boots  int
 	init   *exec.Cmd
 	ended  chan error
@@ -56,10 +58,7 @@ func New(t testing.TB, cfg Config) *Machine {
 	require.Feature(t, err == nil, "systemd (/usr/lib/systemd/systemd)")
 	hierarchy, err := unifiedCgroups()
 	require.Feature(t, err == nil, fmt.Sprintf("cgroup v2 (%v)", err))
-	m := &Machine{TB: t, cfg: cfg, dir: t.TempDir(), cgroup: filepath.Join(hierarchy, fmt.Sprintf("systemdtest-%d-%d", os.Getpid(), time.Now().UnixNano()))}
-	if err := os.Mkdir(m.cgroup, 0o755); err != nil {
-		t.Fatal(err)
-	}
+	m := &Machine{TB: t, cfg: cfg, dir: t.TempDir(), parent: hierarchy}
 	t.Cleanup(m.destroy)
 	m.boot()
 	return m
@@ -89,6 +88,10 @@ func unifiedCgroups() (string, error) {
 func (m *Machine) boot() {
 	m.Helper()
 	m.boots++
+	m.cgroup = filepath.Join(m.parent, fmt.Sprintf("systemdtest-%d-%d", os.Getpid(), time.Now().UnixNano()))
+	if err := os.Mkdir(m.cgroup, 0o755); err != nil {
+		m.Fatal(err)
+	}
 	root := filepath.Join(m.dir, strconv.Itoa(m.boots))
 	units, programs := filepath.Join(m.dir, "units"), filepath.Join(m.dir, "bin")
 	for _, dir := range []string{root, units, programs} {
@@ -157,7 +160,7 @@ func (m *Machine) Reboot() {
 	case <-time.After(2 * time.Minute):
 		m.Fatal("the machine does not go down")
 	}
-	m.emptyCgroup()
+	m.removeCgroup()
 	m.boot()
 }
 
@@ -262,7 +265,8 @@ func (m *Machine) await(what string, ok func() bool) {
 	m.Fatalf("timed out waiting for %s", what)
 }
 
-func (m *Machine) emptyCgroup() {
+// removeCgroup ends what is left of this boot.
+func (m *Machine) removeCgroup() {
 	m.Helper()
 	if err := os.WriteFile(filepath.Join(m.cgroup, "cgroup.kill"), []byte("1"), 0); err != nil {
 		m.Error(err)
@@ -271,13 +275,6 @@ func (m *Machine) emptyCgroup() {
 		b, err := os.ReadFile(filepath.Join(m.cgroup, "cgroup.events"))
 		return err == nil && strings.Contains(string(b), "populated 0")
 	})
-}
-
-func (m *Machine) destroy() {
-	if console, err := os.ReadFile(m.console()); m.Failed() && err == nil {
-		m.Logf("the machine said:\n%s", console[max(0, len(console)-12000):])
-	}
-	m.emptyCgroup()
 	var dirs []string
 	err := filepath.WalkDir(m.cgroup, func(path string, d os.DirEntry, err error) error {
 		if err == nil && d.IsDir() {
@@ -285,10 +282,17 @@ func (m *Machine) destroy() {
 		}
 		return err
 	})
-	for i := len(dirs) - 1; i >= 0; i-- {
-		err = errors.Join(err, os.Remove(dirs[i]))
+	for _, dir := range slices.Backward(dirs) {
+		err = errors.Join(err, os.Remove(dir))
 	}
 	if err != nil {
 		m.Error(err)
 	}
+}
+
+func (m *Machine) destroy() {
+	if said, err := os.ReadFile(m.console()); m.Failed() && err == nil && len(said) > 0 {
+		m.Logf("the machine said:\n%s", said[max(0, len(said)-12000):])
+	}
+	m.removeCgroup()
 }

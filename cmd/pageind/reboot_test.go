@@ -1,0 +1,81 @@
+package main
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestMountsComeBackAfterAReboot shuts a machine down, as systemd does, and boots it while the registry is away.
+func TestMountsComeBackAfterAReboot(t *testing.T) {
+	m := newManaged(t)
+	server := newOutage(t)
+	push := func(tree string) string {
+		ref := server.host() + "/app:" + strings.ToLower(filepath.Base(tree))
+		m.Run("pagein", "convert", "dir:/var/lib/"+filepath.Base(tree), ref)
+		return ref
+	}
+	trees := m.lab.sources(3, 12) // more than is read ahead
+	impatient, patient, gone := m.mount(trees[0], push, "--deadline", "500ms"), m.mount(trees[1], push, "--deadline", "wait"), m.mount(trees[2], push)
+	for _, i := range []mounted{impatient, patient} {
+		i.check(t, "0")
+	}
+	m.Run("pagein", "umount", gone.target)
+
+	server.out.Store(true)
+	m.Reboot()
+	m.up()
+	for _, i := range []*mounted{&impatient, &patient} {
+		i.path = m.Path(i.target)
+		i.check(t, "0")
+	}
+	if left, err := os.ReadDir(m.Path(gone.target)); err != nil || len(left) != 0 {
+		t.Errorf("what had been unmounted shows %d files, %v", len(left), err)
+	}
+	if _, err := os.ReadFile(filepath.Join(impatient.path, "11")); !errors.Is(err, unix.EIO) {
+		t.Errorf("what is not here ends with %v", err)
+	}
+	waits := make(chan error, 1)
+	go func() {
+		_, err := os.ReadFile(filepath.Join(patient.path, "11"))
+		waits <- err
+	}()
+	select {
+	case err := <-waits:
+		t.Errorf("waiting for what is not here ended with %v", err)
+	case <-time.After(time.Second):
+	}
+	server.out.Store(false)
+	if err := <-waits; err != nil {
+		t.Error(err)
+	}
+	for _, i := range []mounted{impatient, patient} {
+		keepReading(i.tree, i.path).end(t)
+		m.Run("pagein", "umount", i.target)
+	}
+	m.Reboot()
+	m.up()
+	if s := m.status(); len(s.Images) != 0 {
+		t.Errorf("what had been unmounted came back: %+v", s.Images)
+	}
+	if t.Failed() {
+		t.Logf("pageind said:\n%s\nkeeper said:\n%s", m.said("pageind.service"), m.said("pagein-keeper.service"))
+	}
+}
+
+// check compares one file.
+func (i mounted) check(t *testing.T, name string) {
+	t.Helper()
+	want, err := os.ReadFile(filepath.Join(i.tree, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(filepath.Join(i.path, name)); err != nil || string(got) != string(want) {
+		t.Errorf("%s on %s is wrong, or %v", name, i.target, err)
+	}
+}
