@@ -178,6 +178,7 @@ func (n *Node) detached(ctx context.Context, img *image) (*kmount.Detached, erro
 			return d, nil
 		}
 	}
+	n.prime(ctx, img)
 	d, err := kmount.Open(ctx, img.spec)
 	if errors.Is(err, unix.EEXIST) {
 		err = fmt.Errorf("%w: the image is mounted where it cannot be bound from, such as in another mount namespace", err)
@@ -283,6 +284,9 @@ func (n *Node) Prepare(ctx context.Context, req control.PrepareRequest) (control
 		return control.PrepareResponse{}, err
 	}
 	// The kernel finds everything by name, so anybody may mount it, at any time.
+	if len(img.watches) == 0 {
+		n.prime(ctx, img)
+	}
 	img.prepared = true
 	resp.Command = fmt.Sprintf("mount -t erofs -o fsid=%s,domain_id=%s none DIR", img.spec.Fsid, img.spec.Domain)
 	return resp, n.save()
