@@ -10,6 +10,8 @@ set -eu
 DISTRIBUTION=github.com/distribution/distribution/v3/cmd/registry@v3.1.2
 CRANE=github.com/google/go-containerregistry/cmd/crane@v0.22.1
 VERSITYGW=github.com/versity/versitygw/cmd/versitygw@v1.8.0
+CONTAINERD=github.com/containerd/containerd/v2/cmd
+CONTAINERD_VERSION=v2.4.2
 GOLANGCI=github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
@@ -114,8 +116,13 @@ for group; do
 		# Servers that images are read from, and a proxy.
 		need nginx-light nginx
 		need tinyproxy-bin tinyproxy
+		# What runs containers.
+		need runc runc
 		need_vm
 		tools="$tools $DISTRIBUTION $VERSITYGW"
+		for name in containerd containerd-shim-runc-v2 ctr; do
+			tools="$tools $CONTAINERD/$name@$CONTAINERD_VERSION"
+		done
 		;;
 	vm) need_vm ;;
 	lint)

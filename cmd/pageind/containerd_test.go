@@ -1,0 +1,295 @@
+package main
+
+import (
+	"bytes"
+	"compress/gzip"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sys/unix"
+	"oras.land/oras-go/v2/content"
+
+	"github.com/pagein/pagein/internal/kmount"
+	"github.com/pagein/pagein/internal/require"
+	"github.com/pagein/pagein/internal/servertest"
+	"github.com/pagein/pagein/internal/tartest"
+	"github.com/pagein/pagein/oci"
+	"github.com/pagein/pagein/oci/registry"
+)
+
+// runtimeLab is a lab with containerd and a registry.
+type runtimeLab struct {
+	*lab
+	*servertest.Containerd
+	registry string
+	data     []byte // of /data/random in the images
+	layers   []imageLayer
+}
+
+func newRuntimeLab(t *testing.T) *runtimeLab {
+	t.Helper()
+	if os.Getenv(require.GuestEnv) != "" {
+		t.Skip("the guests have no containerd and no registries")
+	}
+	r := &runtimeLab{lab: newLab(t), data: make([]byte, 3<<20)}
+	_, _ = rand.NewChaCha8([32]byte{7}).Read(r.data)
+	busybox, err := os.ReadFile(require.Tool(t, "busybox"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	program := tartest.File("bin/busybox", string(busybox))
+	program.Header.Mode = 0o755
+	r.layers = []imageLayer{
+		r.layer(tartest.Directory("bin", 0o755), program, tartest.File("gone", "x")),
+		r.layer(tartest.Directory("data", 0o755), tartest.File("data/random", string(r.data)), tartest.File(".wh.gone", "")),
+		r.layer(tartest.File("three", "3\n")),
+	}
+	r.registry = servertest.Distribution(t, nil).Addr
+	r.serve()
+	r.Containerd = servertest.StartContainerd(t, strings.TrimPrefix(r.snapshots(), "unix://"))
+	t.Cleanup(func() {
+		if r.daemon == nil {
+			r.serve() // containerd removes what it has
+		}
+	})
+	return r
+}
+
+func (r *runtimeLab) snapshots() string {
+	return "unix://" + filepath.Join(r.dir, "snapshots.sock")
+}
+
+// serve starts a daemon that serves containerd.
+func (r *runtimeLab) serve(args ...string) {
+	r.Helper()
+	r.start(append([]string{"--snapshotter", r.snapshots()}, args...)...)
+}
+
+// imageLayer is a layer as it is in a registry.
+type imageLayer struct {
+	ocispec.Descriptor
+	packed []byte
+	diffID digest.Digest
+}
+
+func (r *runtimeLab) layer(members ...tartest.Member) imageLayer {
+	r.Helper()
+	tar := tartest.Archive(r.lab, members...)
+	var packed bytes.Buffer
+	z := gzip.NewWriter(&packed)
+	if _, err := z.Write(tar); err != nil {
+		r.Fatal(err)
+	}
+	if err := z.Close(); err != nil {
+		r.Fatal(err)
+	}
+	return imageLayer{content.NewDescriptorFromBytes(ocispec.MediaTypeImageLayerGzip, packed.Bytes()), packed.Bytes(), digest.FromBytes(tar)}
+}
+
+// push makes an image of layers and returns its name.
+func (r *runtimeLab) push(repository string, layers ...imageLayer) string {
+	r.Helper()
+	ref := oci.Ref{Kind: oci.Registry, Host: r.registry, Repository: repository, Tag: "1"}
+	client, err := registry.NewClient(registry.Options{Anonymous: true})
+	if err != nil {
+		r.Fatal(err)
+	}
+	defer client.Close()
+	repo, err := client.Repository(ref)
+	if err != nil {
+		r.Fatal(err)
+	}
+	store := func(desc ocispec.Descriptor, b []byte) ocispec.Descriptor {
+		if err := repo.Push(r.Context(), desc, bytes.NewReader(b)); err != nil {
+			r.Fatal(err)
+		}
+		return desc
+	}
+	manifest := ocispec.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest}
+	config := ocispec.Image{Platform: ocispec.Platform{OS: "linux", Architecture: runtime.GOARCH}, RootFS: ocispec.RootFS{Type: "layers"}}
+	for _, l := range layers {
+		manifest.Layers = append(manifest.Layers, store(l.Descriptor, l.packed))
+		config.RootFS.DiffIDs = append(config.RootFS.DiffIDs, l.diffID)
+	}
+	manifest.Config = store(inJSON(r.lab, ocispec.MediaTypeImageConfig, config))
+	desc, b := inJSON(r.lab, ocispec.MediaTypeImageManifest, manifest)
+	if err := repo.PushReference(r.Context(), desc, bytes.NewReader(b), ref.Tag); err != nil {
+		r.Fatal(err)
+	}
+	return ref.String()
+}
+
+func inJSON(t testing.TB, mediaType string, v any) (ocispec.Descriptor, []byte) {
+	t.Helper()
+	b, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return content.NewDescriptorFromBytes(mediaType, b), b
+}
+
+func (r *runtimeLab) pull(image string) {
+	r.Helper()
+	r.Ctr("images", "pull", "--plain-http", "--snapshotter", "pagein", image)
+}
+
+// run runs a command of busybox in a new container and returns what it prints.
+func (r *runtimeLab) run(image string, args ...string) string {
+	r.Helper()
+	id := fmt.Sprintf("run-%d", rand.Uint32())
+	return r.Ctr(append([]string{"run", "--rm", "--snapshotter", "pagein", image, id, "/bin/busybox"}, args...)...)
+}
+
+// digestOf is what sha256sum prints of a file.
+func digestOf(data []byte, path string) string {
+	return fmt.Sprintf("%x  %s\n", sha256.Sum256(data), path)
+}
+
+// fetched reports which of the layers are in containerd's content store.
+func (r *runtimeLab) fetched(layers ...imageLayer) (there []int) {
+	r.Helper()
+	stored := r.Lines("content", "ls")
+	for i, l := range layers {
+		if slices.Contains(stored, l.Digest.String()) {
+			there = append(there, i+1)
+		}
+	}
+	return there
+}
+
+// mounted are the lazily mounted directories of snapshots.
+func (r *runtimeLab) mounted() (targets []string) {
+	r.Helper()
+	all, err := kmount.List()
+	if err != nil {
+		r.Fatal(err)
+	}
+	for _, m := range all {
+		if strings.HasPrefix(m.Target, filepath.Join(r.root, "snapshotter")+"/") {
+			targets = append(targets, m.Target)
+		}
+	}
+	return targets
+}
+
+func TestContainersStartFromImagesThatAreNotFetched(t *testing.T) {
+	r := newRuntimeLab(t)
+	image := r.push("app", r.layers...)
+	r.pagein("convert", "--quiet", image)
+	r.pull(image)
+	if there := r.fetched(r.layers...); len(there) > 0 {
+		t.Errorf("layers %v were fetched", there)
+	}
+	r.run(image, "true")
+	if got, want := r.run(image, "sha256sum", "/data/random"), digestOf(r.data, "/data/random"); got != want {
+		t.Errorf("it reads %q, want %q", got, want)
+	}
+	if got := r.run(image, "sh", "-c", "/bin/busybox cat /three; [ -e /gone ] || echo gone is gone; echo mine > /data/random; /bin/busybox cat /data/random"); got != "3\ngone is gone\nmine\n" {
+		t.Errorf("it prints %q", got)
+	}
+	if got := r.run(image, "sha256sum", "/data/random"); got != digestOf(r.data, "/data/random") {
+		t.Errorf("what one container wrote another one reads: %q", got)
+	}
+	if targets := r.mounted(); len(targets) != 1 {
+		t.Errorf("mounted are %v", targets)
+	}
+	r.Ctr("images", "rm", "--sync", image)
+	if left := r.Lines("snapshots", "--snapshotter", "pagein", "ls"); len(left) > 0 {
+		t.Errorf("snapshots are left: %v", left)
+	}
+	if left, err := os.ReadDir(filepath.Join(r.root, "snapshotter", "snapshots")); err != nil || len(left) > 0 || len(r.mounted()) > 0 {
+		t.Errorf("%v is left, %v is mounted, %v", left, r.mounted(), err)
+	}
+}
+
+// TestOrdinaryImagesRunBesideLazyOnesWhoseLayersTheyShare has one on all layers of a lazy one, and one on some.
+func TestOrdinaryImagesRunBesideLazyOnesWhoseLayersTheyShare(t *testing.T) {
+	r := newRuntimeLab(t)
+	lazy, four := r.push("app", r.layers...), r.layer(tartest.File("four", "4\n"))
+	r.pagein("convert", "--quiet", lazy)
+	r.pull(lazy)
+	whole, part := r.push("whole", append(slices.Clone(r.layers), four)...), r.push("part", append(slices.Clone(r.layers[:2]), four)...)
+	for image, want := range map[string]string{
+		whole: "bin data dev four proc run sys three\n",
+		part:  "bin data dev four proc run sys\n",
+		lazy:  "bin data dev proc run sys three\n",
+	} {
+		r.pull(image)
+		if got := r.run(image, "sh", "-c", "cd / && echo *"); got != want {
+			t.Errorf("%s has %q, want %q", image, got, want)
+		}
+		if got := r.run(image, "sha256sum", "/data/random"); got != digestOf(r.data, "/data/random") {
+			t.Errorf("%s reads %q", image, got)
+		}
+	}
+	if there := r.fetched(append(slices.Clone(r.layers), four)...); !slices.Equal(there, []int{4}) {
+		t.Errorf("containerd fetched layers %v", there)
+	}
+}
+
+// TestContainersOutliveTheDaemonAndContainerd kills both while a container reads.
+func TestContainersOutliveTheDaemonAndContainerd(t *testing.T) {
+	r := newRuntimeLab(t)
+	image := r.push("app", r.layers...)
+	r.pagein("convert", "--quiet", image)
+	r.pull(image)
+	shared := filepath.Join(r.dir, "shared")
+	if err := os.Mkdir(shared, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	r.Ctr("run", "-d", "--snapshotter", "pagein", "--mount", "type=bind,src="+shared+",dst=/shared,options=rbind:rw", image, "reader",
+		"/bin/busybox", "sh", "-c", "while :; do /bin/busybox sha256sum /data/random > /shared/new; /bin/busybox mv /shared/new /shared/sum; done")
+	reads := func() {
+		t.Helper()
+		if err := os.Remove(filepath.Join(shared, "sum")); err != nil && !os.IsNotExist(err) {
+			t.Fatal(err)
+		}
+		r.waitFor("the container to read", func() bool {
+			got, err := os.ReadFile(filepath.Join(shared, "sum"))
+			if err == nil && string(got) != digestOf(r.data, "/data/random") {
+				t.Fatalf("it reads %q", got)
+			}
+			return err == nil
+		})
+	}
+	reads()
+	for range 3 {
+		r.stop(unix.SIGKILL)
+		if err := os.WriteFile("/proc/sys/vm/drop_caches", []byte("3"), 0); err != nil {
+			t.Fatal(err)
+		}
+		r.serve()
+		reads()
+	}
+	r.Restart(r.Answers)
+	reads()
+	if got := r.run(image, "sha256sum", "/data/random"); got != digestOf(r.data, "/data/random") {
+		t.Errorf("a new container reads %q", got)
+	}
+}
+
+func TestAnImageWithoutAnArtifactIsUnpackedAndTheReasonSaidOnce(t *testing.T) {
+	r := newRuntimeLab(t)
+	image := r.push("app", r.layers...)
+	r.pull(image)
+	if there := r.fetched(r.layers...); len(there) != len(r.layers) {
+		t.Errorf("only layers %v were fetched", there)
+	}
+	if got := r.run(image, "sha256sum", "/data/random"); got != digestOf(r.data, "/data/random") {
+		t.Errorf("it reads %q", got)
+	}
+	if n := strings.Count(r.said(), "no artifact is attached to it"); n != 1 || len(r.mounted()) > 0 {
+		t.Errorf("said %d times, mounted %v", n, r.mounted())
+	}
+}
