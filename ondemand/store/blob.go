@@ -23,7 +23,8 @@ type Blob struct {
 	size  int64
 	f     *os.File
 	pres  *Presence
-	users int // guarded by store.mu
+	users int       // guarded by store.mu
+	used  time.Time // before it was opened; zero if it has been in use since. Guarded by store.mu
 	sync  func(fd int) error
 
 	unsynced atomic.Int64 // bytes written since the last checkpoint began
@@ -42,6 +43,23 @@ type Blob struct {
 // OpenBlob opens the blob file of that ID (64 hex digits), size in bytes and number of frames, making it if need be. A blob that is open already is shared: each opening
 // needs its own Close.
 func (s *Store) OpenBlob(id string, size int64, frames int) (*Blob, error) {
+	return s.openBlob(id, size, frames, time.Time{})
+}
+
+// InspectBlob is OpenBlob for somebody who only looks after the blob, which is no use of it.
+func (s *Store) InspectBlob(id string, size int64, frames int) (*Blob, error) {
+	var used time.Time
+	st, err := os.Stat(s.recordPath(id))
+	if err == nil {
+		used = st.ModTime()
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("inspect blob %s: %w", id, err)
+	}
+	return s.openBlob(id, size, frames, used)
+}
+
+// openBlob opens a blob that was used last at that time, zero meaning that it is used now.
+func (s *Store) openBlob(id string, size int64, frames int, used time.Time) (*Blob, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if b := s.open[id]; b != nil {
@@ -49,13 +67,16 @@ func (s *Store) OpenBlob(id string, size int64, frames int) (*Blob, error) {
 			return nil, fmt.Errorf("open blob file %s: it is open with %d bytes and %d frames, not %d and %d", b.f.Name(), b.size, b.rec.frames, size, frames)
 		}
 		b.users++
+		if used.IsZero() {
+			b.used = used
+		}
 		return b, nil
 	}
 	f, err := os.OpenFile(s.BlobPath(id), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open blob file: %w", err)
 	}
-	return s.adopt(f, id, size, frames, false)
+	return s.adopt(f, id, size, frames, false, used)
 }
 
 // AdoptBlob is OpenBlob for a file that a predecessor had opened: fd now belongs to the Blob. Where events are raised for every later open, only such a
@@ -67,16 +88,19 @@ func (s *Store) AdoptBlob(fd int, id string, size int64, frames int) (*Blob, err
 	if s.open[id] != nil {
 		return nil, errors.Join(fmt.Errorf("adopt blob file %s: it is open", f.Name()), f.Close())
 	}
-	return s.adopt(f, id, size, frames, true)
+	return s.adopt(f, id, size, frames, true, time.Time{})
 }
 
 // adopt takes over f. The caller holds s.mu.
-func (s *Store) adopt(f *os.File, id string, size int64, frames int, held bool) (*Blob, error) {
+func (s *Store) adopt(f *os.File, id string, size int64, frames int, held bool, used time.Time) (*Blob, error) {
 	rec, err := s.openFiles(f, id, size, frames, held)
+	if err == nil {
+		err = rec.touch(used)
+	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open blob file %s: %w", f.Name(), err), f.Close())
 	}
-	b := &Blob{store: s, id: id, size: size, f: f, rec: rec, pres: newPresence(rec.bits), users: 1, sync: unix.Fdatasync}
+	b := &Blob{store: s, id: id, size: size, f: f, rec: rec, pres: newPresence(rec.bits), users: 1, used: used, sync: unix.Fdatasync}
 	s.open[id] = b
 	return b, nil
 }
@@ -125,9 +149,6 @@ func newRecord(rf, f *os.File, id string, frames int) (*record, error) {
 	if err == nil {
 		r, err = openRecord(rf, id, frames, ses)
 	}
-	if err == nil {
-		err = touch(rf)
-	}
 	if err != nil {
 		return nil, errors.Join(err, rf.Close())
 	}
@@ -142,15 +163,6 @@ func removeDurably(path string) error {
 		return err
 	}
 	return atomicfile.SyncDir(filepath.Dir(path))
-}
-
-// touch notes the use of a blob in its record's time of modification.
-func touch(rf *os.File) error {
-	now := unix.NsecToTimeval(time.Now().UnixNano())
-	if err := unix.Futimes(int(rf.Fd()), []unix.Timeval{now, now}); err != nil {
-		return fmt.Errorf("set the time of %s: %w", rf.Name(), err)
-	}
-	return nil
 }
 
 // BlobPath is where the blob file of that ID is kept.
@@ -190,20 +202,18 @@ func (b *Blob) Put(frame int, p []byte, off int64) error {
 
 // Close makes durable what is present, records that it is, and closes the file when nobody else uses it. Its caller may write nothing any more. When the disk did not
 // take it, what was not durable before is not present afterwards.
-func (b *Blob) Close() error { return errors.Join(b.Checkpoint(), b.release()) }
-
-// release takes one user off the blob. The last one closes it.
-func (b *Blob) release() error {
+func (b *Blob) Close() error {
+	err := b.Checkpoint()
 	s := b.store
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if b.users--; b.users > 0 {
-		return nil
+		return err
 	}
 	delete(s.open, b.id)
-	err := b.Checkpoint() // of what came since the last one, if anything did
+	err = errors.Join(err, b.Checkpoint()) // of what came since, if anything did
 	b.checkpoints.Lock()
 	defer b.checkpoints.Unlock()
 	b.closed = true
-	return errors.Join(err, touch(b.rec.f), b.rec.close(), b.f.Close())
+	return errors.Join(err, b.rec.close(b.used), b.f.Close())
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -213,5 +214,39 @@ func TestUsageIsWhatIsOnTheDisk(t *testing.T) {
 	}
 	if n, err := s.Usage(); err != nil || n < 256*frameSize {
 		t.Errorf("usage is %d, %v", n, err)
+	}
+}
+
+// TestInspectionIsNoUse sets the time of a blob's last use back and inspects it: then it is as old as before. Opened, it is not.
+func TestInspectionIsNoUse(t *testing.T) {
+	s := open(t, t.TempDir())
+	b := blob(t, s)
+	put(t, b, 1)
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	old := time.Now().Add(-24 * time.Hour).Truncate(time.Second)
+	if err := os.Chtimes(s.recordPath(b.id), old, old); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		open func(string, int64, int) (*Blob, error)
+		old  bool
+	}{{s.InspectBlob, true}, {s.OpenBlob, false}, {s.InspectBlob, false}} {
+		b, err := c.open(b.id, frames*frameSize, frames)
+		if err != nil {
+			t.Fatal(err)
+		}
+		put(t, b, 2)
+		if err := b.Close(); err != nil {
+			t.Fatal(err)
+		}
+		st, err := os.Stat(s.recordPath(b.id))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if st.ModTime().Equal(old) != c.old {
+			t.Errorf("last use: %v", st.ModTime())
+		}
 	}
 }

@@ -1,13 +1,16 @@
 package store
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash/crc32"
 	"os"
+	"slices"
 	"sync/atomic"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -84,11 +87,9 @@ func layoutFor(frames int) (volatile, size int64) {
 // openRecord takes over f, the record of the blob with that ID (64 hex digits). The volatile bitmap counts if it is of the session. What is damaged says
 // that nothing is present.
 func openRecord(f *os.File, id string, frames int, s session) (*record, error) {
-	r := &record{f: f, frames: frames, durable: make([]uint32, wordsFor(frames)), stale: make([]bool, sectorsFor(frames))}
-	if raw, err := hex.DecodeString(id); err != nil || len(raw) != len(r.id) {
-		return nil, fmt.Errorf("%q is no blob ID", id)
-	} else {
-		copy(r.id[:], raw)
+	r, err := blankRecord(f, id, frames)
+	if err != nil {
+		return nil, err
 	}
 	volatile, size := layoutFor(frames)
 	st, err := f.Stat()
@@ -117,28 +118,52 @@ func openRecord(f *os.File, id string, frames int, s session) (*record, error) {
 	return r, nil
 }
 
+// blankRecord returns a record that says nothing yet.
+func blankRecord(f *os.File, id string, frames int) (*record, error) {
+	raw, err := hex.DecodeString(id)
+	if err != nil || len(raw) != 32 {
+		return nil, fmt.Errorf("%q is no blob ID", id)
+	}
+	return &record{f: f, id: [32]byte(raw), frames: frames, durable: make([]uint32, wordsFor(frames)), stale: make([]bool, sectorsFor(frames))}, nil
+}
+
 // load reads the durable bitmap, and reports whether nothing of the record is damaged. Of a new record, all that is to be written is.
 func (r *record) load() (sound bool, err error) {
-	raw := make([]byte, (1+len(r.stale))*sectorSize)
-	if _, err := r.f.ReadAt(raw, 0); err != nil {
-		return false, fmt.Errorf("read %s: %w", r.f.Name(), err)
+	raw, err := r.read()
+	if err != nil {
+		return false, err
 	}
-	header := r.header()
-	if string(raw[:sectorSize]) != string(header) {
+	if !r.parse(raw) {
+		copy(raw, r.header())
 		for i := range r.stale {
 			copy(raw[(1+i)*sectorSize:], r.sector(i))
 		}
-		copy(raw, header)
 		if _, err := r.f.WriteAt(raw, 0); err != nil {
 			return false, fmt.Errorf("write %s: %w", r.f.Name(), err)
 		}
 		return false, nil
 	}
-	sound = true
+	return !slices.Contains(r.stale, true), nil
+}
+
+// read reads header and durable bitmap.
+func (r *record) read() ([]byte, error) {
+	raw := make([]byte, (1+len(r.stale))*sectorSize)
+	if _, err := r.f.ReadAt(raw, 0); err != nil {
+		return nil, fmt.Errorf("read %s: %w", r.f.Name(), err)
+	}
+	return raw, nil
+}
+
+// parse takes the durable bitmap from what read returned, all of it absent if the header is not that of this record. Damaged sectors are absent, and stale.
+func (r *record) parse(raw []byte) bool {
+	if !bytes.Equal(raw[:sectorSize], r.header()) {
+		return false
+	}
 	for i := range r.stale {
 		sector := raw[(1+i)*sectorSize:][:sectorSize]
 		if binary.LittleEndian.Uint32(sector[sectorData:]) != r.checksum(sector, i) {
-			sound, r.stale[i] = false, true
+			r.stale[i] = true
 			continue
 		}
 		for k := range sectorData / 4 {
@@ -148,7 +173,7 @@ func (r *record) load() (sound bool, err error) {
 		}
 	}
 	r.trim(r.durable)
-	return sound, nil
+	return true
 }
 
 func (r *record) header() []byte {
@@ -251,8 +276,20 @@ func (r *record) write(sync func(fd int) error) error {
 	return nil
 }
 
-// close ends the session, so that only what is durable counts, and closes the record.
-func (r *record) close() error {
-	atomic.StoreUint32(r.valid(), 0)
-	return errors.Join(unix.Munmap(r.mem), r.f.Close())
+// close ends the session, so that only what is durable counts, and closes the record of a blob that was used last at that time.
+func (r *record) close(used time.Time) error {
+	atomic.StoreUint32(r.valid(), 0) // which changes the file's time
+	return errors.Join(r.touch(used), unix.Munmap(r.mem), r.f.Close())
+}
+
+// touch notes when the blob was used last, zero meaning now, in the record's time of modification.
+func (r *record) touch(used time.Time) error {
+	if used.IsZero() {
+		used = time.Now()
+	}
+	tv := unix.NsecToTimeval(used.UnixNano())
+	if err := unix.Futimes(int(r.f.Fd()), []unix.Timeval{tv, tv}); err != nil {
+		return fmt.Errorf("set the time of %s: %w", r.f.Name(), err)
+	}
+	return nil
 }

@@ -58,6 +58,12 @@ func (s *Store) CheckMeta(digest string) error {
 	return err
 }
 
+// CheckMap is [Store.CheckMeta] for a blob's map.
+func (s *Store) CheckMap(id string) error {
+	_, err := hashed(s.mapPath(id), id)
+	return err
+}
+
 // RemoveMap removes a blob's map. Whoever has it mapped keeps it.
 func (s *Store) RemoveMap(id string) error {
 	if err := os.Remove(s.mapPath(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
