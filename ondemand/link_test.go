@@ -133,3 +133,69 @@ func TestASequentialReaderGetsTheWholeLink(t *testing.T) {
 		})
 	}
 }
+
+// smallFiles is a blob of 20,000 files of 4 to 16 KiB, of which two thirds do not compress.
+type smallFiles struct {
+	converted
+	offs  []int64 // where each file is in the blob, in bytes
+	sizes []int64
+}
+
+func convertSmall(t *testing.T) (f smallFiles) {
+	t.Helper()
+	var out bytes.Buffer
+	var refs []blob.Ref
+	w := blob.NewWriter(t.Context(), &out, blob.WriterOptions{})
+	content, rnd := rand.NewChaCha8([32]byte{7}), rand.New(rand.NewPCG(5, 6))
+	for range 20_000 {
+		p := make([]byte, 4<<10+rnd.IntN(12<<10+1))
+		_, _ = content.Read(p[:len(p)*2/3])
+		ref, err := w.Append(bytes.NewReader(p), int64(len(p)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		refs, f.sizes = append(refs, ref), append(f.sizes, int64(len(p)))
+	}
+	m, err := w.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, ref := range refs {
+		f.offs = append(f.offs, int64(w.Block(ref))*blob.BlockSize)
+	}
+	f.converted = converted{m, out.Bytes()}
+	return f
+}
+
+// readSome reads a thousand of the files in random order over a link of 200 Mbit/s and 10 ms to a server that takes 2.5 ms for an answer. It returns how long that took, and how much was
+// fetched for each byte read.
+func (f smallFiles) readSome(t *testing.T, o Options) (took time.Duration, fetched float64) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &wire{rate: 25e6, rtt: 12500 * time.Microsecond}
+		b, done := f.behind(t, w, o)
+		defer done()
+		start, read := time.Now(), int64(0)
+		for _, i := range rand.New(rand.NewPCG(3, 4)).Perm(len(f.sizes))[:1000] {
+			if err := b.Fill(t.Context(), f.offs[i], f.sizes[i]); err != nil {
+				t.Fatal(err)
+			}
+			read += f.sizes[i]
+		}
+		took = time.Since(start)
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		fetched = float64(w.sent) / float64(read)
+	})
+	return took, fetched
+}
+
+// TestReadingAroundBuysTimeWithIdleBytes compares it with fetching what was missed and nothing else.
+func TestReadingAroundBuysTimeWithIdleBytes(t *testing.T) {
+	f := convertSmall(t)
+	bare, least := f.readSome(t, Options{ReadAround: -1})
+	took, fetched := f.readSome(t, Options{})
+	t.Logf("%.2f s and %.1f bytes for each byte read; without guesses %.2f s and %.1f", took.Seconds(), fetched, bare.Seconds(), least)
+	if took > bare*6/10 || fetched > 2.5*least {
+		t.Errorf("guesses take %.2f of the time and %.2f of the bytes, want 0.6 and 2.5 at most", took.Seconds()/bare.Seconds(), fetched/least)
+	}
+}

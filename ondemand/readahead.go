@@ -5,13 +5,12 @@ import (
 	"time"
 )
 
-// firstAround is how many blob bytes are guessed around the first miss in a region, when the backend is far and the link idle. Files that are used together lie
-// together. Every patience further misses there double it, until the whole region is streamed.
-const firstAround = 2 << 20
-
 // patience is how many misses in a region are a reason to guess more around the next ones. A program that starts misses here and there without wanting all that
 // lies between: doubling at each miss, the demo took 0.78 s until it was ready and 8.4 s to its output, with 8 misses it takes 0.59 s and 6.9 s.
 const patience = 8
+
+// enough is the part of a region from which on nothing more of it is guessed, in eighths: few of the frames that are left will be wanted before readers come to them.
+const enough = 7
 
 // region is the stretch of a blob, in bytes, in which misses count together.
 const region = 32 << 20
@@ -78,14 +77,14 @@ func (r *readAhead) extend(b *Blob, missing []int) guess {
 	s.window, s.next = 0, last+1
 	r.mark(s, 0)
 	src := b.sources[b.m.Frame(first).Source]
-	if src.lane.latency.mean.value() < near || b.engine.gate.waiting() >= busy {
+	if b.engine.opts.ReadAround <= 0 || src.lane.latency.mean.value() < near || b.engine.gate.waiting() >= busy {
 		return guess{}
 	}
 	var g guess
 	g.class = around
 	g.frames, g.elsewhere = r.around(b, first, last)
 	if n := len(g.frames); n > 0 {
-		s.window, s.next = min(firstAround, limit), g.frames[n-1]+1
+		s.window, s.next = min(b.engine.opts.ReadAround, limit), g.frames[n-1]+1
 	}
 	return g
 }
@@ -141,7 +140,8 @@ func (r *readAhead) reached(b *Blob, first, last int, waits bool) {
 	b.launch(r.advance(b, s, b.m.Frame(int(r.marks[k].Load())).Off), -1, ahead)
 }
 
-// around guesses which frames of the region of a miss will be wanted: so many bytes beyond it, and from the region's beginning if they reach its end.
+// around guesses which frames of the region of a miss will be wanted: so many bytes beyond it, and from the region's beginning if they reach its end. Files that are used together lie
+// together; and every patience further misses in a region double the guess, until most of it is streamed.
 func (r *readAhead) around(b *Blob, first, last int) (beyond, before []int) {
 	at := b.m.Frame(last).Off
 	begin := at / region * region
@@ -150,7 +150,11 @@ func (r *readAhead) around(b *Blob, first, last int) (beyond, before []int) {
 	}
 	n := r.misses[begin]
 	r.misses[begin]++
-	left := min(firstAround<<min(n/patience, 8), int64(region))
+	from, to := b.m.Find(begin), b.m.Frames()
+	if begin+region < b.Size() {
+		to = b.m.Find(begin + region)
+	}
+	left := min(b.engine.opts.ReadAround<<min(n/patience, 16), b.lacking(from, to))
 	take := func(from, to int) (frames []int) {
 		for i := from; i < to && left > 0; i++ {
 			if b.absent(i) {
@@ -160,12 +164,20 @@ func (r *readAhead) around(b *Blob, first, last int) (beyond, before []int) {
 		}
 		return frames
 	}
-	end := b.m.Frames()
-	if begin+region < b.Size() {
-		end = b.m.Find(begin + region)
+	beyond = take(last+1, to)
+	return beyond, take(from, first)
+}
+
+// lacking is how many bytes of frames [from, to) are absent of those that may be guessed, not counting the last eighth. The caller holds b.binding and b.mu.
+func (b *Blob) lacking(from, to int) (bytes int64) {
+	for i := from; i < to; i++ {
+		n := int64(b.m.Frame(i).Len)
+		bytes += n * enough / 8
+		if !b.absent(i) {
+			bytes -= n
+		}
 	}
-	beyond = take(last+1, end)
-	return beyond, take(b.m.Find(begin), first)
+	return bytes
 }
 
 // absent reports whether a frame is neither there nor on its way. The caller holds b.binding and b.mu.

@@ -225,14 +225,15 @@ func TestManyMissesInARegionStreamIt(t *testing.T) {
 			time.Sleep(5 * time.Second)
 			return f.Present()
 		}
-		if n := read(f.Size() / 2); n < firstAround || n > firstAround+firstAround/2 {
-			t.Errorf("around the first miss %d bytes were fetched, want about %d", n, int64(firstAround))
+		around := f.engine.opts.ReadAround
+		if n := read(f.Size() / 2); n < around || n > around+around/2 {
+			t.Errorf("around the first miss %d bytes were fetched, want about %d", n, around)
 		}
 		f.mu.Lock()
 		f.ahead.misses[0] += 4 * patience
 		f.mu.Unlock()
-		if n := read(0); n != f.Size() {
-			t.Errorf("after many misses %d of %d bytes are there", n, f.Size())
+		if n := read(0); n < f.Size()*enough/8 || n == f.Size() {
+			t.Errorf("after many misses %d of %d bytes are there, want most", n, f.Size())
 		}
 	})
 }

@@ -16,10 +16,14 @@ type readingConfig struct {
 	Prefetch      string `toml:"prefetch"`
 	HostRequests  int    `toml:"host-requests"`
 	HostBandwidth string `toml:"host-bandwidth"`
+	ReadAround    string `toml:"read-around"`
 }
 
 // leastBandwidth is the least that a host's bandwidth may be limited to, in bytes per second: a slower one would be taken for a source that stalls.
 const leastBandwidth = 64 << 10
+
+// maxAround is the most that may be guessed around a first miss, in bytes.
+const maxAround = 32 << 20
 
 // reading checks the settings. It returns bounds for the engine, and whether images are fetched in the background.
 func (c readingConfig) reading() (o ondemand.Options, prefetch bool, err error) {
@@ -33,6 +37,9 @@ func (c readingConfig) reading() (o ondemand.Options, prefetch bool, err error) 
 		return o, false, errors.New("host-requests is not from 2 to 1024: readers need one that prefetching cannot take")
 	}
 	o.HostRequests = c.HostRequests
+	if o.ReadAround, err = parseAround(c.ReadAround); err != nil {
+		return o, false, err
+	}
 	if c.HostBandwidth == "" {
 		return o, prefetch, nil
 	}
@@ -42,4 +49,19 @@ func (c readingConfig) reading() (o ondemand.Options, prefetch bool, err error) 
 	}
 	o.HostBandwidth = int64(bytes)
 	return o, prefetch, nil
+}
+
+// parseAround reads how much is guessed around a miss: "" for the default, "none", or a number of bytes.
+func parseAround(s string) (int64, error) {
+	switch s {
+	case "":
+		return 0, nil
+	case "none":
+		return -1, nil
+	}
+	bytes, err := humanize.ParseBytes(s)
+	if err != nil || bytes == 0 || bytes > maxAround {
+		return 0, fmt.Errorf("read-around %q is neither none nor a number of bytes, such as 2MiB, of at most 32MiB", s)
+	}
+	return int64(bytes), nil
 }

@@ -198,6 +198,8 @@ func TestReadingConfigurationThatMakesNoSenseIsRefused(t *testing.T) {
 		{readingConfig{ReadDeadline: "1s", Prefetch: "none", HostRequests: 1}, "host-requests"},
 		{readingConfig{ReadDeadline: "1s", Prefetch: "none", HostBandwidth: "1kB"}, "host-bandwidth"},
 		{readingConfig{ReadDeadline: "1s", Prefetch: "none", HostBandwidth: "much"}, "host-bandwidth"},
+		{readingConfig{ReadDeadline: "1s", Prefetch: "none", ReadAround: "some"}, "read-around"},
+		{readingConfig{ReadDeadline: "1s", Prefetch: "none", ReadAround: "1GB"}, "read-around"},
 	} {
 		if _, _, err := c.set.reading(); err == nil || !strings.Contains(err.Error(), c.words) {
 			t.Errorf("%+v: %v", c.set, err)
@@ -206,8 +208,8 @@ func TestReadingConfigurationThatMakesNoSenseIsRefused(t *testing.T) {
 	if _, err := listenMetrics(t.Context(), "256.0.0.1:x"); err == nil {
 		t.Error("an address that is none was taken")
 	}
-	o, all, err := readingConfig{ReadDeadline: "wait", Prefetch: "all", HostRequests: 4, HostBandwidth: "20MB"}.reading()
-	if err != nil || !all || o.Deadline >= 0 || o.HostRequests != 4 || o.HostBandwidth != 20_000_000 {
+	o, all, err := readingConfig{ReadDeadline: "wait", Prefetch: "all", HostRequests: 4, HostBandwidth: "20MB", ReadAround: "1MiB"}.reading()
+	if err != nil || !all || o.ReadAround != 1<<20 || o.Deadline >= 0 || o.HostRequests != 4 || o.HostBandwidth != 20_000_000 {
 		t.Errorf("%+v, %v, %v", o, all, err)
 	}
 }
