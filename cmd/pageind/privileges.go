@@ -14,10 +14,10 @@ func needed() []int {
 	return []int{
 		unix.CAP_SYS_ADMIN,    // mounts, fanotify, /dev/cachefiles
 		unix.CAP_DAC_OVERRIDE, // directories to mount on, and files to read, that belong to others
-		unix.CAP_CHOWN,        // directories of containerd's snapshots that belong to others
-		unix.CAP_FOWNER,
 		unix.CAP_SYS_RESOURCE, // limits on descriptors; the keeper's safety from the OOM killer
 		unix.CAP_IPC_LOCK,     // the journal and the keeper stay in memory
+		// Layers that are unpacked for containerd: owners, set-ID bits, devices, file capabilities.
+		unix.CAP_CHOWN, unix.CAP_FOWNER, unix.CAP_FSETID, unix.CAP_MKNOD, unix.CAP_SETFCAP,
 	}
 }
 
