@@ -43,7 +43,7 @@ func newDaemon(p *place, args ...string) (*daemon, error) {
 		return nil, err
 	}
 	address := "unix://" + p.path("sock")
-	d.args = append([]string{"--config", os.DevNull, "--root", p.root(), "--run", p.path("run"), "--address", address}, args...)
+	d.args = append([]string{"--root", p.root(), "--run", p.path("run"), "--address", address}, args...)
 	d.api, err = control.NewClient(address)
 	return d, err
 }

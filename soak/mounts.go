@@ -178,3 +178,14 @@ func (s *soak) killReader(_ context.Context, a, _, _ int) error {
 	}
 	return nil
 }
+
+// collect has the daemon evict some of what nobody has mounted.
+func (s *soak) collect(ctx context.Context, a, _, _ int) error {
+	s.count["garbage collections"]++
+	s.inBackground(ctx, func(err error, excused bool) {
+		if err != nil && !excused {
+			s.judge.fail("garbage collection failed without need: %v", err)
+		}
+	}, "gc", "--free", fmt.Sprintf("%dMB", 1+a%64))
+	return nil
+}

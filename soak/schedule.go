@@ -75,12 +75,25 @@ var actions = []struct {
 	{"spoil the registry", 9, (*soak).spoil},
 	{"fill the disk", 3, (*soak).fill},
 	{"drop caches", 5, (*soak).dropCaches},
+	{"collect garbage", 4, (*soak).collect},
 }
+
+// settings leave room for some of the images only. Every second seed has ranges of mounted ones evicted too.
+const settings = `read-deadline = "2s"
+cache-high = "48MB"
+cache-low = "32MB"
+cache-reserve = "16MiB"
+evict-mounted-ranges = %v
+`
 
 func newSoak(ctx context.Context, o options, p *place) (*soak, error) {
 	s := &soak{options: o, place: p, judge: new(judge), count: make(map[string]int), rnd: rand.New(rand.NewPCG(o.seed, 0))} // #nosec G404 -- a schedule
 	var err error
-	if s.daemon, err = newDaemon(p, "--transport", o.transport, "--read-deadline", "2s"); err != nil {
+	config := p.path("config.toml")
+	if err = os.WriteFile(config, fmt.Appendf(nil, settings, o.seed%2 == 1), 0o600); err != nil {
+		return nil, err
+	}
+	if s.daemon, err = newDaemon(p, "--config", config, "--transport", o.transport); err != nil {
 		return nil, err
 	}
 	for i := range places {
