@@ -21,8 +21,8 @@ const (
 
 const (
 	// evictEvery is how often the disk is looked at.
-	evictEvery = 10 * time.Second
-	// evictSoon is how often while it is full: readers may be getting errors.
+	evictEvery = 5 * time.Second
+	// evictSoon is how often while it is full, or the store over its limit.
 	evictSoon = time.Second
 	// roomStep is the least that a write without space has evicted, in bytes.
 	roomStep = 64 << 20
@@ -64,9 +64,10 @@ func (n *Node) evict(ctx context.Context) {
 	n.mu.Unlock()
 	for {
 		pause := evictEvery
-		if err := n.keepLimits(ctx); err != nil {
+		over, err := n.keepLimits(ctx)
+		if err != nil {
 			n.log.Error("store is not kept within its limits; it is tried again", "err", err)
-		} else if e.problem() != nil {
+		} else if over || e.problem() != nil {
 			pause = evictSoon
 		}
 		select {
@@ -160,25 +161,26 @@ func (e *evictor) giveReserve(log *slog.Logger) bool {
 	return released
 }
 
-// keepLimits looks at the disk, evicts what is over the limits and makes the reserve again if it can.
-func (n *Node) keepLimits(ctx context.Context) error {
+// keepLimits looks at the disk, evicts what is over the limits, makes the reserve again if it can, and reports whether the store was over its limit.
+func (n *Node) keepLimits(ctx context.Context) (over bool, err error) {
 	s, err := n.space()
 	if err != nil {
-		return err
+		return false, err
 	}
 	e := n.evictor
 	if want := e.limits.excess(s); !(amount{}).enough(want) {
+		over = true
 		if err := n.evictFor(ctx, want); err != nil {
-			return err
+			return over, err
 		}
 		if s, err = n.space(); err != nil {
-			return err
+			return over, err
 		}
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if err := e.reserve.take(e.limits.Reserve, s); err != nil {
-		return err
+		return over, err
 	}
 	if e.reserve.held > 0 {
 		e.given = false
@@ -187,7 +189,7 @@ func (n *Node) keepLimits(ctx context.Context) error {
 		e.full = false
 		n.log.Info("there is space on the store's disk again", "free", humanize.IBytes(uint64(s.free)))
 	}
-	return nil
+	return over, nil
 }
 
 // evictFor gives want back, as far as the limits allow.

@@ -97,6 +97,14 @@ func (l *lab) cleanUp() {
 	if l.daemon == nil {
 		l.start() // to answer whoever waits
 	}
+	l.unmountAll()
+	l.stop(unix.SIGTERM)
+	l.waitFor("the keeper to end", func() bool { return len(l.keepers()) == 0 })
+}
+
+// unmountAll takes off what is mounted on the lab's targets.
+func (l *lab) unmountAll() {
+	l.Helper()
 	mounts, err := os.ReadFile("/proc/self/mounts")
 	if err != nil {
 		l.Error(err)
@@ -108,8 +116,6 @@ func (l *lab) cleanUp() {
 			}
 		}
 	}
-	l.stop(unix.SIGTERM)
-	l.waitFor("the keeper to end", func() bool { return len(l.keepers()) == 0 })
 }
 
 // said is what the lab's daemons have logged.

@@ -512,14 +512,14 @@ func (l *lab) object() (largest string) {
 	return largest
 }
 
-// TestAFullDiskLosesNothing has the store's disk run full: readers get errors, and all is well when there is space again.
+// TestAFullDiskLosesNothing has the store's disk run full, without a reserve: readers get errors, and all is well when there is space again.
 func TestAFullDiskLosesNothing(t *testing.T) {
 	l := newLab(t)
 	tree := l.tree(4)
 	if os.Getenv(require.GuestEnv) == "" { // in a guest the disk is small anyway
 		l.smallDisk()
 	}
-	l.start()
+	l.startWith("cache-reserve = '0'\n")
 	target := l.mount(l.layout(tree), "a")
 	filler := l.fillDisk()
 	diffs, err := treetest.Diff(tree, target, treetest.Options{Readers: 4})
@@ -562,22 +562,22 @@ func TestUnmountingNeedsNoSpace(t *testing.T) {
 	}
 }
 
-// smallDisk puts the store on a disk of its own.
-func (l *lab) smallDisk() {
+// smallDisk puts the store on a disk of its own, made with further options of mkfs.ext4.
+func (l *lab) smallDisk(options ...string) {
 	l.Helper()
 	mkfs := require.Tool(l, "mkfs.ext4")
 	disk := filepath.Join(l.dir, "disk")
 	if err := errors.Join(os.Mkdir(l.root, 0o755), os.WriteFile(disk, nil, 0o600), os.Truncate(disk, 96<<20)); err != nil {
 		l.Fatal(err)
 	}
-	for _, args := range [][]string{{mkfs, "-q", "-F", disk}, {"mount", "-o", "loop", disk, l.root}} {
+	for _, args := range [][]string{append(append([]string{mkfs, "-q", "-F"}, options...), disk), {"mount", "-o", "loop", disk, l.root}} {
 		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
 			l.Fatalf("%v: %v\n%s", args, err, out)
 		}
 	}
 	// Before the disk can be taken away, the daemon must let go of it; the lab's own cleanup comes later.
 	l.Cleanup(func() {
-		_ = unix.Unmount(filepath.Join(l.dir, "mnt-a"), unix.MNT_DETACH)
+		l.unmountAll()
 		l.stop(unix.SIGTERM)
 		if err := unix.Unmount(l.root, unix.MNT_DETACH); err != nil {
 			l.Error(err)

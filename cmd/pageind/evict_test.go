@@ -1,0 +1,321 @@
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pagein/pagein/internal/require"
+	"github.com/pagein/pagein/internal/treetest"
+	"github.com/pagein/pagein/node/control"
+)
+
+// startWith runs a daemon with a configuration.
+func (l *lab) startWith(config string) {
+	l.Helper()
+	path := filepath.Join(l.dir, "config.toml")
+	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
+		l.Fatal(err)
+	}
+	l.start("--config", path)
+}
+
+// onHost skips a test in the guests of package vmtests: there the kernel keeps the cache.
+func onHost(t *testing.T) {
+	t.Helper()
+	if os.Getenv(require.GuestEnv) != "" {
+		t.Skip("about the files of the fanotify transport")
+	}
+}
+
+// randomFile writes bytes that do not compress and differ from those of other files.
+func (l *lab) randomFile(path string, size int) {
+	l.Helper()
+	b := make([]byte, size)
+	_, _ = rand.NewChaCha8(sha256.Sum256([]byte(path))).Read(b)
+	if err := os.WriteFile(path, b, 0o644); err != nil {
+		l.Fatal(err)
+	}
+}
+
+// big makes a tree with one file of that many MiB, of its own bytes.
+func (l *lab) big(name string, mib int) (tree string) {
+	l.Helper()
+	tree = filepath.Join(l.dir, "source-"+name)
+	if err := os.Mkdir(tree, 0o755); err != nil {
+		l.Fatal(err)
+	}
+	l.randomFile(filepath.Join(tree, "big"), mib<<20)
+	return tree
+}
+
+// used mounts an image, reads all of it and unmounts it again.
+func (l *lab) used(ref, tree, name string) {
+	l.Helper()
+	target := l.mount(ref, name)
+	l.readAll(tree, target)
+	l.unused(target)
+}
+
+// unused unmounts and waits until the daemon has forgotten the image.
+func (l *lab) unused(target string) {
+	l.Helper()
+	images := len(l.status().Images)
+	l.pagein("umount", target)
+	l.waitFor("the image to be forgotten", func() bool { return len(l.status().Images) < images })
+}
+
+// gc runs pagein gc.
+func (l *lab) gc(args ...string) (r control.GCResponse) {
+	l.Helper()
+	if err := json.Unmarshal([]byte(l.pagein(append([]string{"gc", "--json"}, args...)...)), &r); err != nil {
+		l.Fatal(err)
+	}
+	return r
+}
+
+// TestGCRemovesWhatNobodyHasMounted, says before what that would be, and leaves all that is mounted.
+func TestGCRemovesWhatNobodyHasMounted(t *testing.T) {
+	onHost(t)
+	l := newLab(t)
+	l.start()
+	mounted, gone := l.big("mounted", 3), l.big("gone", 5)
+	mountedRef, goneRef := l.layout(mounted), l.layout(gone)
+	target := l.mount(mountedRef, "a")
+	l.readAll(mounted, target)
+	l.used(goneRef, gone, "b")
+	before := l.status().Cache
+
+	dry := l.gc("--dry-run")
+	if !dry.DryRun || dry.Bytes < 5<<20 || dry.Bytes > 6<<20 || len(dry.Evicted) != 2 {
+		t.Errorf("would remove %+v, want a blob and a metadata image of 5 MiB", dry)
+	}
+	if now := l.status().Cache.Bytes; now != before.Bytes {
+		t.Errorf("a dry run changed the cache from %d bytes to %d", before.Bytes, now)
+	}
+	done := l.gc()
+	if done.Bytes != dry.Bytes || len(done.Evicted) != len(dry.Evicted) {
+		t.Errorf("removed %+v, said before %+v", done, dry)
+	}
+	after := l.status()
+	if after.Cache.Bytes > before.Bytes-5<<20 || after.Cache.Evicted["gc"] != done.Bytes {
+		t.Errorf("the cache had %d bytes and now %d; %d count as evicted", before.Bytes, after.Cache.Bytes, after.Cache.Evicted["gc"])
+	}
+	received := after.Totals.BackendBytes
+	l.readAll(mounted, target)
+	if now := l.status().Totals.BackendBytes; now != received {
+		t.Errorf("%d bytes of a mounted image had to be fetched again", now-received)
+	}
+	if again := l.gc(); len(again.Evicted) != 0 {
+		t.Errorf("a second time it removes %+v", again)
+	}
+	l.used(goneRef, gone, "c")
+}
+
+// TestTheCacheStaysWithinItsLimits mounts more images one after the other than may stay: those used last do.
+func TestTheCacheStaysWithinItsLimits(t *testing.T) {
+	onHost(t)
+	l := newLab(t)
+	l.startWith("cache-high = '14MiB'\ncache-low = '10MiB'\n")
+	var refs, trees []string
+	for i := range 4 {
+		trees = append(trees, l.big(fmt.Sprint(i), 4))
+		refs = append(refs, l.layout(trees[i]))
+	}
+	for i := range refs {
+		l.used(refs[i], trees[i], fmt.Sprint(i))
+		time.Sleep(10 * time.Millisecond) // times of files are coarse
+	}
+	l.waitFor("the cache to shrink", func() bool { return l.status().Cache.Bytes <= 10<<20 })
+	s := l.status()
+	if s.Cache.Bytes < 4<<20 || s.Cache.Evicted["watermark"] == 0 {
+		t.Errorf("the cache has %+v", s.Cache)
+	}
+	l.used(refs[3], trees[3], "last")
+	if now := l.status().Totals.BackendBytes; now != s.Totals.BackendBytes {
+		t.Errorf("what was used last was evicted: %d bytes were fetched again", now-s.Totals.BackendBytes)
+	}
+	l.used(refs[0], trees[0], "first")
+	if now := l.status().Totals.BackendBytes; now == s.Totals.BackendBytes {
+		t.Error("what was used first was not evicted")
+	}
+}
+
+// TestIdleMountsGoOnlyByPolicy has an idle mount and one in use, both over the limit.
+func TestIdleMountsGoOnlyByPolicy(t *testing.T) {
+	onHost(t)
+	for _, c := range []struct {
+		policy string
+		left   int
+	}{{"never", 2}, {"200ms", 1}} {
+		t.Run(c.policy, func(t *testing.T) {
+			l := newLab(t)
+			l.startWith("cache-high = '4MiB'\ncache-low = '1MiB'\nevict-idle-mounts = '" + c.policy + "'\n")
+			busy, idle := l.big("busy", 3), l.big("idle", 3)
+			busyOn, idleOn := l.mount(l.layout(busy), "busy"), l.mount(l.layout(idle), "idle")
+			f, err := os.Open(filepath.Join(busyOn, "big"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			l.readAll(busy, busyOn)
+			l.readAll(idle, idleOn)
+			l.waitFor("the limit to be noticed", func() bool {
+				return len(l.status().Images) == c.left && strings.Contains(l.said(), "store is over its limit")
+			})
+			l.readAll(busy, busyOn)
+			if err := f.Close(); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+// TestEvictionInsideMountsShowsNoWrongByte keeps a mounted image over the limit, so that ranges of it are evicted again and again, while readers compare all of it
+// and the daemon is killed.
+func TestEvictionInsideMountsShowsNoWrongByte(t *testing.T) {
+	onHost(t)
+	l := newLab(t)
+	config := "cache-high = '3MiB'\ncache-low = '1MiB'\nevict-mounted-ranges = true\n"
+	l.startWith(config)
+	tree := l.bigFiles("a", "b", "c", "d", "e", "f", "g", "h")
+	target := l.mount(l.layout(tree), "a")
+	if err := os.Remove(filepath.Join(tree, "h")); err != nil { // nobody reads it, so the image is never complete
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	stop := make(chan bool)
+	end := sync.OnceFunc(func() {
+		close(stop)
+		wg.Wait()
+	})
+	defer end()
+	ranges := 0
+	wg.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			for _, name := range []string{"a", "b", "c", "d", "e", "f", "g"} {
+				if err := compareCold(filepath.Join(tree, name), filepath.Join(target, name)); err != nil {
+					t.Error(err)
+				}
+				ranges++
+			}
+		}
+	})
+	var evicted int64
+	for range 4 {
+		l.waitFor("ranges to be evicted", func() bool { return l.status().Cache.Evicted["watermark"] > 2<<20 })
+		evicted += l.status().Cache.Evicted["watermark"]
+		l.stop(unix.SIGKILL)
+		l.startWith(config)
+	}
+	end()
+	t.Logf("%d files compared, %d MiB evicted, 4 kills", ranges, evicted>>20)
+}
+
+// compareCold compares two files, of which the kernel must ask for the second anew.
+func compareCold(want, got string) error {
+	f, err := os.Open(got)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED); err != nil {
+		return err
+	}
+	a, err := os.ReadFile(want)
+	if err != nil {
+		return err
+	}
+	b := make([]byte, len(a)+1)
+	n, err := f.ReadAt(b, 0)
+	if n != len(a) {
+		return fmt.Errorf("%s: %d bytes of %d could be read: %w", got, n, len(a), err)
+	}
+	if !slices.Equal(a, b[:n]) {
+		return fmt.Errorf("%s: wrong bytes", got)
+	}
+	return nil
+}
+
+// TestMountsAndGCGoTogether mounts, reads and unmounts images that share blobs, some of them prefetched, while all that is idle is removed again and again.
+func TestMountsAndGCGoTogether(t *testing.T) {
+	onHost(t)
+	l := newLab(t)
+	l.start()
+	old := l.bigFiles("shared", "old")
+	oldRef := l.layout(old)
+	next := filepath.Join(l.dir, "source-next")
+	if err := errors.Join(os.CopyFS(next, os.DirFS(old)), os.Remove(filepath.Join(next, "old"))); err != nil {
+		t.Fatal(err)
+	}
+	l.randomFile(filepath.Join(next, "new"), 1<<20)
+	nextRef := "oci:" + filepath.Join(l.dir, "layout") + ":next"
+	l.pagein("convert", "--dict", oldRef, "dir:"+next, nextRef) // borrows from the old one
+
+	stop := make(chan bool)
+	var collecting, mounting sync.WaitGroup
+	removed := int64(0)
+	collecting.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				if out, err := l.try("gc", "--json"); err != nil {
+					t.Error(err)
+				} else {
+					var r control.GCResponse
+					if err := json.Unmarshal([]byte(out), &r); err != nil {
+						t.Error(err)
+					}
+					removed += r.Bytes
+				}
+			}
+		}
+	})
+	for i, c := range []struct{ ref, tree string }{{oldRef, old}, {nextRef, next}, {oldRef, old}, {nextRef, next}} {
+		target := l.target(fmt.Sprint(i))
+		mounting.Go(func() {
+			for round := range 6 {
+				prefetch := []string{"none", "all"}[round%2]
+				if _, err := l.try("mount", "--prefetch", prefetch, c.ref, target); err != nil {
+					t.Error(err)
+					return
+				}
+				if diffs, err := treetest.Diff(c.tree, target, treetest.Options{Readers: 2}); err != nil || len(diffs) > 0 {
+					t.Error(err, diffs)
+				}
+				if _, err := l.try("umount", target); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	mounting.Wait()
+	close(stop)
+	collecting.Wait()
+	t.Logf("%d MiB removed between and during 24 mounts", removed>>20)
+	if removed == 0 {
+		t.Error("nothing was ever removed")
+	}
+	if s := l.status(); s.Totals.FailedReads > 0 {
+		t.Errorf("%d reads failed", s.Totals.FailedReads)
+	}
+}
