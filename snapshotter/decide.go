@@ -15,6 +15,7 @@ import (
 	"github.com/pagein/pagein/node"
 	"github.com/pagein/pagein/node/control"
 	"github.com/pagein/pagein/oci"
+	"github.com/pagein/pagein/oci/artifact"
 )
 
 // Node finds and mounts images. It is a [node.Node].
@@ -26,9 +27,6 @@ type Node interface {
 	Mount(ctx context.Context, req control.MountRequest) (control.MountResponse, error)
 	Unmount(ctx context.Context, target string) error
 }
-
-// ArtifactLabel is the label by which an image says which artifact stands for it: HOST/REPOSITORY@DIGEST. As an annotation of a layer it reaches a snapshotter without any switch.
-const ArtifactLabel = "containerd.io/snapshot/pagein-artifact"
 
 const (
 	// decideTimeout bounds how long containerd waits before a layer is unpacked as usual.
@@ -57,12 +55,12 @@ func candidateOf(labels map[string]string) (c candidate, err error) {
 			return c, fmt.Errorf("image name %q is not one of a registry", name)
 		}
 	}
-	if own := labels[ArtifactLabel]; own != "" {
+	if own := labels[artifact.Annotation]; own != "" {
 		if c.ref, err = oci.ParseRef(own); err != nil {
 			return c, err
 		}
 		if c.ref.Kind != oci.Registry || c.ref.Digest == "" {
-			return c, fmt.Errorf("label %s: %q is not HOST/REPOSITORY@DIGEST", ArtifactLabel, own)
+			return c, fmt.Errorf("label %s: %q is not HOST/REPOSITORY@DIGEST", artifact.Annotation, own)
 		}
 		if name != "" { // an image that was copied still has the label of where it was
 			c.ref.Host, c.ref.Repository = image.Host, image.Repository

@@ -93,7 +93,7 @@ const (
 	imageRepo = "127.0.0.1:5000/app"
 )
 
-var manifest, artifact = digest.FromString("manifest"), digest.FromString("artifact")
+var manifest, lazyManifest = digest.FromString("manifest"), digest.FromString("artifact")
 
 func newLab(t *testing.T) *lab {
 	t.Helper()
@@ -131,7 +131,7 @@ func sum(b []byte) []byte {
 // artifact is the one that belongs to the image.
 func (l *lab) artifact() *node.Found {
 	return &node.Found{
-		Artifact: imageRepo + "@" + artifact.String(), Image: imageRepo + "@" + manifest.String(), Subject: manifest, Chains: l.chains, MetaSize: 4096,
+		Artifact: imageRepo + "@" + lazyManifest.String(), Image: imageRepo + "@" + manifest.String(), Subject: manifest, Chains: l.chains, MetaSize: 4096,
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/pagein/pagein/node"
 	"github.com/pagein/pagein/oci"
+	ociartifact "github.com/pagein/pagein/oci/artifact"
 )
 
 func TestContainersRunOnTheOneMountOfTheirImage(t *testing.T) {
@@ -162,6 +163,7 @@ func TestSnapshotsOfOneNamespaceDoNotHideTheLayerFromAnother(t *testing.T) {
 }
 
 func TestAnImageMayNameItsArtifactByItself(t *testing.T) {
+	const label = ociartifact.Annotation
 	for name, c := range map[string]struct {
 		labels  map[string]string
 		ref     string
@@ -171,13 +173,13 @@ func TestAnImageMayNameItsArtifactByItself(t *testing.T) {
 		"nothing said":            {nil, "", "", true},
 		"name without a manifest": {map[string]string{snapshotters.TargetRefLabel: imageName}, "", "", true},
 		"image":                   {labels(""), imageRepo + "@" + manifest.String(), manifest, false},
-		"artifact":                {map[string]string{ArtifactLabel: imageRepo + "@" + artifact.String()}, imageRepo + "@" + artifact.String(), "", false},
+		"artifact":                {map[string]string{label: imageRepo + "@" + lazyManifest.String()}, imageRepo + "@" + lazyManifest.String(), "", false},
 		"artifact of an image that was copied": {
-			labels("", ArtifactLabel, "elsewhere.example.com/app@"+artifact.String()), imageRepo + "@" + artifact.String(), "", false,
+			labels("", label, "elsewhere.example.com/app@"+lazyManifest.String()), imageRepo + "@" + lazyManifest.String(), "", false,
 		},
-		"artifact by tag":            {map[string]string{ArtifactLabel: imageName}, "", "", true},
-		"artifact in a layout":       {map[string]string{ArtifactLabel: "oci:/etc@" + artifact.String()}, "", "", true},
-		"artifact that is no digest": {map[string]string{ArtifactLabel: imageRepo + "@sha256:x"}, "", "", true},
+		"artifact by tag":            {map[string]string{label: imageName}, "", "", true},
+		"artifact in a layout":       {map[string]string{label: "oci:/etc@" + lazyManifest.String()}, "", "", true},
+		"artifact that is no digest": {map[string]string{label: imageRepo + "@sha256:x"}, "", "", true},
 	} {
 		got, err := candidateOf(c.labels)
 		if (err != nil) != c.fails || !c.fails && (got.ref.String() != c.ref || got.subject != c.subject) {

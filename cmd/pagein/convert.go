@@ -16,7 +16,8 @@ import (
 
 const convertDescription = `Turns SRC, an image (oci:DIR[:TAG] or HOST/REPOSITORY[:TAG]), a directory (dir:PATH) or a tar (tar:PATH, tar:- for standard
 input), into an artifact that can be mounted lazily, and stores it as DST (oci:DIR[:TAG] or HOST/REPOSITORY[:TAG]). Without DST the artifact
-is pushed to the repository of SRC without a tag, as a referrer of the image. Layers are verified against the image's digests, and nothing is
+is pushed to the repository of SRC without a tag, as a referrer of the image, which stays as it is. Of an index, --platform=all converts all images for Linux, and
+--platform=linux/amd64,linux/arm64 those two. With --tag-suffix=-pagein, the image gets a second tag, TAG-pagein: the same config and layers, which run anywhere, with an annotation that names the artifact. Layers are verified against the image's digests, and nothing is
 pushed before all are. The same image or tar gives the same artifact on every machine; so does a directory, if the file systems report the
 holes of sparse files alike. A tag that names anything but an artifact stays where it is.
 
@@ -40,7 +41,8 @@ func convertCommand() *cli.Command {
 			&cli.StringSliceFlag{Name: "dict", Usage: "refer to data that the artifact `REF` holds instead of storing it again; may be repeated"},
 			&cli.StringFlag{Name: "level", Value: blob.LevelDefault.String(), Usage: "compress at `LEVEL` fast, default or best"},
 			&cli.StringFlag{Name: "order", Value: mkfs.OrderDir.String(), Usage: "`ORDER` of file data: dir, directory by directory; tar, as the source has it; profile=FILE, first what a workload touched, then as dir"},
-			&cli.StringFlag{Name: "platform", Usage: "take the image for `OS/ARCH[/VARIANT]` of an index (default: Linux on this machine's architecture)"},
+			&cli.StringFlag{Name: "platform", Usage: "take the image for `OS/ARCH[/VARIANT]` of an index (default: Linux on this machine's architecture); without DST also several, separated by commas, or all"},
+			&cli.StringFlag{Name: "tag-suffix", Usage: "without DST, push a copy of the image that names its artifact, tagged as SRC and `SUFFIX`, such as -pagein"},
 			&cli.StringFlag{Name: "temp-dir", Usage: "keep blobs in `DIR` until they are pushed; it needs room for the compressed image, and for its small files as they are"},
 			&cli.BoolFlag{Name: "quiet", Usage: "print nothing but errors"},
 			&cli.BoolFlag{Name: "json", Usage: "print the summary as JSON"},
@@ -80,7 +82,28 @@ func newConvertRun(c *cli.Context) (*convertRun, error) {
 	} else {
 		r.tag = r.dst.Reference()
 	}
-	return r, r.parseOptions()
+	if err := r.parseOptions(); err != nil {
+		return nil, err
+	}
+	return r, r.parseAttaching()
+}
+
+// attaches reports whether the artifact is attached to the image that it is made from.
+func (r *convertRun) attaches() bool { return r.tag == "" }
+
+// parseAttaching reads what is only for artifacts that are attached to their image.
+func (r *convertRun) parseAttaching() error {
+	if r.suffix = r.c.String("tag-suffix"); r.suffix != "" {
+		copied := r.src
+		copied.Tag += r.suffix
+		if _, err := oci.ParseRef(copied.String()); err != nil || !r.attaches() || r.src.Tag == "" || r.src.Digest != "" {
+			return fmt.Errorf("--tag-suffix=%s needs SRC with a tag that it makes another tag of, and no DST", r.suffix)
+		}
+	}
+	if !r.attaches() && (r.all || len(r.platforms) > 1) {
+		return errors.New("DST is for one platform: leave it out, or choose one with --platform")
+	}
+	return nil
 }
 
 func parseConvertTarget(s string) (oci.Ref, error) {
@@ -98,9 +121,17 @@ func parseConvertTarget(s string) (oci.Ref, error) {
 
 // parseOptions reads the options that shape the conversion.
 func (r *convertRun) parseOptions() (err error) {
-	if p := r.c.String("platform"); p != "" {
-		if r.options.Platform, err = image.ParsePlatform(p); err != nil {
-			return err
+	switch p := r.c.String("platform"); p {
+	case "":
+	case "all":
+		r.all = true
+	default:
+		for s := range strings.SplitSeq(p, ",") {
+			platform, err := image.ParsePlatform(s)
+			if err != nil {
+				return err
+			}
+			r.platforms = append(r.platforms, platform)
 		}
 	}
 	if r.options.Blob.Level, err = blob.ParseLevel(r.c.String("level")); err != nil {

@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"runtime/debug"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/urfave/cli/v2"
-	"oras.land/oras-go/v2"
 	"oras.land/oras-go/v2/errdef"
 
 	"github.com/pagein/pagein/oci"
@@ -30,7 +30,12 @@ type convertRun struct {
 	dicts    []oci.Ref
 	profile  string // file with what was touched, or empty
 	tag      string // for the artifact; empty if it gets none
+	suffix   string // of the tag of a copy of the image that names the artifact; empty if there is to be none
 	options  convert.Options
+
+	platforms []*ocispec.Platform // of an index; none for this machine's
+	all       bool                // all platforms of an index
+
 	attached *attach.Attachment // storage for the data, or nil
 	remote   *remote.Remote
 	client   *registry.Client
@@ -58,46 +63,71 @@ func (r *convertRun) run(ctx context.Context) (err error) {
 			fmt.Fprintf(r.c.App.ErrWriter, "pagein convert: note: %s\n", message)
 		}
 	}
-	result, err := r.convert(ctx)
+	err = r.convert(ctx, func(result convert.Result) error {
+		progress.clear()
+		took := time.Since(started)
+		started = time.Now()
+		return r.print(result, took)
+	})
 	progress.clear()
 	if err != nil {
 		return fmt.Errorf("convert %s: %w", r.src, err)
 	}
-	return r.print(result, time.Since(started))
+	return nil
 }
 
-// convert makes and stores the artifact and gives it its tag. If that fails, a layout that was not there before is not there after it.
-func (r *convertRun) convert(ctx context.Context) (result convert.Result, err error) {
+// convert makes and stores the artifacts, gives one its tag, and hands each to done. If that fails, a layout that was not there before is not there after it.
+func (r *convertRun) convert(ctx context.Context, done func(convert.Result) error) (err error) {
 	if r.options.Profile, err = r.loadProfile(); err != nil {
-		return result, err
+		return err
 	}
 	source, err := r.openSource(ctx)
 	if err != nil {
-		return result, err
+		return err
 	}
 	dst, err := openTarget(r.client, r.dst)
 	if err != nil {
-		return result, err
+		return err
 	}
 	defer func() {
 		if err != nil && dst.Layout != nil {
 			err = errors.Join(err, dst.Layout.Discard())
 		}
 	}()
-	if err := r.checkTag(ctx, dst); err != nil { // before the work is done
-		return result, err
+	if err := r.checkTags(ctx, dst); err != nil { // before the work is done
+		return err
 	}
+	made := make(map[digest.Digest]string)
+	for _, c := range source.conversions {
+		result, err := r.convertOne(ctx, c, dst)
+		if err != nil {
+			return err
+		}
+		if err := done(result); err != nil {
+			return err
+		}
+		made[c.image.Digest] = r.artifact(result).String()
+	}
+	if r.suffix != "" {
+		return r.pushAnnotated(ctx, dst, source.desc, made)
+	}
+	return nil
+}
+
+// convertOne makes one artifact.
+func (r *convertRun) convertOne(ctx context.Context, c conversion, dst artifact.Place) (result convert.Result, err error) {
+	r.options.Platform = c.image.Platform
 	if err := r.loadDictionaries(ctx); err != nil {
 		return result, err
 	}
 	if r.options.Dict != nil {
 		defer r.options.Dict.Close() // files without names
 	}
-	result, err = source(ctx, dst.Target())
+	result, err = c.run(ctx, dst.Target())
 	if err != nil || r.tag == "" {
 		return result, err
 	}
-	if err := r.checkTag(ctx, dst); err != nil { // somebody may have pushed meanwhile
+	if err := r.checkTags(ctx, dst); err != nil { // somebody may have pushed meanwhile
 		return result, err
 	}
 	if err := dst.Target().Tag(ctx, result.Descriptor, r.tag); err != nil {
@@ -140,14 +170,6 @@ func (r *convertRun) loadDictionaries(ctx context.Context) error {
 	return err
 }
 
-// checkTag is [checkTag] for an artifact that gets a tag.
-func (r *convertRun) checkTag(ctx context.Context, place artifact.Place) error {
-	if r.tag == "" {
-		return nil
-	}
-	return checkTag(ctx, place, r.dst)
-}
-
 // checkTag refuses to take a name from anything but an artifact: an image that loses its last tag may be gone for good.
 func checkTag(ctx context.Context, place artifact.Place, dst oci.Ref) error {
 	desc, err := place.Resolve(ctx, dst)
@@ -164,51 +186,6 @@ func checkTag(ctx context.Context, place artifact.Place, dst oci.Ref) error {
 		return fmt.Errorf("DST %s names %s, which is no artifact of pagein; choose another tag, or the image would lose its own", dst, desc.Digest)
 	}
 	return nil
-}
-
-// openSource finds the source, so that a wrong name is reported before a destination is made.
-func (r *convertRun) openSource(ctx context.Context) (func(context.Context, oras.Target) (convert.Result, error), error) {
-	switch r.src.Kind {
-	case oci.Dir:
-		if _, err := os.Stat(r.src.Path); err != nil {
-			return nil, err
-		}
-		return func(ctx context.Context, dst oras.Target) (convert.Result, error) {
-			return convert.Dir(ctx, r.src.Path, dst, r.options)
-		}, nil
-	case oci.Tar:
-		in := io.NopCloser(r.c.App.Reader)
-		if r.src.Path != "-" {
-			f, err := os.Open(r.src.Path)
-			if err != nil {
-				return nil, err
-			}
-			if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
-				r.options.TarSize = info.Size()
-			}
-			in = f
-		}
-		return func(ctx context.Context, dst oras.Target) (convert.Result, error) {
-			defer in.Close() // only read
-			return convert.Tar(ctx, in, dst, r.options)
-		}, nil
-	}
-	place, err := artifact.Open(r.client, r.src)
-	if err != nil {
-		return nil, err
-	}
-	desc, err := place.Resolve(ctx, r.src)
-	if err != nil {
-		return nil, err
-	}
-	if ours, err := place.IsArtifact(ctx, desc); err != nil {
-		return nil, err
-	} else if ours {
-		return nil, errors.New("it is an artifact of pagein already: mount it as it is; pagein copy copies it")
-	}
-	return func(ctx context.Context, dst oras.Target) (convert.Result, error) {
-		return convert.Image(ctx, place.Target(), desc, dst, r.options)
-	}, nil
 }
 
 // openTarget finds where an artifact is to go. A layout is made if there is none.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/dustin/go-humanize"
 
+	"github.com/pagein/pagein/oci"
 	"github.com/pagein/pagein/oci/convert"
 )
 
@@ -34,9 +35,15 @@ type convertSummary struct {
 	Seconds float64 `json:"seconds"`
 }
 
-func (r *convertRun) print(res convert.Result, took time.Duration) error {
+// artifact names what was made.
+func (r *convertRun) artifact(res convert.Result) oci.Ref {
 	dst := r.dst
 	dst.Tag, dst.Digest = r.tag, res.Descriptor.Digest
+	return dst
+}
+
+func (r *convertRun) print(res convert.Result, took time.Duration) error {
+	dst := r.artifact(res)
 	switch {
 	case r.c.Bool("json"):
 		return printJSON(r.c, convertSummary{Source: r.src.String(), Reference: dst.String(), Result: res, Seconds: took.Seconds()})

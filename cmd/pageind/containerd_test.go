@@ -49,7 +49,7 @@ func newRuntimeLab(t *testing.T) *runtimeLab {
 		t.Fatal(err)
 	}
 	program := tartest.File("bin/busybox", string(busybox))
-	program.Header.Mode = 0o755
+	program.Mode = 0o755
 	r.layers = []imageLayer{
 		r.layer(tartest.Directory("bin", 0o755), program, tartest.File("gone", "x")),
 		r.layer(tartest.Directory("data", 0o755), tartest.File("data/random", string(r.data)), tartest.File(".wh.gone", "")),

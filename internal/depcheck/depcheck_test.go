@@ -43,7 +43,7 @@ var rooms = []struct {
 		"erofs", "blob", "oci", "oci/registry", "oci/artifact", "oci/image", "oci/remote", "ondemand", "ondemand/backend", "ondemand/scrub", "ondemand/store",
 		"cachefiles", "fanotify", "node/keeper", "node/control",
 	}},
-	{"snapshotter", []string{"oci", "node", "node/control"}},
+	{"snapshotter", []string{"oci", "oci/artifact", "node", "node/control"}},
 }
 
 // leaves know nothing but the kernel and the standard library.

@@ -25,6 +25,9 @@ const (
 	MediaTypeIndex  = "application/vnd.pagein.index.v1+zstd"      // blob index, zstd; no mount needs it
 )
 
+// Annotation of an image's layers names the artifact that stands for the image, as HOST/REPOSITORY@DIGEST. containerd hands annotations with this prefix to its snapshotter.
+const Annotation = "containerd.io/snapshot/pagein-artifact"
+
 const (
 	// maxManifest bounds manifests and configs, in bytes, as registries do.
 	maxManifest = 4 << 20
