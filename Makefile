@@ -68,12 +68,14 @@ vmtest: ## only the tests in virtual machines, each reported by name
 	@hack/deps.sh test
 	$(GO) test -v -count=1 -timeout 30m $(TESTFLAGS) ./vmtests
 
+CONTAINERD := github.com/containerd/containerd/v2/cmd/containerd github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2
+
 bench: ## the ratios that pagein promises, each measured against something else in the same run
 	@hack/deps.sh bench
 	@$(MAKE) --no-print-directory build
 	@$(BUILD) -o bin/ ./bench ./demo
-	@cd bench/peers && $(BUILD) -o ../../bin/bench-peers . && $(BUILD) -tags no_btrfs,no_cri,no_zfs,no_devmapper -o ../../bin/containerd github.com/containerd/containerd/v2/cmd/containerd \
-		|| { rm -f ../../bin/bench-peers ../../bin/containerd; echo "bench: the peers cannot be built; what needs them is skipped" >&2; }
+	@cd bench/peers && $(BUILD) -o ../../bin/bench-peers . && $(BUILD) -tags no_btrfs,no_cri,no_zfs,no_devmapper -o ../../bin $(CONTAINERD) \
+		|| { rm -f ../../bin/bench-peers ../../bin/containerd*; echo "bench: the peers cannot be built; what needs them is skipped" >&2; }
 	@bin/bench $(BENCHFLAGS)
 
 clean: ## remove what was built here (caches of test kernels stay: see docs/operations.md)

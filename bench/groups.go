@@ -36,6 +36,7 @@ func groups() []group {
 		{name: "startup", needs: []string{registry, "crane", "demo"}, run: benchStartup},
 		{name: "remote", needs: []string{registry}, run: benchRemote},
 		{name: "stargz", needs: []string{registry, peers, containerd, root}, run: benchStargz},
+		{name: "containers", needs: []string{peers, containerd, containerd + "-shim-runc-v2", "runc", root}, run: benchContainers},
 		{name: "node", run: benchNode},
 		{name: "local", run: benchLocal},
 		{name: "recover", run: benchRecover},

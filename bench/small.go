@@ -60,7 +60,7 @@ func benchStargz(ctx context.Context, b *bench) (results []result, err error) {
 	if err != nil {
 		return nil, err
 	}
-	static, err := lab.StartStatic(map[string]string{ours.name: ours.image.Dir(), theirs.name: theirs.image.Dir()})
+	static, err := lab.StartStatic(map[string][]string{ours.name: {ours.image.Dir()}, theirs.name: {theirs.image.Dir()}})
 	if err != nil {
 		return nil, err
 	}

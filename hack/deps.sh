@@ -100,6 +100,7 @@ for group; do
 		need debootstrap debootstrap
 		need gzip gzip
 		need tar tar
+		need runc runc # for the containers that peers are compared in
 		tools="$tools $DISTRIBUTION $CRANE"
 		;;
 	test)

@@ -7,18 +7,13 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 )
 
 // Crash kills the daemon in the middle of whatever it does, and returns when it is gone and when it was killed.
 func (n *Node) Crash() (time.Time, error) {
 	at := time.Now()
-	if err := n.daemon.cmd.Process.Signal(syscall.SIGKILL); err != nil {
-		return at, fmt.Errorf("kill pageind: %w", err)
-	}
-	<-n.daemon.done
-	return at, nil
+	return at, n.daemon.Kill()
 }
 
 // Restart starts the daemon again as it was started, without waiting for anything, and returns when that was.

@@ -51,6 +51,16 @@ func (s *Service) Await(ctx context.Context, limit time.Duration, ready func(con
 	}
 }
 
+// Kill ends the service without asking, and returns when it is gone.
+func (s *Service) Kill() error {
+	err := s.cmd.Process.Kill()
+	<-s.done
+	if errors.Is(err, os.ErrProcessDone) {
+		return nil
+	}
+	return err
+}
+
 // Stop ends the service with SIGTERM, or SIGKILL if it does not heed that in time.
 func (s *Service) Stop() error {
 	if err := s.cmd.Process.Signal(syscall.SIGTERM); errors.Is(err, os.ErrProcessDone) {

@@ -35,7 +35,7 @@ func StartStargz(ctx context.Context, dir string) (*Stargz, error) {
 	return s, nil
 }
 
-// Stop ends both. The snapshotter leaves its mounts, without which nothing of it could be deleted.
+// Stop ends both. The snapshotter leaves its mounts, without which nothing of it could be deleted; told to end, it sometimes takes more than ten seconds.
 func (s *Stargz) Stop() error {
-	return errors.Join(s.Containerd.Stop(), UnmountBelow(s.dir), s.service.Stop())
+	return errors.Join(s.Containerd.Stop(), UnmountBelow(s.dir), s.service.Kill())
 }

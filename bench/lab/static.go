@@ -7,12 +7,14 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"strings"
+	"slices"
 
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// Static is a registry that is a plain file server: it has the blobs of OCI layouts, by digest and by range, and does nothing else. A request costs it
+// Static is a registry that is a plain file server: it has what is in OCI layouts, by digest and by range, and does nothing else. A request costs it
 // a twentieth of what it costs distribution's registry.
 type Static struct {
 	server *http.Server
@@ -20,8 +22,8 @@ type Static struct {
 	done   chan error
 }
 
-// StartStatic serves layouts at a free port of loopback, each as the repository bench/NAME. It runs in this process until Stop is called.
-func StartStatic(layouts map[string]string) (*Static, error) {
+// StartStatic serves layouts at a free port of loopback, as repositories bench/NAME of one or more layouts each. It runs in this process until Stop is called.
+func StartStatic(layouts map[string][]string) (*Static, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
@@ -29,35 +31,82 @@ func StartStatic(layouts map[string]string) (*Static, error) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v2/{$}", func(http.ResponseWriter, *http.Request) {})
 	mux.HandleFunc("GET /v2/bench/{name}/{kind}/{digest}", func(w http.ResponseWriter, r *http.Request) {
-		hex, ok := strings.CutPrefix(r.PathValue("digest"), "sha256:")
-		dir, known := layouts[r.PathValue("name")]
-		if !ok || !known || strings.ContainsAny(hex, "/.") {
+		d, dirs := digest.Digest(r.PathValue("digest")), layouts[r.PathValue("name")]
+		if d.Validate() != nil {
 			http.NotFound(w, r)
 			return
 		}
-		serveBlob(w, r, filepath.Join(dir, v1.ImageBlobsDir, "sha256", hex))
+		switch r.PathValue("kind") {
+		case "referrers":
+			serveReferrers(w, dirs, d)
+		case "manifests", "blobs":
+			serveBlob(w, r, dirs, d)
+		default:
+			http.NotFound(w, r)
+		}
 	})
 	s := &Static{server: &http.Server{Handler: mux}, addr: listener.Addr().String(), done: make(chan error, 1)}
 	go func() { s.done <- s.server.Serve(listener) }()
 	return s, nil
 }
 
-// serveBlob sends a file, as a manifest with the type that it says it has.
-func serveBlob(w http.ResponseWriter, r *http.Request, path string) {
+func blobPath(dir string, d digest.Digest) string {
+	return filepath.Join(dir, v1.ImageBlobsDir, d.Algorithm().String(), d.Encoded())
+}
+
+// serveBlob sends a blob of the first layout that has it, a manifest with the type that it says it has.
+func serveBlob(w http.ResponseWriter, r *http.Request, dirs []string, d digest.Digest) {
+	i := slices.IndexFunc(dirs, func(dir string) bool { _, err := os.Stat(blobPath(dir, d)); return err == nil })
+	if i < 0 {
+		http.NotFound(w, r)
+		return
+	}
 	w.Header().Set("Content-Type", "application/octet-stream")
 	if r.PathValue("kind") == "manifests" {
-		var manifest struct {
-			MediaType string `json:"mediaType"`
-		}
-		text, err := os.ReadFile(path)
-		if err != nil || json.Unmarshal(text, &manifest) != nil {
-			http.NotFound(w, r)
+		var manifest v1.Manifest
+		if err := readBlob(dirs[i], d, &manifest); err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
 			return
 		}
 		w.Header().Set("Content-Type", manifest.MediaType)
 	}
-	w.Header().Set("Docker-Content-Digest", r.PathValue("digest"))
-	http.ServeFile(w, r, path)
+	w.Header().Set("Docker-Content-Digest", d.String())
+	http.ServeFile(w, r, blobPath(dirs[i], d))
+}
+
+// serveReferrers lists what the layouts' indexes have that refers to a manifest.
+func serveReferrers(w http.ResponseWriter, dirs []string, subject digest.Digest) {
+	found := v1.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageIndex, Manifests: []v1.Descriptor{}}
+	for _, dir := range dirs {
+		var index v1.Index
+		text, err := os.ReadFile(filepath.Join(dir, v1.ImageIndexFile))
+		if err := errors.Join(err, json.Unmarshal(text, &index)); err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		for _, desc := range index.Manifests {
+			var manifest v1.Manifest
+			if err := readBlob(dir, desc.Digest, &manifest); err != nil {
+				http.Error(w, err.Error(), http.StatusInternalServerError)
+				return
+			}
+			if manifest.Subject != nil && manifest.Subject.Digest == subject {
+				desc.ArtifactType, desc.Annotations = manifest.ArtifactType, manifest.Annotations
+				found.Manifests = append(found.Manifests, desc)
+			}
+		}
+	}
+	w.Header().Set("Content-Type", v1.MediaTypeImageIndex)
+	_ = json.NewEncoder(w).Encode(found) // a client that has gone needs no answer
+}
+
+// readBlob reads a small blob.
+func readBlob(dir string, d digest.Digest, v any) error {
+	text, err := os.ReadFile(blobPath(dir, d))
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(text, v)
 }
 
 // Addr is its host:port.

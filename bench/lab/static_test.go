@@ -13,12 +13,13 @@ import (
 func TestStaticServesBlobsByRangeAndManifestsByType(t *testing.T) {
 	dir := t.TempDir()
 	blobs := filepath.Join(dir, "blobs", "sha256")
-	hex := strings.Repeat("ab", 32)
-	const manifest = `{"mediaType":"application/vnd.oci.image.manifest.v1+json"}`
-	if err := errors.Join(os.MkdirAll(blobs, 0o755), os.WriteFile(filepath.Join(blobs, hex), []byte(manifest), 0o600), os.WriteFile(filepath.Join(dir, "secret"), nil, 0o600)); err != nil {
+	hex, other := strings.Repeat("ab", 32), strings.Repeat("cd", 32)
+	manifest := `{"mediaType":"application/vnd.oci.image.manifest.v1+json","artifactType":"a/b","subject":{"digest":"sha256:` + other + `"}}`
+	if err := errors.Join(os.MkdirAll(blobs, 0o755), os.WriteFile(filepath.Join(blobs, hex), []byte(manifest), 0o600), os.WriteFile(filepath.Join(dir, "secret"), nil, 0o600),
+		os.WriteFile(filepath.Join(dir, "index.json"), []byte(`{"manifests":[{"digest":"sha256:`+hex+`"}]}`), 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	s, err := StartStatic(map[string]string{"app": dir})
+	s, err := StartStatic(map[string][]string{"app": {dir}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,6 +37,10 @@ func TestStaticServesBlobsByRangeAndManifestsByType(t *testing.T) {
 		{"manifest", "/v2/bench/app/manifests/sha256:" + hex, "", http.StatusOK, "application/vnd.oci.image.manifest.v1+json", manifest},
 		{"blob", "/v2/bench/app/blobs/sha256:" + hex, "", http.StatusOK, "application/octet-stream", manifest},
 		{"range", "/v2/bench/app/blobs/sha256:" + hex, "bytes=2-10", http.StatusPartialContent, "application/octet-stream", "mediaType"},
+		{"what refers to something", "/v2/bench/app/referrers/sha256:" + other, "", http.StatusOK, "application/vnd.oci.image.index.v1+json",
+			`{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[{"mediaType":"","digest":"sha256:` + hex + `","size":0,"artifactType":"a/b"}]}` + "\n"},
+		{"nothing refers to it", "/v2/bench/app/referrers/sha256:" + hex, "", http.StatusOK, "application/vnd.oci.image.index.v1+json",
+			`{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}` + "\n"},
 		{"another repository", "/v2/bench/other/blobs/sha256:" + hex, "", http.StatusNotFound, "", ""},
 		{"another file", "/v2/bench/app/blobs/sha256:..%2f..%2fsecret", "", http.StatusNotFound, "", ""},
 	} {

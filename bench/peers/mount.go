@@ -6,18 +6,11 @@ import (
 
 	containerd "github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/mount"
-	"github.com/containerd/containerd/v2/core/remotes/docker"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
-	"github.com/containerd/stargz-snapshotter/fs/source"
 	"github.com/opencontainers/image-spec/identity"
 )
 
-// rpullPrefetch is how much of a layer "ctr-remote image rpull" has the snapshotter prefetch at most, in bytes. Nothing of a layer that was converted without
-// knowing what it is used for.
-const rpullPrefetch = 10 << 20
-
-// mountImage pulls an image as "ctr-remote image rpull --snapshotter NAME" does and mounts a view of it as "ctr image mount" does. Snapshotters that do not know
-// stargz-snapshotter's labels take no notice of them.
+// mountImage pulls an image and mounts a view of it, as "ctr image mount" does.
 func mountImage(ctx context.Context, socket, snapshotter, ref, target string) error {
 	ctx = namespaces.WithNamespace(ctx, namespaces.Default)
 	client, err := containerd.New(socket)
@@ -25,15 +18,9 @@ func mountImage(ctx context.Context, socket, snapshotter, ref, target string) er
 		return err
 	}
 	defer client.Close()
-	resolver := docker.NewResolver(docker.ResolverOptions{Hosts: docker.ConfigureDefaultRegistries(docker.WithPlainHTTP(docker.MatchLocalhost))})
-	image, err := client.Pull(ctx, ref,
-		containerd.WithResolver(resolver),
-		containerd.WithPullUnpack,
-		containerd.WithPullSnapshotter(snapshotter),
-		containerd.WithImageHandlerWrapper(source.AppendDefaultLabelsHandlerWrapper(ref, rpullPrefetch)),
-	)
+	image, err := pull(ctx, client, snapshotter, ref)
 	if err != nil {
-		return fmt.Errorf("pull %s: %w", ref, err)
+		return err
 	}
 	layers, err := image.RootFS(ctx)
 	if err != nil {
