@@ -112,58 +112,6 @@ func TestImagesShareBlobsAndMounts(t *testing.T) {
 	l.waitFor("the images to be forgotten", func() bool { return len(l.status().Images) == 0 })
 }
 
-// TestKillingTheDaemonHarmsNoReader kills the daemon again and again under readers that verify all they read.
-func TestKillingTheDaemonHarmsNoReader(t *testing.T) {
-	l := newLab(t)
-	tree := l.tree(2)
-	l.start()
-	target := l.mount(l.layout(tree), "a")
-	kills := 20
-	if os.Getenv(require.GuestEnv) != "" {
-		kills = 5 // emulated
-	}
-	stop, result := make(chan bool), make(chan []string, 1)
-	go func() {
-		var all []string
-		for round := int64(1); ; round++ {
-			diffs, err := treetest.Diff(tree, target, treetest.Options{Readers: 16, Shuffle: round})
-			if err != nil {
-				diffs = append(diffs, err.Error())
-			}
-			all = append(all, diffs...)
-			select {
-			case <-stop:
-				result <- all
-				return
-			default:
-			}
-		}
-	}()
-	for i := range kills {
-		time.Sleep(time.Duration(20+rand.IntN(200)) * time.Millisecond)
-		l.stop(unix.SIGKILL)
-		if i%4 == 0 {
-			if err := os.WriteFile("/proc/sys/vm/drop_caches", []byte("3"), 0); err != nil {
-				t.Fatal(err)
-			}
-		}
-		l.start()
-	}
-	close(stop)
-	select {
-	case diffs := <-result:
-		for _, d := range diffs {
-			t.Error(d)
-		}
-	case <-time.After(time.Minute):
-		t.Error("a reader is stuck")
-	}
-	if err := unix.Unmount(target, 0); err != nil {
-		t.Errorf("the mount cannot be taken off: %v", err)
-	}
-	l.waitFor("the image to be forgotten", func() bool { return len(l.status().Images) == 0 })
-}
-
 // TestTermLeavesMountsToASuccessor stops the daemon; a reader waits until there is another.
 func TestTermLeavesMountsToASuccessor(t *testing.T) {
 	l := newLab(t)
