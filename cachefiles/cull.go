@@ -1,6 +1,7 @@
 package cachefiles
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,11 +18,12 @@ import (
 // ErrInUse says that a cache file cannot be removed because the kernel has it open, or is about to.
 var ErrInUse = errors.New("the cache file is in use")
 
-// IdleObject is a cache file that no mount uses.
-type IdleObject struct {
+// File is a cache file that has a name.
+type File struct {
 	Key   string    // the ID of the metadata image or blob in it
 	Bytes int64     // on disk
 	Used  time.Time // when a mount last had it, as far as is known: a day too early at most
+	InUse bool      // the kernel has it open, or an attached image may want it
 }
 
 // A cache directory holds cache/I<volume>/@<hash>/D<cookie>. Our keys are stored literally, see [checkKey].
@@ -30,38 +32,46 @@ const (
 	cookiePrefix = "D"
 )
 
-// Idle lists the cache files that neither the kernel nor an attached image uses, those first that were used longest ago. The list can be out of date when it is returned: [Transport.Cull]
-// decides. What is mounted for the first time has no name yet, in the directory, nor has what was unmounted a moment ago.
-func (t *Transport) Idle(ctx context.Context) ([]IdleObject, error) {
-	idle, err := t.idle(ctx)
+// Files lists the cache files that have names, those first that were used longest ago. The list can be out of date when it is returned: [Transport.Cull] decides. What
+// was unmounted a moment ago is in use for a moment more.
+func (t *Transport) Files(ctx context.Context) ([]File, error) {
+	files, err := t.files(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("list idle cache files in %s: %w", t.cfg.Dir, err)
+		return nil, fmt.Errorf("list cache files in %s: %w", t.cfg.Dir, err)
 	}
-	return idle, nil
+	return files, nil
 }
 
-func (t *Transport) idle(ctx context.Context) ([]IdleObject, error) {
-	files, err := t.cacheFiles(ctx)
-	if err != nil {
+func (t *Transport) files(ctx context.Context) (files []File, err error) {
+	named, err := t.named(ctx)
+	if err != nil || len(named) == 0 {
 		return nil, err
 	}
-	var idle []IdleObject
 	err = t.inCache(func(d *device) error {
-		for _, f := range files {
-			switch err := d.commandIn(f.dir, "inuse "+cookiePrefix+f.Key); {
-			case err == nil:
-				idle = append(idle, f.IdleObject)
-			case !errors.Is(err, unix.EBUSY) && !gone(err):
-				return err
+		for key, dir := range named {
+			var st unix.Stat_t
+			if err := unix.Lstat(filepath.Join(dir, cookiePrefix+key), &st); err != nil {
+				continue // it has gone
 			}
+			f := File{Key: key, Bytes: st.Blocks * 512, Used: t.lastUse(key, &st), InUse: t.attachedKey(key)}
+			if !f.InUse {
+				err := d.commandIn(dir, "inuse "+cookiePrefix+key)
+				if gone(err) {
+					continue
+				}
+				if f.InUse = errors.Is(err, unix.EBUSY); err != nil && !f.InUse {
+					return err
+				}
+			}
+			files = append(files, f)
 		}
 		return nil
 	})
-	slices.SortStableFunc(idle, func(a, b IdleObject) int { return a.Used.Compare(b.Used) })
-	return idle, err
+	slices.SortFunc(files, func(a, b File) int { return cmp.Or(a.Used.Compare(b.Used), cmp.Compare(a.Key, b.Key)) })
+	return files, err
 }
 
-// Cull removes a cache file that [Transport.Idle] has listed. The error is [ErrInUse] if it is in use by now, and nil if it is gone already.
+// Cull removes a cache file. The error is [ErrInUse] if it is in use by now, and nil if it is gone already.
 func (t *Transport) Cull(ctx context.Context, key string) error {
 	if err := t.cull(ctx, key); err != nil {
 		return fmt.Errorf("remove cache file %s: %w", key, err)
@@ -103,31 +113,6 @@ func (t *Transport) attachedKey(key string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.metas[key] != nil || t.blobs[key] != nil
-}
-
-type cacheFile struct {
-	IdleObject
-	dir string
-}
-
-// cacheFiles lists the files of our volume that no attached image has.
-func (t *Transport) cacheFiles(ctx context.Context) ([]cacheFile, error) {
-	named, err := t.named(ctx)
-	if err != nil {
-		return nil, err
-	}
-	var files []cacheFile
-	for key, dir := range named {
-		if t.attachedKey(key) {
-			continue
-		}
-		var st unix.Stat_t
-		if err := unix.Lstat(filepath.Join(dir, cookiePrefix+key), &st); err != nil {
-			continue // it has gone
-		}
-		files = append(files, cacheFile{IdleObject{Key: key, Bytes: st.Blocks * 512, Used: t.lastUse(key, &st)}, dir})
-	}
-	return files, nil
 }
 
 // named finds the directory of each key's cache file, as far as they have names.

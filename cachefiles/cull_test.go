@@ -13,18 +13,20 @@ import (
 	"github.com/pagein/pagein/ondemand"
 )
 
-// idleKeys are the keys that Idle lists, in its order.
+// idleKeys are the keys of files that nothing uses, those first that were used longest ago.
 func (d *daemon) idleKeys() (keys []string) {
 	d.t.Helper()
-	list, err := d.tr.Idle(d.t.Context())
+	list, err := d.tr.Files(d.t.Context())
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	for _, o := range list {
-		if o.Bytes <= 0 || time.Since(o.Used) > time.Hour {
-			d.t.Errorf("%+v is listed", o)
+	for _, f := range list {
+		if f.Bytes <= 0 || time.Since(f.Used) > time.Hour {
+			d.t.Errorf("%+v is listed", f)
 		}
-		keys = append(keys, o.Key)
+		if !f.InUse {
+			keys = append(keys, f.Key)
+		}
 	}
 	return keys
 }
@@ -119,27 +121,31 @@ func TestTheKernelRefusesToCullWhatIsMounted(t *testing.T) {
 	verify(t, dir, img)
 }
 
-// fillBelowLimit leaves 2 MiB less on the disk than the kernel wants to keep, until the test ends.
-func fillBelowLimit(t *testing.T, disk string) {
+// fillDisk takes all space there is, that for root included, until empty is called or the test ends.
+func fillDisk(t *testing.T, disk string) (empty func()) {
 	t.Helper()
 	f, err := os.Create(filepath.Join(disk, "ballast"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = f.Close() }()
-	t.Cleanup(func() { _ = os.Remove(f.Name()) })
-	var st unix.Statfs_t
-	if err := unix.Statfs(disk, &st); err != nil {
-		t.Fatal(err)
+	empty = func() { _ = os.Remove(f.Name()) }
+	t.Cleanup(empty)
+	end := int64(0)
+	for step := int64(1 << 30); step >= blockSize; {
+		switch err := unix.Fallocate(int(f.Fd()), 0, end, step); {
+		case err == nil:
+			end += step
+		case errors.Is(err, unix.ENOSPC):
+			step /= 2
+		default:
+			t.Fatal(err)
+		}
 	}
-	limit := int64(st.Blocks) / 100 // "bstop 1%"
-	if err := unix.Fallocate(int(f.Fd()), 0, 0, (int64(st.Bavail)-limit)*st.Bsize+2*mib); err != nil {
-		t.Fatal(err)
-	}
+	return empty
 }
 
-// TestBelowTheKernelsLimitReadersGetErrorsAndCullingHeals leaves less space than the kernel wants to keep.
-func TestBelowTheKernelsLimitReadersGetErrorsAndCullingHeals(t *testing.T) {
+func TestOnAFullDiskReadersGetErrorsAndCullingHeals(t *testing.T) {
 	disk := require.Guest(t)
 	b, c, e := newBlob(t, 73, 6*mib), newBlob(t, 74, 300*kib, 300*kib), newBlob(t, 75, 100)
 	idle, wanted, late := newImage(t, "idle", b), newImage(t, "wanted", c), newImage(t, "late", e)
@@ -151,7 +157,7 @@ func TestBelowTheKernelsLimitReadersGetErrorsAndCullingHeals(t *testing.T) {
 	if _, err := os.ReadFile(path(dir, 0, 0)); err != nil {
 		t.Fatal(err)
 	}
-	fillBelowLimit(t, disk)
+	fillDisk(t, disk)
 	if _, err := os.ReadFile(path(dir, 0, 1)); !errors.Is(err, unix.EIO) {
 		t.Errorf("reading what there is no space for gives %v, want %v", err, unix.EIO)
 	}
@@ -159,8 +165,10 @@ func TestBelowTheKernelsLimitReadersGetErrorsAndCullingHeals(t *testing.T) {
 	if _, err := os.ReadFile(path(dir, 0, 0)); err != nil {
 		t.Errorf("reading what is there gives %v", err)
 	}
-	if err := d.tryMount(late.id, t.TempDir()); err == nil {
-		t.Error("an image was mounted for which no cache file could be made")
+	target := t.TempDir()
+	if err := d.tryMount(late.id, target); err == nil {
+		t.Error("an image was mounted whose metadata has no space")
+		unmountSoon(t, target)
 	}
 	for _, key := range d.idleKeys() {
 		if err := d.tr.Cull(t.Context(), key); err != nil {

@@ -63,11 +63,11 @@ func newDevice(fd int) (*device, error) {
 	return &device{fd: fd, wake: wake}, nil
 }
 
-// limits are the percentages of free blocks and files at which the kernel acts. Below "stop" it takes no more bytes (ENOBUFS), which leaves room to give names to what it has, at
-// unmount. "cull" and "run" only set a flag: the kernel never removes a file by itself. What to remove, and when, is decided in bytes for all transports alike, elsewhere.
-// They are the smallest that leave a reserve: 0 <= stop < cull < run < 100 must hold after each command.
+// limits are the percentages of free blocks and files at which the kernel acts, in an order in which 0 <= stop < cull < run < 100 holds after each command. Below "stop" it would take no more
+// bytes, which on a large disk is a lot of space that nobody could use: it is left to us to keep a reserve, for all transports alike. "cull" and "run" only set a flag: the kernel
+// never removes a file by itself.
 func limits() []string {
-	return []string{"bstop 1%", "bcull 2%", "brun 3%", "fstop 1%", "fcull 2%", "frun 3%"}
+	return []string{"bstop 0%", "bcull 1%", "brun 2%", "fstop 0%", "fcull 1%", "frun 2%"}
 }
 
 // bind makes dir the cache.

@@ -272,29 +272,11 @@ func TestFullDiskIsAnErrorAndThenHealthy(t *testing.T) {
 	img := newImage(t, "full", b)
 	d := start(t, config(t, nil), ondemand.Options{Attempts: 1, ReadAhead: -1}, img)
 	dir := d.mount(img)
-	ballast := filepath.Join(disk, "ballast")
-	f, err := os.Create(ballast)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.Remove(ballast) })
-	var st unix.Statfs_t
-	if err := unix.Statfs(disk, &st); err != nil {
-		t.Fatal(err)
-	}
-	// One MiB is left, less than the kernel's own reserve of 1 %.
-	if err := unix.Fallocate(int(f.Fd()), 0, 0, int64(st.Bavail)*st.Bsize-mib); err != nil {
-		t.Fatal(err)
-	}
-	if err := f.Close(); err != nil {
-		t.Fatal(err)
-	}
+	empty := fillDisk(t, disk)
 	if _, err := os.ReadFile(path(dir, 0, 0)); !errors.Is(err, unix.EIO) {
 		t.Errorf("reading onto a full disk gives %v, want EIO", err)
 	}
-	if err := os.Remove(ballast); err != nil {
-		t.Fatal(err)
-	}
+	empty()
 	verify(t, dir, img)
 }
 

@@ -14,8 +14,17 @@ import (
 // keptObject is something in the store that could go as a whole.
 type keptObject struct {
 	store.Kept
-	meta bool
+	kind   string
+	files  int64                 // how many files it is
+	remove func(id string) error // with [store.ErrOpen] if it turns out to be in use
 }
+
+// Kinds of objects, as [control.Evicted] has them.
+const (
+	kindBlob      = "blob"
+	kindMeta      = "meta"
+	kindCacheFile = "cachefile"
+)
 
 // kept lists what is in the store.
 func (n *Node) kept() ([]keptObject, error) {
@@ -27,12 +36,15 @@ func (n *Node) kept() ([]keptObject, error) {
 	if err != nil {
 		return nil, err
 	}
-	var all []keptObject
+	all, err := n.cacheFiles()
+	if err != nil {
+		return nil, err
+	}
 	for _, k := range blobs {
-		all = append(all, keptObject{k, false})
+		all = append(all, keptObject{k, kindBlob, 3, n.store.RemoveBlob}) // with its record and its map
 	}
 	for _, k := range metas {
-		all = append(all, keptObject{k, true})
+		all = append(all, keptObject{k, kindMeta, 1, n.store.RemoveMeta})
 	}
 	return all, nil
 }
@@ -88,7 +100,7 @@ func (n *Node) needed() map[string]bool {
 	return needed
 }
 
-// idle lists what nobody needs: blobs first, then metadata images, which are small and spare the next mount a fetch; of each, what was used longest ago first. The
+// idle lists what nobody needs: blobs and the kernel's cache files first, then metadata images, which are small and spare the next mount a fetch; of each, what was used longest ago first. The
 // caller holds n.mu.
 func (n *Node) idle() ([]keptObject, error) {
 	all, err := n.kept()
@@ -98,7 +110,7 @@ func (n *Node) idle() ([]keptObject, error) {
 	needed := n.needed()
 	all = slices.DeleteFunc(all, func(o keptObject) bool { return needed[o.ID] || o.Open })
 	slices.SortFunc(all, func(a, b keptObject) int {
-		return cmp.Or(compareBool(a.meta, b.meta), a.Used.Compare(b.Used), cmp.Compare(a.ID, b.ID))
+		return cmp.Or(compareBool(a.kind == kindMeta, b.kind == kindMeta), a.Used.Compare(b.Used), cmp.Compare(a.ID, b.ID))
 	})
 	return all, nil
 }
@@ -123,21 +135,16 @@ func (n *Node) evictIdle(want amount, dry bool) (gone []control.Evicted, freed a
 		if freed.enough(want) {
 			break
 		}
-		e := control.Evicted{Kind: "blob", ID: o.ID, Bytes: o.Allocated, Used: o.Used}
-		remove, files := n.store.RemoveBlob, int64(3) // with its record and its map
-		if o.meta {
-			e.Kind, remove, files = "meta", n.store.RemoveMeta, 1
-		}
 		if !dry {
-			if err := remove(o.ID); errors.Is(err, store.ErrOpen) {
+			if err := o.remove(o.ID); errors.Is(err, store.ErrOpen) {
 				continue
 			} else if err != nil {
 				return gone, freed, err
 			}
 		}
-		gone = append(gone, e)
-		freed.bytes += e.Bytes
-		freed.files += files
+		gone = append(gone, control.Evicted{Kind: o.kind, ID: o.ID, Bytes: o.Allocated, Used: o.Used})
+		freed.bytes += o.Allocated
+		freed.files += o.files
 	}
 	return gone, freed, nil
 }

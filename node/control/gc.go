@@ -35,7 +35,7 @@ type GCResponse struct {
 
 // Evicted is one of the things that went.
 type Evicted struct {
-	Kind  string    `json:"kind"` // "blob", with its map, or "meta", a metadata image
+	Kind  string    `json:"kind"` // "blob", with its map, "meta", a metadata image, or "cachefile", the kernel's copy of either
 	ID    string    `json:"id"`
 	Bytes int64     `json:"bytes"` // of disk space
 	Used  time.Time `json:"used"`  // when it was last used, as far as is known
