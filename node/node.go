@@ -70,7 +70,8 @@ type Node struct {
 	pins   map[string]int // parts of images, by ID, that are on their way into the tables
 	closed bool
 
-	unsaved error // why the mount table on disk is not that in memory, or nil
+	checking chan struct{} // holds one while the store is checked
+	unsaved  error         // why the mount table on disk is not that in memory, or nil
 }
 
 // New takes up what a predecessor left, and serves it when it returns. It must be called before the process opens descriptors that it will close again:
@@ -78,9 +79,12 @@ type Node struct {
 func New(ctx context.Context, cfg Config) (*Node, error) {
 	n := &Node{
 		cfg: cfg, log: cfg.Log, store: cfg.Store, remotes: remotes{Remote: cfg.Remote}, started: time.Now(), mountTimes: newMountTimes(),
-		images: make(map[string]*image), blobs: make(map[string]*sharedBlob), settled: make(chan struct{}),
+		images: make(map[string]*image), checking: make(chan struct{}, 1), blobs: make(map[string]*sharedBlob), settled: make(chan struct{}),
 		evictor: newEvictor(cfg.Cache, filepath.Join(cfg.Store.Root(), reserveDir), cfg.Log),
 	}
+	n.store.OnFailure(func(blob string, err error) {
+		n.log.Error("present bytes could not be made durable; after a power cut they would be fetched again", "blob", blob, "err", err)
+	})
 	if err := n.open(ctx); err != nil {
 		return nil, errors.Join(err, n.close())
 	}
@@ -181,6 +185,7 @@ func (n *Node) enter() error {
 
 // close releases what open opened, in an order in which nothing that is still used is gone.
 func (n *Node) close() error {
+	n.checking <- struct{}{} // a check ends when whoever asked for it is gone, and none begins any more
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.closed = true

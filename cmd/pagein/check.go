@@ -19,23 +19,34 @@ const checkDescription = `Verifies all of REF: the digests of manifest, config, 
 chunk of the file system, and its link counts. With --against, it also compares the file system with SRC, which is ` + compareRefs + `,
 such as the image that the artifact was made from.
 
+With --store, it verifies all that a node keeps in DIR (` + defaultRoot + ` by default) instead: metadata images, maps and records, and each frame that is called present, read from
+the disk. A running pageind does that itself while images are mounted. --repair removes what is bad, to be fetched again.
+
 ` + lookRefs
 
 func checkCommand() *cli.Command {
 	return &cli.Command{
 		Name:        "check",
 		Usage:       "verify an artifact completely",
-		ArgsUsage:   "REF",
+		ArgsUsage:   "REF | --store [DIR]",
 		Description: checkDescription,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "against", Usage: "compare with `SRC`, too"},
 			ignoreFlag(),
+			&cli.BoolFlag{Name: "store", Usage: "verify what this node keeps"},
+			&cli.BoolFlag{Name: "repair", Usage: "with --store: remove what is bad, and fetch again what is in use"},
 			tempDirFlag(),
 			platformFlag(),
 			&cli.BoolFlag{Name: "quiet", Usage: "print nothing but problems and differences"},
 			jsonFlag(),
 		},
 		Action: func(c *cli.Context) error {
+			if c.Bool("store") {
+				return checkStoreCommand(c)
+			}
+			if c.IsSet("repair") {
+				return misuse(c, "--repair is for --store")
+			}
 			if c.NArg() != 1 {
 				return misuse(c, "want REF; got %q", c.Args().Slice())
 			}

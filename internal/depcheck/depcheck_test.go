@@ -39,9 +39,10 @@ var rooms = []struct {
 	{"fanotify", []string{"ondemand", "ondemand/store", "blob"}},
 	{"node/keeper", nil},
 	{"node/control", nil},
+	{"node/storecheck", []string{"ondemand/scrub", "ondemand/store", "node/control"}},
 	{"node", []string{
 		"erofs", "blob", "oci", "oci/registry", "oci/artifact", "oci/image", "oci/remote", "ondemand", "ondemand/backend", "ondemand/scrub", "ondemand/store",
-		"cachefiles", "fanotify", "node/keeper", "node/control",
+		"cachefiles", "fanotify", "node/keeper", "node/control", "node/storecheck",
 	}},
 	{"snapshotter", []string{"oci", "oci/artifact", "node", "node/control"}},
 }

@@ -66,6 +66,13 @@ func (c *Client) GC(ctx context.Context, req GCRequest) (GCResponse, error) {
 	return resp, err
 }
 
+// CheckStore verifies all that is in the store, and repairs it if that is wanted.
+func (c *Client) CheckStore(ctx context.Context, req CheckRequest) (CheckResponse, error) {
+	var resp CheckResponse
+	err := c.do(ctx, http.MethodPost, "/v1/check", req, &resp)
+	return resp, err
+}
+
 // Status describes the daemon and what it serves.
 func (c *Client) Status(ctx context.Context) (Status, error) {
 	var resp Status

@@ -4,6 +4,7 @@
 //	DELETE /v1/mounts?target=  –               → –
 //	POST   /v1/prepare         PrepareRequest  → PrepareResponse
 //	POST   /v1/gc              GCRequest       → GCResponse
+//	POST   /v1/check           CheckRequest    → CheckResponse
 //	GET    /v1/status          –               → Status
 //	GET    /v1/healthz         –               → –
 //	GET    /metrics, /healthz, /readyz, /debug/pprof/     see [Diagnostics]
@@ -31,6 +32,8 @@ type Service interface {
 	Prepare(ctx context.Context, req PrepareRequest) (PrepareResponse, error)
 	// GC removes what nobody has mounted.
 	GC(ctx context.Context, req GCRequest) (GCResponse, error)
+	// CheckStore verifies all that is in the store.
+	CheckStore(ctx context.Context, req CheckRequest) (CheckResponse, error)
 	// Status describes the daemon and what it serves.
 	Status(ctx context.Context) (Status, error)
 }

@@ -49,6 +49,11 @@ func (f *fake) GC(_ context.Context, req GCRequest) (GCResponse, error) {
 	return GCResponse{DryRun: req.DryRun, Bytes: 5, Evicted: []Evicted{{Kind: "blob", ID: "id", Bytes: 5}}}, f.err
 }
 
+func (f *fake) CheckStore(_ context.Context, req CheckRequest) (CheckResponse, error) {
+	f.asked = append(f.asked, req)
+	return CheckResponse{Problems: 1, ProblemList: []CheckProblem{{Part: "frame"}}}, f.err
+}
+
 func (f *fake) Status(context.Context) (Status, error) { return f.status, f.err }
 
 // serve runs a daemon's end with svc and returns its address.

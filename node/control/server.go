@@ -65,6 +65,15 @@ func Handler(svc Service) http.Handler {
 		resp, err := svc.GC(r.Context(), req)
 		reply(w, resp, err)
 	})
+	mux.HandleFunc("POST /v1/check", func(w http.ResponseWriter, r *http.Request) {
+		var req CheckRequest
+		if err := decode(w, r, &req); err != nil {
+			fail(w, err)
+			return
+		}
+		resp, err := svc.CheckStore(r.Context(), req)
+		reply(w, resp, err)
+	})
 	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, r *http.Request) {
 		resp, err := svc.Status(r.Context())
 		reply(w, resp, err)

@@ -1,0 +1,57 @@
+package node
+
+import (
+	"context"
+	"slices"
+
+	"github.com/pagein/pagein/node/control"
+	"github.com/pagein/pagein/node/storecheck"
+)
+
+// CheckStore verifies all that is in the store, while it is in use. Checks take turns.
+func (n *Node) CheckStore(ctx context.Context, req control.CheckRequest) (control.CheckResponse, error) {
+	select {
+	case n.checking <- struct{}{}:
+		defer func() { <-n.checking }()
+	case <-ctx.Done():
+		return control.CheckResponse{}, context.Cause(ctx)
+	}
+	if err := n.enter(); err != nil {
+		return control.CheckResponse{}, err
+	}
+	n.mu.Unlock()
+	resp, err := storecheck.Run(ctx, n.store, req, storeUser{n})
+	if err == nil {
+		n.log.Info("checked the store", "frames", resp.Frames, "bytes", resp.FrameBytes, "problems", resp.Problems, "repair", req.Repair)
+	}
+	return resp, err
+}
+
+// storeUser implements storecheck.User.
+type storeUser struct{ n *Node }
+
+// InUse reports whether the image is attached, or was by a predecessor, or is about to be.
+func (u storeUser) InUse(meta string) bool {
+	u.n.mu.Lock()
+	defer u.n.mu.Unlock()
+	is := func(i imageState) bool { return i.ID == meta }
+	return u.n.images[meta] != nil || u.n.pins[meta] > 0 || slices.ContainsFunc(u.n.lost, is) || slices.ContainsFunc(u.n.absent, is)
+}
+
+// SaveState writes the mount table.
+func (u storeUser) SaveState() error {
+	u.n.mu.Lock()
+	defer u.n.mu.Unlock()
+	return u.n.save()
+}
+
+// Refetch fills a range of a blob that is in use. Readers of it cannot be told what they have read.
+func (u storeUser) Refetch(ctx context.Context, blob string, off, n int64) (string, error) {
+	u.n.mu.Lock()
+	b := u.n.blobs[blob]
+	u.n.mu.Unlock()
+	if b == nil {
+		return "", nil
+	}
+	return "it was in use: programs may have read it, and what the kernel has cached of it stays until the image is unmounted", b.Fill(ctx, off, n)
+}
