@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -33,9 +32,9 @@ type suite struct {
 // suites is the table to extend when another package wants its tests to meet the test kernels.
 var suites = []suite{
 	{pkg: "erofs", run: "TestEveryReaderSees|TestEqualXattrs|TestMoreXattrs|TestLargeSharedArea|TestKernelAnswers|TestFilesOver4GiB", timeout: 5 * time.Minute},
-	{pkg: "cachefiles", timeout: 5 * time.Minute},
+	{pkg: "cachefiles", timeout: 10 * time.Minute},
 	// The documentation is not there, nor is fanotify.
-	{pkg: "cmd/pageind", skip: "TestDocumentedConfiguration|TestAPrefetchedImage|" + rebootTests, timeout: 15 * time.Minute, programs: pageinPrograms},
+	{pkg: "cmd/pageind", skip: "TestDocumentedConfiguration|TestAPrefetchedImage|" + rebootTests, timeout: 25 * time.Minute, programs: pageinPrograms},
 }
 
 var pageinPrograms = map[string]string{"/bin/pagein": "cmd/pagein", "/bin/pageind": "cmd/pageind", "/bin/pagein-keeper": "cmd/pagein-keeper"}
@@ -43,7 +42,26 @@ var pageinPrograms = map[string]string{"/bin/pagein": "cmd/pagein", "/bin/pagein
 var (
 	onlySuite  = flag.String("suite", "", "run only the suite of this package, such as cachefiles")
 	onlySeries = flag.String("series", "", "run only under this kernel series, such as 6.12")
+	onlyTests  = flag.String("tests", "", "run only the suites' tests that match this expression")
+	limit      = flag.Duration("limit", 0, "let each suite take so long, in place of its own limit")
 )
+
+// chosen are the suites of a table that the flags leave, as they want them.
+func chosen(table []suite) (suites []suite) {
+	for _, s := range table {
+		if *onlySuite != "" && s.pkg != *onlySuite {
+			continue
+		}
+		if *onlyTests != "" {
+			s.run = *onlyTests
+		}
+		if *limit > 0 {
+			s.timeout = *limit
+		}
+		suites = append(suites, s)
+	}
+	return suites
+}
 
 const modulePath = "github.com/pagein/pagein/"
 
@@ -52,7 +70,7 @@ func TestGuest(t *testing.T) {
 	if testing.Short() {
 		t.Skip("boots virtual machines")
 	}
-	suites := slices.DeleteFunc(slices.Clone(suites), func(s suite) bool { return *onlySuite != "" && s.pkg != *onlySuite })
+	suites := chosen(suites)
 	files := buildSuites(t, suites)
 	disk := compilerDisk(t, files)
 	everyKernel(t, func(t *testing.T, k *Kernel) { runSuites(t, k, suites, files, disk) })

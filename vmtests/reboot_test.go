@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"path/filepath"
-	"slices"
 	"testing"
 	"time"
 
@@ -17,7 +16,8 @@ const rebootTests = "TestReboot"
 // reboots are packages whose reboot tests run once in each of three boots of one machine with one disk. The first boot ends with an orderly shutdown, the second with a
 // power cut.
 var reboots = []suite{
-	{pkg: "cachefiles", run: rebootTests, timeout: 2 * time.Minute},
+	{pkg: "cachefiles", run: rebootTests, timeout: 3 * time.Minute},
+	{pkg: "cmd/pageind", run: rebootTests, timeout: 5 * time.Minute, programs: pageinPrograms},
 }
 
 const boots = 3
@@ -27,7 +27,7 @@ func TestReboot(t *testing.T) {
 	if testing.Short() {
 		t.Skip("boots virtual machines")
 	}
-	suites := slices.DeleteFunc(slices.Clone(reboots), func(s suite) bool { return *onlySuite != "" && s.pkg != *onlySuite })
+	suites := chosen(reboots)
 	files := buildSuites(t, suites)
 	everyKernel(t, func(t *testing.T, k *Kernel) {
 		disk := filepath.Join(t.TempDir(), "disk")
