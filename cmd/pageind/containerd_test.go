@@ -39,6 +39,12 @@ type runtimeLab struct {
 
 func newRuntimeLab(t *testing.T) *runtimeLab {
 	t.Helper()
+	return startRuntimeLab(t, true)
+}
+
+// startRuntimeLab is for containerd that tells its snapshotter of which image a layer is, or does not.
+func startRuntimeLab(t *testing.T, told bool) *runtimeLab {
+	t.Helper()
 	if os.Getenv(require.GuestEnv) != "" {
 		t.Skip("the guests have no containerd and no registries")
 	}
@@ -57,7 +63,7 @@ func newRuntimeLab(t *testing.T) *runtimeLab {
 	}
 	r.registry = servertest.Distribution(t, nil).Addr
 	r.serve()
-	r.Containerd = servertest.StartContainerd(t, strings.TrimPrefix(r.snapshots(), "unix://"))
+	r.Containerd = servertest.StartContainerd(t, strings.TrimPrefix(r.snapshots(), "unix://"), told)
 	t.Cleanup(func() {
 		if r.daemon == nil {
 			r.serve() // containerd removes what it has
@@ -279,8 +285,24 @@ func TestContainersOutliveTheDaemonAndContainerd(t *testing.T) {
 	}
 }
 
+func TestAnImageThatNamesItsArtifactNeedsNoSwitch(t *testing.T) {
+	r := startRuntimeLab(t, false)
+	image := r.push("app", r.layers...)
+	r.pagein("convert", "--quiet", "--tag-suffix=-pagein", image)
+	image += "-pagein"
+	r.pull(image)
+	if there := r.fetched(r.layers...); len(there) > 0 {
+		t.Errorf("layers %v were fetched", there)
+	}
+	if got := r.run(image, "sha256sum", "/data/random"); got != digestOf(r.data, "/data/random") {
+		t.Errorf("it reads %q", got)
+	}
+}
+
+// TestAnImageWithoutAnArtifactIsUnpackedAndTheReasonSaidOnce has a tag that was pushed anew after its image was converted.
 func TestAnImageWithoutAnArtifactIsUnpackedAndTheReasonSaidOnce(t *testing.T) {
 	r := newRuntimeLab(t)
+	r.pagein("convert", "--quiet", r.push("app", r.layers[:2]...))
 	image := r.push("app", r.layers...)
 	r.pull(image)
 	if there := r.fetched(r.layers...); len(there) != len(r.layers) {

@@ -24,7 +24,7 @@ address = %[3]q
 type = "snapshot"
 address = %[4]q
 [proxy_plugins.pagein.exports]
-enable_remote_snapshot_annotations = "true"
+enable_remote_snapshot_annotations = "%[5]t"
 [[plugins."io.containerd.transfer.v1.local".unpack_config]]
 platform = "linux"
 snapshotter = "overlayfs"
@@ -41,8 +41,9 @@ type Containerd struct {
 	ctr string
 }
 
-// StartContainerd starts containerd with the snapshotter "pagein" at a socket, which need not be there yet. Its end ends the containers.
-func StartContainerd(t testing.TB, snapshotter string) *Containerd {
+// StartContainerd starts containerd with the snapshotter "pagein" at a socket, which need not be there yet, and is told of which image a layer is or not. The end of the test ends
+// the containers.
+func StartContainerd(t testing.TB, snapshotter string, told bool) *Containerd {
 	t.Helper()
 	program, ctr := require.Tool(t, "containerd"), require.Tool(t, "ctr")
 	require.Tool(t, "containerd-shim-runc-v2")
@@ -60,7 +61,7 @@ func StartContainerd(t testing.TB, snapshotter string) *Containerd {
 	})
 	c.Process = start(t, func(string) *exec.Cmd {
 		config := writeFile(t, filepath.Join(dir, "config.toml"),
-			fmt.Sprintf(containerdConfig, filepath.Join(dir, "root"), filepath.Join(dir, "state"), c.socket(), snapshotter))
+			fmt.Sprintf(containerdConfig, filepath.Join(dir, "root"), filepath.Join(dir, "state"), c.socket(), snapshotter, told))
 		cmd := exec.Command(program, "--config", config) // #nosec G204 -- a test's own
 		// The shims are found in PATH, and outlive containerd: as they must, and until the test ends them.
 		cmd.Env = append(cmd.Environ(), "PATH="+filepath.Dir(program)+":"+os.Getenv("PATH"))
