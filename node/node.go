@@ -45,6 +45,8 @@ type Config struct {
 	RestoreMounts bool // mount again what was mounted when the machine went down
 
 	Cache CacheLimits // on what the store keeps
+
+	CheckMetadata bool // look at all of a metadata image before it is mounted
 }
 
 // Node is a running daemon. Its methods may be called concurrently.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
@@ -13,7 +12,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/pagein/pagein/blob"
-	"github.com/pagein/pagein/erofs"
 	"github.com/pagein/pagein/node/control"
 	"github.com/pagein/pagein/oci"
 	"github.com/pagein/pagein/oci/artifact"
@@ -144,7 +142,7 @@ func (n *Node) loadArtifact(ctx context.Context, o origin) (record, *artifact.Ar
 		err = n.fetch(ctx, a)
 	}
 	if err == nil {
-		if err = n.checkDevices(r.ID, a); err != nil {
+		if err = n.checkMeta(ctx, r.ID, a); err != nil {
 			err = fmt.Errorf("artifact %s: %w", ref, err)
 		}
 	}
@@ -180,19 +178,4 @@ func (n *Node) fetch(ctx context.Context, a *artifact.Artifact) error {
 		})
 	}
 	return g.Wait()
-}
-
-// checkDevices makes sure that the metadata image wants the very blobs that the artifact lists.
-func (n *Node) checkDevices(id string, a *artifact.Artifact) error {
-	f, err := os.Open(n.store.MetaPath(id))
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	img, err := erofs.Open(f, a.MetaSize)
-	if err != nil {
-		return fmt.Errorf("metadata image: %w", err)
-	}
-	devices := img.Super().Devices
-	return a.CheckDevices(len(devices), func(i int) (string, int64) { return devices[i].Tag, int64(devices[i].Blocks) * erofs.BlockSize })
 }

@@ -36,6 +36,7 @@ type config struct {
 	LogLevel      string `toml:"log-level"`
 	LogFormat     string `toml:"log-format"`
 
+	CheckMetadata  bool `toml:"check-metadata"`
 	ExternalKeeper bool `toml:"external-keeper"`
 
 	MetricsAddress string `toml:"metrics-address"`
