@@ -21,12 +21,13 @@ func (d *daemon) idleKeys() (keys []string) {
 		d.t.Fatal(err)
 	}
 	for _, f := range list {
+		if f.InUse {
+			continue
+		}
 		if f.Bytes <= 0 || time.Since(f.Used) > time.Hour {
 			d.t.Errorf("%+v is listed", f)
 		}
-		if !f.InUse {
-			keys = append(keys, f.Key)
-		}
+		keys = append(keys, f.Key)
 	}
 	return keys
 }
