@@ -10,8 +10,20 @@ import (
 
 	"github.com/pagein/pagein/erofs"
 	"github.com/pagein/pagein/erofs/check"
+	"github.com/pagein/pagein/node/control"
 	"github.com/pagein/pagein/oci/artifact"
 )
+
+// maxDevices bounds the blobs of an image, each of which costs descriptors here and in the keeper: an image has at most 1000 layers, each of which may borrow as much again.
+const maxDevices = 2000
+
+// checkNumber refuses artifacts that one node should not be asked to mount, before anything of them is fetched.
+func checkNumber(a *artifact.Artifact) error {
+	if len(a.Blobs) > maxDevices {
+		return control.Errorf(control.Invalid, "it has %d blobs, at most %d are mounted", len(a.Blobs), maxDevices)
+	}
+	return nil
+}
 
 // checkMeta looks at the artifact's metadata image, which is in the store, before the kernel does: whether it is one that pagein convert makes, and whether it wants the
 // very blobs that the artifact lists.

@@ -13,6 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pagein/pagein/erofs"
+	"github.com/pagein/pagein/node/control"
+	"github.com/pagein/pagein/oci/artifact"
 )
 
 // sampleMeta is a small metadata image whose data is on another device.
@@ -52,6 +54,15 @@ func seal(image []byte) {
 	table := crc32.MakeTable(crc32.Castagnoli)
 	binary.LittleEndian.PutUint32(image[superChecksum:], 0)
 	binary.LittleEndian.PutUint32(image[superChecksum:], ^crc32.Update(0, table, image[superAt:4096]))
+}
+
+func TestImagesOfAbsurdlyManyBlobsAreRefused(t *testing.T) {
+	if err := checkNumber(&artifact.Artifact{Blobs: make([]artifact.Blob, maxDevices)}); err != nil {
+		t.Error(err)
+	}
+	if err := checkNumber(&artifact.Artifact{Blobs: make([]artifact.Blob, maxDevices+1)}); control.ClassOf(err) != control.Invalid {
+		t.Errorf("error is %v", err)
+	}
 }
 
 // TestTheKernelSeesOnlyMetadataOfOurKind damages an image in ways that the digests of whoever made it do not tell.

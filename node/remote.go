@@ -123,9 +123,12 @@ func (n *Node) loadArtifact(ctx context.Context, o origin) (record, *artifact.Ar
 	if err != nil {
 		return record{}, nil, control.Errorf(control.Unavailable, "%w", err)
 	}
+	if err := checkNumber(a); err != nil {
+		return record{}, nil, fmt.Errorf("artifact %s: %w", ref, err)
+	}
 	r := record{ID: a.MetaDigest.Encoded(), MetaSize: a.MetaSize, Artifact: a.Descriptor.Digest.String(), Origin: o}
 	for _, b := range a.Blobs {
-		br := blobRecord{ID: b.ID}
+		br := blobRecord{ID: b.ID, Hot: b.Hot}
 		for _, s := range b.Sources {
 			if place.Layout != nil { // asking a registry would cost a round trip for what the first miss will tell
 				if ok, err := place.Layout.Exists(ctx, s); (err != nil || !ok) && len(s.URLs) == 0 {
