@@ -38,11 +38,11 @@ func (r *convertRun) checkTags(ctx context.Context, place artifact.Place) error 
 	if err != nil {
 		return fmt.Errorf("find out what %s names: %w", ref, err)
 	}
-	ours, err := image.IsAnnotated(ctx, place.Target(), desc, artifact.Annotation)
+	named, err := image.AnnotationOf(ctx, place.Target(), desc, artifact.Annotation)
 	switch {
 	case err != nil:
 		return fmt.Errorf("find out what %s names: %w", ref, err)
-	case !ours:
+	case named == "":
 		return fmt.Errorf("%s names %s, which names no artifact of pagein; choose another suffix, or the image would lose its tag", ref, desc.Digest)
 	}
 	return nil

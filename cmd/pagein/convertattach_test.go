@@ -54,18 +54,7 @@ func platformsRegistry(t *testing.T) (name string, repo *registry.Repository) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	client, err := registry.NewClient(registry.Options{Anonymous: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(client.Close)
-	ref, err := oci.ParseRef(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if repo, err = client.Repository(ref); err != nil {
-		t.Fatal(err)
-	}
+	repo = repositoryOf(t, name)
 	if _, err := oras.Copy(t.Context(), store, "v1", repo, "v1", oras.DefaultCopyOptions); err != nil {
 		t.Fatal(err)
 	}

@@ -20,7 +20,9 @@ import (
 
 const copyDescription = `Copies the artifact SRC, or the one that is attached to the image SRC, to DST (each oci:DIR[:TAG] or HOST/REPOSITORY[:TAG]). Data that is in
 other storage stays there, and the copy has the same digest. With --attach the data moves: it is stored at the given places, as by pagein convert, and no more in DST; with
---keep-data it is in DST too, and alone it brings data from other storage to DST. Then the copy is another artifact, of the same image. SRC is left as it is.`
+--keep-data it is in DST too, and alone it brings data from other storage to DST. Then the copy is another artifact, of the same image. SRC is left as it is.
+
+With --image, DST becomes a copy of the image SRC, of all its platforms, with the artifacts that are attached to it or that it names. Both must be in registries.`
 
 // copyCommand is "pagein copy".
 func copyCommand() *cli.Command {
@@ -32,6 +34,7 @@ func copyCommand() *cli.Command {
 		Flags: []cli.Flag{
 			&cli.StringSliceFlag{Name: "attach", Usage: "store the data at `URL` (s3://BUCKET/PREFIX, file:///DIR, READ-URL=URL) instead of DST; may be repeated"},
 			&cli.BoolFlag{Name: "keep-data", Usage: "store the data in DST, whatever other storage has it"},
+			&cli.BoolFlag{Name: "image", Usage: "copy the image SRC with all that is attached to it"},
 			platformFlag(),
 			&cli.StringFlag{Name: "temp-dir", Usage: "keep what moves in `DIR` on its way, one layer at a time"},
 			&cli.BoolFlag{Name: "quiet", Usage: "print nothing but errors"},
@@ -41,6 +44,9 @@ func copyCommand() *cli.Command {
 			r, err := newCopyRun(c)
 			if err != nil {
 				return misuse(c, "%v", err)
+			}
+			if c.Bool("image") {
+				return r.runImage(c.Context)
 			}
 			return r.run(c.Context)
 		},
@@ -75,6 +81,14 @@ func newCopyRun(c *cli.Context) (*copyRun, error) {
 	if p := c.String("platform"); p != "" {
 		if r.platform, err = image.ParsePlatform(p); err != nil {
 			return nil, err
+		}
+	}
+	if c.Bool("image") {
+		if r.src.Kind != oci.Registry || r.dst.Kind != oci.Registry {
+			return nil, errors.New("--image is for SRC and DST in registries")
+		}
+		if r.platform != nil || c.IsSet("attach") || c.IsSet("keep-data") {
+			return nil, errors.New("--image copies all as it is: it goes with none of --platform, --attach and --keep-data")
 		}
 	}
 	if places := c.StringSlice("attach"); len(places) > 0 {

@@ -125,18 +125,20 @@ func (o object) set(field string, v any) (err error) {
 	return err
 }
 
-// IsAnnotated reports whether the first layer of an image, or of the first image of an index, has an annotation.
-func IsAnnotated(ctx context.Context, src content.Fetcher, desc ocispec.Descriptor, key string) (bool, error) {
-	var m ocispec.Manifest
-	err := walk(ctx, src, desc, 0, func(d ocispec.Descriptor) error {
-		if m.Layers != nil {
+// AnnotationOf returns an annotation of the first layer of an image, or of the first image of an index that has it; "" if there is none.
+func AnnotationOf(ctx context.Context, src content.Fetcher, desc ocispec.Descriptor, key string) (value string, err error) {
+	err = walk(ctx, src, desc, 0, func(d ocispec.Descriptor) error {
+		var m ocispec.Manifest
+		if value != "" {
 			return nil
 		}
-		return fetchJSON(ctx, src, d, maxManifest, &m)
+		if err := fetchJSON(ctx, src, d, maxManifest, &m); err != nil {
+			return err
+		}
+		if len(m.Layers) > 0 {
+			value = m.Layers[0].Annotations[key]
+		}
+		return nil
 	})
-	if err != nil || len(m.Layers) == 0 {
-		return false, err
-	}
-	_, ok := m.Layers[0].Annotations[key]
-	return ok, nil
+	return value, err
 }

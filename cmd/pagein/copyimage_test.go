@@ -1,0 +1,69 @@
+package main
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/pagein/pagein/oci"
+	"github.com/pagein/pagein/oci/artifact"
+	"github.com/pagein/pagein/oci/registry"
+)
+
+// TestImagesAreCopiedWithTheirArtifacts copies to another repository an index whose images have artifacts attached, and one that names them.
+func TestImagesAreCopiedWithTheirArtifacts(t *testing.T) {
+	name, repo := platformsRegistry(t)
+	if status, _, stderr := pagein(t, "pagein", "convert", "--quiet", "--platform=all", "--tag-suffix=-lazy", name+":v1"); status != exitSuccess {
+		t.Fatalf("status %d: %s", status, stderr)
+	}
+	for _, tag := range []string{"v1-lazy", "v1"} {
+		copied := name + "-copy-of-" + tag
+		status, stdout, stderr := pagein(t, "pagein", "copy", "--image", "--json", name+":"+tag, copied+":new")
+		if status != exitSuccess {
+			t.Fatalf("status %d: %s", status, stderr)
+		}
+		var s copyImageSummary
+		if err := json.Unmarshal([]byte(stdout), &s); err != nil || len(s.Artifacts) != 2 {
+			t.Errorf("%+v, %v", s, err)
+		}
+		to := repositoryOf(t, copied)
+		if got, want := resolve(t, to, "new").Digest, resolve(t, repo, tag).Digest; got != want {
+			t.Errorf("%s is %s, its copy %s", tag, want, got)
+		}
+		for _, d := range read[ocispec.Index](t, repo, resolve(t, repo, "v1")).Manifests[:2] {
+			found, err := (artifact.Place{Repository: to}).Attached(t.Context(), d)
+			if err != nil || len(found) != 1 {
+				t.Fatalf("attached to %s are %v, %v", d.Digest, found, err)
+			}
+			if status, _, stderr := pagein(t, "pagein", "check", "--quiet", copied+"@"+found[0].Digest.String()); status != exitSuccess {
+				t.Errorf("check: status %d: %s", status, stderr)
+			}
+		}
+		if all, err := (artifact.Place{Repository: to}).OfImage(t.Context(), resolve(t, to, "new")); err != nil || len(all) != 2 {
+			t.Errorf("artifacts of the copy are %v, %v", all, err)
+		}
+	}
+	if status, _, stderr := pagein(t, "pagein", "copy", "--image", name+":v1", "oci:"+t.TempDir()); status != exitUsage || !strings.Contains(stderr, "in registries") {
+		t.Errorf("status %d: %s", status, stderr)
+	}
+}
+
+func repositoryOf(t *testing.T, name string) *registry.Repository {
+	t.Helper()
+	client, err := registry.NewClient(registry.Options{Anonymous: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(client.Close)
+	ref, err := oci.ParseRef(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	repo, err := client.Repository(ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return repo
+}
