@@ -30,10 +30,16 @@ import (
 // platformsRegistry has an index "v1" of images for two platforms and an attestation, without the referrers API.
 func platformsRegistry(t *testing.T) (name string, repo *registry.Repository) {
 	t.Helper()
-	t.Setenv("DOCKER_CONFIG", t.TempDir())
 	srv := httptest.NewServer(ggcr.New(ggcr.Logger(log.New(io.Discard, "", 0))))
 	t.Cleanup(srv.Close)
-	name = strings.TrimPrefix(srv.URL, "http://") + "/app"
+	return platformsAt(t, strings.TrimPrefix(srv.URL, "http://"))
+}
+
+// platformsAt puts that index into the repository "app" of a registry.
+func platformsAt(t *testing.T, host string) (name string, repo *registry.Repository) {
+	t.Helper()
+	t.Setenv("DOCKER_CONFIG", t.TempDir())
+	name = host + "/app"
 	var index ggcrv1.ImageIndex = empty.Index
 	for _, p := range []ggcrv1.Platform{{OS: "linux", Architecture: "amd64"}, {OS: "linux", Architecture: "arm64"}, {OS: "unknown", Architecture: "unknown"}} {
 		image, err := random.Image(5000, 2)

@@ -103,6 +103,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 			mkfsCommand(),
 			convertCommand(),
 			copyCommand(),
+			rmCommand(),
 			inspectCommand(),
 			lsCommand(),
 			catCommand(),
