@@ -90,6 +90,35 @@ func TestACompleteBlobIsNotEvicted(t *testing.T) {
 	tr.verify(t, mnt, 2, 1)
 }
 
+// TestASuccessorDoesNotEvictWhatWasComplete: what was mounted after the mark was dropped raises no events, even though the successor sets a mark for a moment.
+func TestASuccessorDoesNotEvictWhatWasComplete(t *testing.T) {
+	root, mnt, h := environment(t)
+	tr := newTree(t, t.TempDir(), 300_000, 2<<20)
+	tr.track = true
+	d, spec := start(t, tr, root, h, nil)
+	for _, b := range d.image.Blobs {
+		if err := b.Fill(t.Context(), 0, b.Size()); err != nil {
+			t.Fatal(err)
+		}
+		waitFor(t, "the mark is dropped", func() bool {
+			m := d.blobs[b.ID()]
+			m.evicting.Lock()
+			defer m.evicting.Unlock()
+			return m.unmarked
+		})
+	}
+	mount(t, spec, mnt) // the kernel opens files that are not marked
+	d.stop()
+	d, _ = start(t, tr, root, h, h.take(t))
+	defer d.stop()
+	for _, b := range d.image.Blobs {
+		if n, err := d.Evict(b, b.Size()); n != 0 || err != nil {
+			t.Errorf("%d bytes were evicted, %v", n, err)
+		}
+	}
+	tr.verify(t, mnt, 2, 1)
+}
+
 // TestWhatIsNotTrackedIsNotEvicted: without the kernel's word that reads are over there is no safe moment.
 func TestWhatIsNotTrackedIsNotEvicted(t *testing.T) {
 	root, mnt, h := environment(t)

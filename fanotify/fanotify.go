@@ -75,6 +75,7 @@ type marked struct {
 
 	evicting sync.Mutex // held while frames are discarded; taken before t.mu
 	unmarked bool       // the file has no mark any more, written with evicting and t.mu held
+	deaf     bool       // the kernel may have it open where reads raise no events
 
 	held int // descriptor from the holder, which the holder's client may give away again; -1 if there is none
 }
@@ -193,6 +194,8 @@ func (t *Transport) guard(m *marked) (err error) {
 	t.inodes.Store(m.inode, m)
 	t.awaitCompletion(m)
 	if complete { // a predecessor may have died between the last frame and this
+		// Or long after. What was mounted while there was no mark raises no events, though a mark is set again.
+		m.deaf = true
 		go t.completed(m)
 	}
 	if m.held < 0 {
