@@ -128,6 +128,15 @@ func (d *daemon) tail() string {
 	return string(b[max(0, len(b)-shown):])
 }
 
+// logged counts how often the daemons have logged something.
+func (d *daemon) logged(what string) int {
+	b, err := os.ReadFile(d.log())
+	if err != nil {
+		return 0
+	}
+	return bytes.Count(b, []byte(what))
+}
+
 // keeper returns the pid of the daemon's keeper, 0 if there is none.
 func (d *daemon) keeper() int {
 	all, _ := filepath.Glob("/proc/[0-9]*/cmdline") // the pattern is well-formed

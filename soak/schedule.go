@@ -210,6 +210,9 @@ func (s *soak) replaceDaemon(ctx context.Context, sig unix.Signal, pause time.Du
 	return s.daemon.start(context.WithoutCancel(ctx))
 }
 
+// keeperIsBack is what the daemon says when a new keeper has all that the old one had.
+const keeperIsBack = "there is a keeper again"
+
 // killKeeper kills the keeper and waits until the daemon has another: without both, mounts cannot be kept.
 func (s *soak) killKeeper(_ context.Context, _, _, _ int) error {
 	old := s.daemon.keeper()
@@ -218,13 +221,13 @@ func (s *soak) killKeeper(_ context.Context, _, _, _ int) error {
 	}
 	defer s.judge.begin(trouble{what: "no keeper"})()
 	s.count["keepers killed"]++
+	replaced := s.daemon.logged(keeperIsBack)
 	if err := unix.Kill(old, unix.SIGKILL); err != nil {
 		return err
 	}
-	if !eventually(30*time.Second, func() bool { k := s.daemon.keeper(); return k != 0 && k != old }) {
+	if !eventually(time.Minute, func() bool { return s.daemon.logged(keeperIsBack) > replaced }) {
 		return errors.New("there is no new keeper")
 	}
-	time.Sleep(500 * time.Millisecond) // it gets the descriptors after it is there
 	return nil
 }
 
