@@ -77,7 +77,9 @@ func (l *lab) check(args ...string) (r control.CheckResponse) {
 // TestDamageOnTheDiskIsFoundAndMended fetches all of an image, stops the daemon, damages what it has stored, and starts it again. Whatever was damaged, the image reads right; only bytes that are called present
 // need somebody to look for damage.
 func TestDamageOnTheDiskIsFoundAndMended(t *testing.T) {
-	require.Feature(t, os.Getenv(require.GuestEnv) == "", "blob files of the store's own (transport fanotify or file)")
+	if os.Getenv(require.GuestEnv) != "" {
+		t.Skip("the store is on the host: in guests the kernel keeps the bytes")
+	}
 	for _, c := range []struct {
 		name   string
 		damage func(l *lab)
@@ -153,7 +155,9 @@ func TestDamageOnTheDiskIsFoundAndMended(t *testing.T) {
 
 // TestDamageIsMendedUnderAMount damages a blob file of an image that is mounted, and has it mended. Whoever reads it then, without the kernel's cache, gets right bytes.
 func TestDamageIsMendedUnderAMount(t *testing.T) {
-	require.Feature(t, os.Getenv(require.GuestEnv) == "", "blob files of the store's own (transport fanotify or file)")
+	if os.Getenv(require.GuestEnv) != "" {
+		t.Skip("the store is on the host: in guests the kernel keeps the bytes")
+	}
 	for _, partly := range []bool{false, true} {
 		l := newLab(t)
 		tree := l.bigFiles("a", "b")

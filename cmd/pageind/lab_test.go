@@ -19,6 +19,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/registry"
 	"golang.org/x/sys/unix"
 
+	"github.com/pagein/pagein/internal/cutdisk"
 	"github.com/pagein/pagein/internal/require"
 	"github.com/pagein/pagein/internal/treetest"
 	"github.com/pagein/pagein/node/control"
@@ -30,6 +31,7 @@ import (
 var programs string
 
 func TestMain(m *testing.M) {
+	cutdisk.Init()
 	os.Exit(func() int {
 		if os.Getenv(require.GuestEnv) != "" {
 			programs = "/bin"

@@ -24,17 +24,17 @@ import (
 // environment says to the test's own program that it is to serve a disk: a file with its content, then a directory.
 const environment = "PAGEIN_CUTDISK"
 
-// Main runs a package's tests. It is what TestMain must call, because the server of a disk is the test's program, run once more.
-func Main(m *testing.M) int {
+// Init must be the first that a package's TestMain calls: the server of a disk is the test's own program, run once more, and then Init does not return.
+func Init() {
 	image, dir, ok := strings.Cut(os.Getenv(environment), " ")
 	if !ok {
-		return m.Run()
+		return
 	}
 	if err := serve(dir, image); err != nil {
 		fmt.Fprintln(os.Stderr, err)
-		return 1
+		os.Exit(1)
 	}
-	return 0
+	os.Exit(0)
 }
 
 // Disk is a disk with a file system, mounted at Dir.

@@ -6,7 +6,10 @@ import (
 	"testing"
 )
 
-func TestMain(m *testing.M) { os.Exit(Main(m)) }
+func TestMain(m *testing.M) {
+	Init()
+	os.Exit(m.Run())
+}
 
 // TestWhatWasSyncedIsThereAfterACut writes a file and syncs it, writes another and does not.
 func TestWhatWasSyncedIsThereAfterACut(t *testing.T) {

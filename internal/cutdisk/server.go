@@ -25,7 +25,7 @@ func serve(dir, image string) error {
 		OnAdd: func(ctx context.Context) {
 			root.AddChild(fileName, root.NewPersistentInode(ctx, &file{disk: d}, fs.StableAttr{Mode: syscall.S_IFREG}), true)
 		},
-		MountOptions: fuse.MountOptions{DirectMountStrict: true, MaxWrite: 1 << 20, FsName: "cutdisk", DisableXAttrs: true},
+		MountOptions: fuse.MountOptions{DirectMountStrict: true, MaxWrite: 512 << 10, FsName: "cutdisk", DisableXAttrs: true},
 	})
 	if err != nil {
 		return fmt.Errorf("serve a disk at %s: %w", dir, err)

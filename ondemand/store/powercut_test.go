@@ -19,7 +19,10 @@ import (
 	"github.com/pagein/pagein/internal/cutdisk"
 )
 
-func TestMain(m *testing.M) { os.Exit(cutdisk.Main(m)) }
+func TestMain(m *testing.M) {
+	cutdisk.Init()
+	os.Exit(m.Run())
+}
 
 // cuts is how often the power is cut for each file system; PAGEIN_CUTS says otherwise.
 func cuts(t *testing.T) int {

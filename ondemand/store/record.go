@@ -146,11 +146,11 @@ func (r *record) load() (sound bool, err error) {
 	return !slices.Contains(r.stale, true), nil
 }
 
-// read reads header and durable bitmap.
+// read reads header and durable bitmap. With an error, it returns what there is.
 func (r *record) read() ([]byte, error) {
 	raw := make([]byte, (1+len(r.stale))*sectorSize)
-	if _, err := r.f.ReadAt(raw, 0); err != nil {
-		return nil, fmt.Errorf("read %s: %w", r.f.Name(), err)
+	if n, err := r.f.ReadAt(raw, 0); err != nil {
+		return raw[:n], fmt.Errorf("read %s: %w", r.f.Name(), err)
 	}
 	return raw, nil
 }
