@@ -194,7 +194,7 @@ func (n *Node) mountedBlobs() []mountedBlob {
 	var all []mountedBlob
 	for _, img := range n.images {
 		by, ok := img.transport.(evicter)
-		if !ok || img.prefetching.Load() {
+		if !ok || img.prefetches.running() {
 			continue
 		}
 		for _, b := range img.attached.Blobs {

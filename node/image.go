@@ -7,7 +7,6 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/pagein/pagein/blob"
@@ -29,6 +28,7 @@ type record struct {
 
 type blobRecord struct {
 	ID      string
+	Hot     int64 `json:",omitempty"` // bytes, from its beginning, that a profile says will be read
 	Sources []sourceRecord
 }
 
@@ -50,9 +50,7 @@ type image struct {
 	since     time.Time      // when it was attached
 	dropped   chan struct{}  // closed when the image is not attached any more
 
-	prefetching     atomic.Bool
-	prefetchStopped chan struct{} // closed when no prefetch runs any more; nil without one
-	stopPrefetch    context.CancelFunc
+	prefetches prefetches
 }
 
 // sharedBlob is a blob that some attached images use.
@@ -167,7 +165,7 @@ func (n *Node) detach(ctx context.Context, img *image) {
 		return
 	}
 	delete(n.images, img.ID)
-	img.endPrefetch()
+	img.prefetches.end()
 	closed := n.unshare(img)
 	if err := img.transport.Detach(ctx, img.attached); err != nil {
 		n.log.Warn("image is not cleanly detached", "image", img.ID, "err", err)

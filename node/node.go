@@ -196,7 +196,7 @@ func (n *Node) close() error {
 	}
 	var errs error
 	for _, img := range n.images {
-		img.endPrefetch()
+		img.prefetches.end()
 	}
 	if n.engine != nil {
 		n.engine.Close()

@@ -3,6 +3,9 @@ package node
 import (
 	"context"
 	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pagein/pagein/ondemand"
@@ -14,34 +17,72 @@ const (
 	maxPrefetchPause = time.Minute
 )
 
-// prefetch fetches the image in the background if its policy wants that, one blob after the other in device order: the first are the base layers, which most processes
-// read first. The caller holds n.mu.
-func (n *Node) prefetch(img *image) {
-	if !img.Policy.Prefetch || img.prefetchStopped != nil || img.complete() {
-		return
-	}
-	ctx, stop := context.WithCancel(context.Background())
-	img.stopPrefetch, img.prefetchStopped = stop, make(chan struct{})
-	img.prefetching.Store(true)
-	blobs, ref := img.attached.Blobs, img.Origin.Ref
-	go func() {
-		defer close(img.prefetchStopped)
-		defer img.prefetching.Store(false)
-		defer stop()
-		began := time.Now()
-		for _, b := range blobs {
-			if err := prefetchBlob(ctx, b, func(err error) { n.log.Warn("prefetch is tried again", "ref", ref, "err", err) }); err != nil {
-				return
-			}
-		}
-		n.log.Info("image is complete", "ref", ref, "image", img.ID, "seconds", time.Since(began).Seconds())
-	}()
+// prefetches are what is fetched of an image in the background. Its fields but active are guarded by the node's mu.
+type prefetches struct {
+	hot, all bool // were begun
+	stop     []context.CancelFunc
+	work     sync.WaitGroup
+	active   atomic.Int32
 }
 
-// prefetchBlob brings the whole blob, however often that fails, until ctx is done or the blob is closed. It tells of failures when they begin.
-func prefetchBlob(ctx context.Context, b *ondemand.Blob, failed func(error)) error {
+// running reports whether anything is fetched in the background.
+func (p *prefetches) running() bool { return p.active.Load() > 0 }
+
+// begin runs a prefetch.
+func (p *prefetches) begin(run func(context.Context)) {
+	ctx, stop := context.WithCancel(context.Background())
+	p.stop = append(p.stop, stop)
+	p.active.Add(1)
+	p.work.Go(func() {
+		defer p.active.Add(-1)
+		run(ctx)
+	})
+}
+
+// end returns when nothing runs any more.
+func (p *prefetches) end() {
+	for _, stop := range p.stop {
+		stop()
+	}
+	p.work.Wait()
+}
+
+// prefetch fetches in the background what a profile says will be read, and all of the image if its policy wants that, one blob after the other in device order: the first are the base layers,
+// which most processes read first. The caller holds n.mu.
+func (n *Node) prefetch(img *image) {
+	if img.complete() {
+		return
+	}
+	ref, blobs, p := img.Origin.Ref, img.attached.Blobs, &img.prefetches
+	failed := func(err error) { n.log.Warn("prefetch is tried again", "ref", ref, "err", err) }
+	if records := img.Blobs; !p.hot && slices.ContainsFunc(records, func(r blobRecord) bool { return r.Hot > 0 }) {
+		p.hot = true
+		p.begin(func(ctx context.Context) {
+			for i, b := range blobs {
+				if insist(ctx, failed, func() error { return b.Stream(ctx, 0, records[i].Hot) }) != nil {
+					return
+				}
+			}
+		})
+	}
+	if !p.all && img.Policy.Prefetch {
+		p.all = true
+		began := time.Now()
+		p.begin(func(ctx context.Context) {
+			for _, b := range blobs {
+				if insist(ctx, failed, func() error { return b.Prefetch(ctx, 0, b.Size()) }) != nil {
+					return
+				}
+			}
+			n.log.Info("image is complete", "ref", ref, "image", img.ID, "seconds", time.Since(began).Seconds())
+		})
+	}
+}
+
+// insist fetches, however often that fails, until ctx is done or the blob is closed. It tells of failures when they begin.
+func insist(ctx context.Context, failed func(error), fetch func() error) error {
 	for pause := prefetchPause; ; pause = min(2*pause, maxPrefetchPause) {
-		err := b.Prefetch(ctx, 0, b.Size())
+		err := fetch()
 		if err == nil || ctx.Err() != nil || errors.Is(err, ondemand.ErrClosed) {
 			return err
 		}
@@ -53,13 +94,5 @@ func prefetchBlob(ctx context.Context, b *ondemand.Blob, failed func(error)) err
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-	}
-}
-
-// endPrefetch returns when no prefetch of the image runs any more.
-func (img *image) endPrefetch() {
-	if img.prefetchStopped != nil {
-		img.stopPrefetch()
-		<-img.prefetchStopped
 	}
 }

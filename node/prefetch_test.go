@@ -64,7 +64,7 @@ func TestAPrefetchThatFailsDoesNotInsist(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 		defer cancel()
 		told := 0
-		if err := prefetchBlob(ctx, b, func(error) { told++ }); !errors.Is(err, context.DeadlineExceeded) {
+		if err := insist(ctx, func(error) { told++ }, func() error { return b.Prefetch(ctx, 0, b.Size()) }); !errors.Is(err, context.DeadlineExceeded) {
 			t.Error(err)
 		}
 		if n := object.asked.Load(); told != 1 || n < 5 || n > 20 {

@@ -93,7 +93,7 @@ func (img *image) state() (control.State, error) {
 		return control.Waiting, waiting
 	case img.complete():
 		return control.Complete, nil
-	case img.prefetching.Load():
+	case img.prefetches.running():
 		return control.Prefetching, nil
 	}
 	return control.Lazy, nil

@@ -144,6 +144,7 @@ func TestReadersOfWhatIsDiscardedGetIt(t *testing.T) {
 	reading.Wait()
 	close(stop)
 	discarding.Wait()
+	f.work.Wait() // what nobody waits for, such as read-ahead
 	if n := len(f.inflight); n != 0 {
 		t.Errorf("%d frames are left on their way", n)
 	}

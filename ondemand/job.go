@@ -45,6 +45,11 @@ func (b *Blob) launch(frames []int, wanted int, rest class) {
 	if rest.idle() {
 		most = min(most, idleRequest)
 	}
+	b.launchIn(frames, wanted, rest, most)
+}
+
+// launchIn is launch with requests of most source bytes.
+func (b *Blob) launchIn(frames []int, wanted int, rest class, most int) {
 	for _, run := range b.runs(frames, most) {
 		j := b.job(run, rest)
 		for _, i := range run {

@@ -9,12 +9,21 @@ import (
 // prefetchStep is how many blob bytes are on their way for a prefetch at a time.
 const prefetchStep = 8 << 20
 
-// Prefetch brings the frames that overlap [off, off+n), in large requests and in time in which no reader waits for anything. It returns when they
+// Prefetch brings the frames that overlap [off, off+n) in time in which no reader waits for anything. It returns when they
 // are in the target, with the first error otherwise: unlike [Blob.Fill] it does not retry. Readers that want a frame before get it at once.
 func (b *Blob) Prefetch(ctx context.Context, off, n int64) error {
+	return b.prefetch(ctx, off, n, idleRequest)
+}
+
+// Stream is Prefetch in as few requests as possible, for what will be wanted soon: one that is under way delays readers a little longer.
+func (b *Blob) Stream(ctx context.Context, off, n int64) error {
+	return b.prefetch(ctx, off, n, b.engine.opts.RequestBytes)
+}
+
+func (b *Blob) prefetch(ctx context.Context, off, n int64, most int) error {
 	end := min(off+min(n, b.Size()), b.Size())
 	for off < end {
-		waits, next, err := b.startPrefetch(off, end)
+		waits, next, err := b.startPrefetch(off, end, most)
 		if err != nil {
 			return fmt.Errorf("prefetch blob %s: %w", b.ID(), err)
 		}
@@ -40,7 +49,7 @@ func (b *Blob) Prefetch(ctx context.Context, off, n int64) error {
 }
 
 // startPrefetch has the absent frames of the next step on their way and returns them, and where the step ends.
-func (b *Blob) startPrefetch(off, end int64) (waits []*fetching, next int64, err error) {
+func (b *Blob) startPrefetch(off, end int64, most int) (waits []*fetching, next int64, err error) {
 	b.binding.RLock()
 	defer b.binding.RUnlock()
 	if err := b.fillable(); err != nil {
@@ -67,7 +76,7 @@ func (b *Blob) startPrefetch(off, end int64) (waits []*fetching, next int64, err
 			missing = append(missing, i)
 		}
 	}
-	b.launch(missing, -1, prefetch)
+	b.launchIn(missing, -1, prefetch, most)
 	for _, i := range missing {
 		waits = append(waits, b.inflight[i])
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -18,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pagein/pagein/node/control"
+	"github.com/pagein/pagein/profile"
 )
 
 // outage is a registry that can be made to refuse reads.
@@ -77,6 +79,38 @@ func TestAPrefetchedImageNeedsNobody(t *testing.T) {
 	l.stop(unix.SIGKILL)
 	l.readAll(tree, target)
 	server.out.Store(false)
+}
+
+// TestWhatAProfileNamesIsFetchedFirst converts with a profile, mounts, and reads what it names when the registry is gone.
+func TestWhatAProfileNamesIsFetchedFirst(t *testing.T) {
+	l, server := newLab(t), newOutage(t)
+	tree, ref := l.bigFiles("a", "b", "hot"), server.host()+"/app:1"
+	var touched bytes.Buffer
+	p := profile.Profile{Entries: []profile.Entry{{Path: "/hot", Len: 3 << 20}}}
+	if err := p.Write(&touched); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(l.dir, "profile")
+	if err := os.WriteFile(file, touched.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l.pagein("convert", "--order", "profile="+file, "dir:"+tree, ref)
+	l.start()
+	target := l.mount(ref, "a")
+	s := l.idle()
+	if i := s.Images[0]; s.Totals.PrefetchBytes < 3<<20 || i.PresentBytes != 3<<20 || i.State != control.Lazy {
+		t.Errorf("nobody has read anything yet: %+v, %+v", i, s.Totals)
+	}
+	server.out.Store(true)
+	got, err := os.ReadFile(filepath.Join(target, "hot"))
+	want, wantErr := os.ReadFile(filepath.Join(tree, "hot"))
+	if err != nil || wantErr != nil || !bytes.Equal(got, want) {
+		t.Errorf("%d bytes, %v, %v", len(got), err, wantErr)
+	}
+	server.out.Store(false)
+	l.pagein("mount", "--prefetch", "all", ref, l.target("b"))
+	l.waitFor("the rest to be fetched too", func() bool { return l.status().Images[0].State == control.Complete })
+	l.readAll(tree, target)
 }
 
 // TestReadersGetAnErrorAtTheirDeadline takes the registry away, and brings it back.

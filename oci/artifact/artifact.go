@@ -76,6 +76,7 @@ type ConfigBlob struct {
 
 	Index     digest.Digest `json:"index,omitempty"`     // the layer with the compressed index, if there is one
 	IndexSize int64         `json:"indexSize,omitempty"` // bytes of the plain index
+	Hot       int64         `json:"hot,omitempty"`       // bytes of the blob, from its beginning, that a profile says will be read
 	Depth     int           `json:"depth,omitempty"`     // how many artifacts ago the blob was made, up to MaxDepth
 }
 
@@ -149,6 +150,9 @@ func (b *ConfigBlob) check() error {
 	}
 	if (b.Index == "") != (b.IndexSize == 0) || b.IndexSize < 0 || b.IndexSize > blob.MaxIndexSize {
 		return fmt.Errorf("index size %d of index %q is not between 1 and %d", b.IndexSize, b.Index, blob.MaxIndexSize)
+	}
+	if b.Hot < 0 || b.Hot > b.Size {
+		return fmt.Errorf("%d bytes to be had first are not between 0 and its size, %d", b.Hot, b.Size)
 	}
 	if b.Depth < 0 || b.Depth > MaxDepth {
 		return fmt.Errorf("it was borrowed through %d artifacts, at most %d are allowed; convert the image anew without --dict", b.Depth, MaxDepth)

@@ -41,6 +41,7 @@ type Blob struct {
 
 	Index     *ocispec.Descriptor // compressed index, or nil
 	IndexSize int64               // bytes of the plain index
+	Hot       int64               // bytes, from its beginning, that a profile says will be read
 	Depth     int                 // how many artifacts ago it was made, 0 for one that was made with this artifact
 
 	away map[digest.Digest]bool // sources that are no layers
@@ -215,7 +216,7 @@ func (a *Artifact) resolve(c *Config, descs []ocispec.Descriptor) error {
 	elsewhere := newObjects(c.Objects)
 	a.Blobs = make([]Blob, len(c.Blobs))
 	for i, cb := range c.Blobs {
-		b := Blob{ID: cb.ID, Size: cb.Size, MapSize: cb.MapSize, IndexSize: cb.IndexSize, Depth: cb.Depth}
+		b := Blob{ID: cb.ID, Size: cb.Size, MapSize: cb.MapSize, IndexSize: cb.IndexSize, Hot: cb.Hot, Depth: cb.Depth}
 		if b.Map, err = l.find(cb.Map, MediaTypeMap); err != nil {
 			return fmt.Errorf("blob %d: map: %w", i, err)
 		}

@@ -39,6 +39,7 @@ type BlobContents struct {
 	Object io.ReaderAt   // its first SourceSize(0) bytes
 	Digest digest.Digest // of the object, as computed from its bytes: it is not checked again
 	Index  *blob.Index   // may be nil
+	Hot    int64         // how many bytes of the blob, from its beginning, are worth having before anybody asks
 
 	Borrowed *Borrowed // instead of all of these
 }
@@ -140,7 +141,7 @@ func (p *pusher) pushBlob(ctx context.Context, b BlobContents) (ConfigBlob, erro
 	}
 	p.done.Maps += layer.Size
 	cb := ConfigBlob{
-		ID: b.Map.ID(), Size: b.Map.Size(), MapSize: int64(len(b.Map.Bytes())), Map: layer.Digest, Sources: []digest.Digest{object.Digest},
+		ID: b.Map.ID(), Size: b.Map.Size(), MapSize: int64(len(b.Map.Bytes())), Map: layer.Digest, Sources: []digest.Digest{object.Digest}, Hot: b.Hot,
 	}
 	if b.Index != nil {
 		if layer, err = p.pushPacked(ctx, MediaTypeIndex, b.Index.Bytes()); err != nil {

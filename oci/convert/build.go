@@ -236,7 +236,7 @@ func (b *build) device(d mkfs.Device) (erofs.Device, artifact.BlobContents, erro
 		return device, artifact.BlobContents{Borrowed: borrowed}, nil
 	}
 	m := d.Blob.Map
-	c := artifact.BlobContents{Map: m, Object: d.Blob, Digest: digest.NewDigestFromBytes(digest.SHA256, d.Blob.Digest[:])}
+	c := artifact.BlobContents{Map: m, Object: d.Blob, Digest: digest.NewDigestFromBytes(digest.SHA256, d.Blob.Digest[:]), Hot: d.Blob.Hot()}
 	if small := slices.Collect(d.Blob.Small()); len(small) > 0 {
 		var err error
 		if c.Index, err = blob.NewIndex(small); err != nil {
