@@ -56,8 +56,10 @@ func startRuntimeLab(t *testing.T, told bool) *runtimeLab {
 	}
 	program := tartest.File("bin/busybox", string(busybox))
 	program.Mode = 0o755
+	setuid := tartest.File("setuid", "x")
+	setuid.Mode, setuid.Uid = 0o4755, 1000
 	r.layers = []imageLayer{
-		r.layer(tartest.Directory("bin", 0o755), program, tartest.File("gone", "x")),
+		r.layer(tartest.Directory("bin", 0o755), program, setuid, tartest.Char("null", 1, 3), tartest.File("gone", "x")),
 		r.layer(tartest.Directory("data", 0o755), tartest.File("data/random", string(r.data)), tartest.File(".wh.gone", "")),
 		r.layer(tartest.File("three", "3\n")),
 	}
@@ -227,13 +229,16 @@ func TestOrdinaryImagesRunBesideLazyOnesWhoseLayersTheyShare(t *testing.T) {
 	r.pull(lazy)
 	whole, part := r.push("whole", append(slices.Clone(r.layers), four)...), r.push("part", append(slices.Clone(r.layers[:2]), four)...)
 	for image, want := range map[string]string{
-		whole: "bin data dev four proc run sys three\n",
-		part:  "bin data dev four proc run sys\n",
-		lazy:  "bin data dev proc run sys three\n",
+		whole: "bin data dev four null proc run setuid sys three\n",
+		part:  "bin data dev four null proc run setuid sys\n",
+		lazy:  "bin data dev null proc run setuid sys three\n",
 	} {
 		r.pull(image)
 		if got := r.run(image, "sh", "-c", "cd / && echo *"); got != want {
 			t.Errorf("%s has %q, want %q", image, got, want)
+		}
+		if got := r.run(image, "stat", "-c", "%A %u %t:%T", "/setuid", "/null"); got != "-rwsr-xr-x 1000 0:0\ncrw-rw-rw- 0 1:3\n" {
+			t.Errorf("%s has %q", image, got)
 		}
 		if got := r.run(image, "sha256sum", "/data/random"); got != digestOf(r.data, "/data/random") {
 			t.Errorf("%s reads %q", image, got)
@@ -270,8 +275,8 @@ func TestContainersOutliveTheDaemonAndContainerd(t *testing.T) {
 		})
 	}
 	reads()
-	for range 3 {
-		r.stop(unix.SIGKILL)
+	for _, sig := range []unix.Signal{unix.SIGKILL, unix.SIGTERM, unix.SIGKILL} {
+		r.stop(sig)
 		if err := os.WriteFile("/proc/sys/vm/drop_caches", []byte("3"), 0); err != nil {
 			t.Fatal(err)
 		}

@@ -16,6 +16,14 @@ type trusted struct {
 	log *slog.Logger
 }
 
+// Trusted returns a listener at which only root and the user that this process runs as are answered, if l is a unix socket, else l.
+func Trusted(l net.Listener, log *slog.Logger) net.Listener {
+	if socket, ok := l.(*net.UnixListener); ok {
+		return trusted{socket, log}
+	}
+	return l
+}
+
 // Accept is that of net.Listener.
 func (l trusted) Accept() (net.Conn, error) {
 	for {

@@ -87,9 +87,7 @@ func Handler(svc Service) http.Handler {
 // Serve answers requests at l with h until ctx ends, then lets those under way finish for a moment and returns nil. It closes l. At a unix socket only root and the user that
 // this process runs as are answered.
 func Serve(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger) error {
-	if socket, ok := l.(*net.UnixListener); ok {
-		l = trusted{socket, log}
-	}
+	l = Trusted(l, log)
 	server := &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: 10 * time.Second,
