@@ -284,14 +284,14 @@ func (w *writer) cut(d *cutdisk.Disk, seed uint64, v *verdict) {
 }
 
 // cutPower has a writer at work on a disk whose power is cut again and again.
-func cutPower(t *testing.T, fstype string, n int, sync_ func(fd int) error) verdict {
+func cutPower(t *testing.T, fstype string, n int, fdatasync func(fd int) error) verdict {
 	d := cutdisk.New(t, fstype)
 	s, err := Open(d.Dir + "/store")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	w := &writer{t: t, s: s, rnd: rand.New(rand.NewPCG(1, 2)), sync: sync_}
+	w := &writer{t: t, s: s, rnd: rand.New(rand.NewPCG(1, 2)), sync: fdatasync}
 	ctx, stop := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	running.Go(func() { w.run(ctx) })
