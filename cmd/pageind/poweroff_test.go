@@ -49,7 +49,7 @@ func TestRebootBringsImagesBack(t *testing.T) {
 		must("a")
 		return
 	}
-	if err := errors.Join(os.Rename(layout, away), os.RemoveAll(filepath.Join(l.dir, "run")), os.Remove(filepath.Join(l.dir, "sock"))); err != nil {
+	if err := errors.Join(os.Rename(layout, away), os.RemoveAll(filepath.Join(l.dir, "run")), os.RemoveAll(filepath.Join(l.dir, "sock"))); err != nil {
 		t.Fatal(err)
 	}
 	l.start()
