@@ -30,7 +30,7 @@ func (f *fixture) another(t *testing.T, o backend.Object) *Blob {
 }
 
 // dead returns the fixture's blob from another host that answers after an hour, and has as many readers as the host may have requests wait for it.
-func (f *fixture) dead(t *testing.T, ctx context.Context) *Blob {
+func (f *fixture) dead(ctx context.Context, t *testing.T) *Blob {
 	t.Helper()
 	o := &slowObject{object: object{data: f.object.data}, rate: 10e6, delay: func(int) time.Duration { return time.Hour }}
 	b := f.another(t, o)
@@ -49,7 +49,7 @@ func TestHostsThatDoNotAnswerStopNoOther(t *testing.T) {
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
 				for range hosts {
-					f.dead(t, ctx)
+					f.dead(ctx, t)
 				}
 				synctest.Wait()
 				start := time.Now()

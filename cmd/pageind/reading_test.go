@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/registry"
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	"golang.org/x/sys/unix"
 
 	"github.com/pagein/pagein/node/control"
@@ -156,6 +157,9 @@ func TestReadersGetAnErrorAtTheirDeadline(t *testing.T) {
 	if strings.Contains(metrics, "sha256") || strings.Contains(metrics, server.host()) {
 		t.Error("metrics name an image or a registry")
 	}
+	if n := strings.Count(metrics, "pagein_backend_requests_total{"); n != 4 { // a kind of backend, four reasons
+		t.Errorf("%d series count requests", n)
+	}
 	server.out.Store(false)
 	l.readAll(tree, target)
 	if i := l.status().Images[0]; i.Problem != "" || i.State != control.Complete {
@@ -218,6 +222,15 @@ func (l *lab) metrics() string {
 		}
 	}
 	_, body := get("/metrics")
+	problems, err := promlint.New(strings.NewReader(body)).Lint()
+	if err != nil {
+		l.Error(err)
+	}
+	for _, p := range problems {
+		if strings.HasPrefix(p.Metric, "pagein_") {
+			l.Errorf("metric %s: %s", p.Metric, p.Text)
+		}
+	}
 	return body
 }
 
