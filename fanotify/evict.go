@@ -5,7 +5,7 @@ import (
 )
 
 // Evict gives back the space of up to want bytes of an attached blob, cold ranges first, while it may be mounted and read, and returns how much that was. It is
-// none of a blob that is complete, or was when it was taken over, as its reads may raise no events any more, and where reads are not tracked (see [Config]).
+// none of a blob that is complete, or was once since it was mounted, whose reads may raise no events any more, and where reads are not tracked (see [Config]).
 //
 // It is sound because a reader is in the group's table of reads before its range is looked up (see group.take), and the frames are marked absent before the table is
 // looked up: one of the two sees the other. A reader who is in the table keeps its range; one who comes later waits until the frames have been fetched again.

@@ -1,6 +1,7 @@
 package fanotify
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"sync/atomic"
@@ -8,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pagein/pagein/ondemand/store"
 )
 
 // TestEvictingUnderReadersShowsNoWrongByte evicts without a pause while readers, in another process, compare all that they read, and read nothing from the cache.
@@ -90,33 +93,62 @@ func TestACompleteBlobIsNotEvicted(t *testing.T) {
 	tr.verify(t, mnt, 2, 1)
 }
 
-// TestASuccessorDoesNotEvictWhatWasComplete: what was mounted after the mark was dropped raises no events, even though the successor sets a mark for a moment.
+// TestASuccessorDoesNotEvictWhatWasComplete: what was mounted after the mark was dropped raises no events, be there a mark again or not.
 func TestASuccessorDoesNotEvictWhatWasComplete(t *testing.T) {
-	root, mnt, h := environment(t)
-	tr := newTree(t, t.TempDir(), 300_000, 2<<20)
-	tr.track = true
-	d, spec := start(t, tr, root, h, nil)
-	for _, b := range d.image.Blobs {
-		if err := b.Fill(t.Context(), 0, b.Size()); err != nil {
-			t.Fatal(err)
-		}
-		waitFor(t, "the mark is dropped", func() bool {
-			m := d.blobs[b.ID()]
-			m.evicting.Lock()
-			defer m.evicting.Unlock()
-			return m.unmarked
+	for name, damage := range map[string]func(*store.Blob) error{
+		"still complete": func(*store.Blob) error { return nil },
+		"in part absent": func(b *store.Blob) error { return b.Forget(0) }, // found damaged, say
+	} {
+		t.Run(name, func(t *testing.T) {
+			root, mnt, h := environment(t)
+			tr := newTree(t, t.TempDir(), 300_000, 2<<20)
+			tr.track = true
+			d, spec := start(t, tr, root, h, nil)
+			for _, b := range d.image.Blobs {
+				if err := b.Fill(t.Context(), 0, b.Size()); err != nil {
+					t.Fatal(err)
+				}
+				waitFor(t, "the mark is dropped", func() bool {
+					m := d.blobs[b.ID()]
+					m.evicting.Lock()
+					defer m.evicting.Unlock()
+					return m.unmarked
+				})
+			}
+			mount(t, spec, mnt) // the kernel opens files that are not marked
+			d.stop()
+			change(t, tr, root, damage)
+			d, _ = start(t, tr, root, h, h.take(t))
+			defer d.stop()
+			for range 2 {
+				for _, b := range d.image.Blobs {
+					if n, err := d.Evict(b, b.Size()); n != 0 || err != nil {
+						t.Errorf("%d bytes were evicted, %v", n, err)
+					}
+				}
+			}
+			tr.verify(t, mnt, 2, 1)
 		})
 	}
-	mount(t, spec, mnt) // the kernel opens files that are not marked
-	d.stop()
-	d, _ = start(t, tr, root, h, h.take(t))
-	defer d.stop()
-	for _, b := range d.image.Blobs {
-		if n, err := d.Evict(b, b.Size()); n != 0 || err != nil {
-			t.Errorf("%d bytes were evicted, %v", n, err)
+}
+
+// change does something to the tree's blobs in the store while no daemon has it.
+func change(t *testing.T, tr *tree, root string, do func(*store.Blob) error) {
+	t.Helper()
+	s, err := store.Open(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for _, m := range tr.maps {
+		b, err := s.OpenBlob(m.ID(), m.Size(), m.Frames())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(do(b), b.Close()); err != nil {
+			t.Error(err)
 		}
 	}
-	tr.verify(t, mnt, 2, 1)
 }
 
 // TestWhatIsNotTrackedIsNotEvicted: without the kernel's word that reads are over there is no safe moment.

@@ -75,7 +75,7 @@ type marked struct {
 
 	evicting sync.Mutex // held while frames are discarded; taken before t.mu
 	unmarked bool       // the file has no mark any more, written with evicting and t.mu held
-	deaf     bool       // the kernel may have it open where reads raise no events
+	deaf     bool       // the kernel may have opened it while it had no mark, or read it while nobody listened
 
 	held int // descriptor from the holder, which the holder's client may give away again; -1 if there is none
 }
@@ -115,7 +115,7 @@ func (t *Transport) Attach(_ context.Context, img *ondemand.Image) (kmount.EROFS
 	}
 	spec := kmount.EROFS{Source: img.MetaPath}
 	for i, b := range img.Blobs {
-		if err := t.attachBlob(b); err != nil {
+		if err := t.attachBlob(b, img.Mounted); err != nil {
 			t.lost = t.lost || t.taking
 			for _, b := range img.Blobs[:i] {
 				if t.blobs[b.ID()].users == 1 {
@@ -131,7 +131,7 @@ func (t *Transport) Attach(_ context.Context, img *ondemand.Image) (kmount.EROFS
 	return spec, nil
 }
 
-func (t *Transport) attachBlob(b *ondemand.Blob) error {
+func (t *Transport) attachBlob(b *ondemand.Blob, mounted bool) error {
 	if m := t.blobs[b.ID()]; m != nil {
 		if m.blob != b {
 			return fmt.Errorf("blob %s is attached as another object", b.ID())
@@ -143,7 +143,7 @@ func (t *Transport) attachBlob(b *ondemand.Blob) error {
 	if err := t.openFile(m); err != nil {
 		return err
 	}
-	if err := t.guard(m); err != nil {
+	if err := t.guard(m, mounted); err != nil {
 		b.Close()
 		return errors.Join(err, t.letGo(m))
 	}
@@ -172,7 +172,7 @@ func (t *Transport) openFile(m *marked) (err error) {
 }
 
 // guard binds the blob to its file and, unless the blob is complete, puts the mark on the file that makes readers wait.
-func (t *Transport) guard(m *marked) (err error) {
+func (t *Transport) guard(m *marked, mounted bool) (err error) {
 	id, n := m.blob.ID(), groupOf(m.blob.ID())
 	m.blob.Bind(m.file, m.file.Presence())
 	if m.inode, err = inodeOf(m.file.Fd()); err != nil {
@@ -192,10 +192,21 @@ func (t *Transport) guard(m *marked) (err error) {
 	}
 	m.group.members++
 	t.inodes.Store(m.inode, m)
+	if mounted {
+		marked, err := m.group.marked(m.inode)
+		if err != nil {
+			return err
+		}
+		if m.deaf = !marked; m.deaf && complete {
+			m.unmarked = true
+			return nil
+		}
+		if m.deaf && m.group.journal.reads != nil {
+			m.group.journal.reads.lose() // with the mark that follows, a successor could not tell
+		}
+	}
 	t.awaitCompletion(m)
-	if complete { // a predecessor may have died between the last frame and this
-		// Or long after. What was mounted while there was no mark raises no events, though a mark is set again.
-		m.deaf = true
+	if complete { // a predecessor has died between the last frame and this
 		go t.completed(m)
 	}
 	if m.held < 0 {

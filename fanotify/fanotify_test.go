@@ -194,7 +194,7 @@ func successor(t *testing.T, tr *tree, root string, h *holder, held map[string]i
 	if err != nil {
 		t.Fatal(err)
 	}
-	img := &ondemand.Image{ID: tr.image, MetaPath: tr.meta, MetaSize: tr.size}
+	img := &ondemand.Image{ID: tr.image, MetaPath: tr.meta, MetaSize: tr.size, Mounted: len(held) > 0}
 	for i, m := range tr.maps {
 		b, err := e.Blob(m, []backend.Object{tr.origins[i]})
 		if err != nil {

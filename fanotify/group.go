@@ -1,10 +1,12 @@
 package fanotify
 
 import (
+	"bytes"
 	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -140,6 +142,15 @@ func (g *group) mark(flags uint, fd int) error {
 		mask |= unix.FAN_ACCESS
 	}
 	return unix.FanotifyMark(g.fd, flags, mask, fd, "")
+}
+
+// marked reports whether a file has a mark in the group. All files that have some are on the store's disk.
+func (g *group) marked(file inode) (bool, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/self/fdinfo/%d", g.fd))
+	if err != nil {
+		return false, fmt.Errorf("list the marks of fanotify group %d: %w", g.number, err)
+	}
+	return bytes.Contains(b, fmt.Appendf(nil, "fanotify ino:%x ", file.ino)), nil
 }
 
 // wake ends the loop of serve.

@@ -63,7 +63,7 @@ func (r *reads) begin(tid int32, blob *[32]byte, off, n int64) {
 		r.reap()
 	}
 	if tid <= 0 || !ok && len(r.free) == 0 {
-		atomic.StoreUint32(r.lost, 1)
+		r.lose()
 		return
 	}
 	if !ok {
@@ -77,6 +77,9 @@ func (r *reads) begin(tid int32, blob *[32]byte, off, n int64) {
 	copy(rec[readBlob:], blob[:])
 	atomic.StoreInt32(r.thread(i), tid)
 }
+
+// lose notes that reads may be under way that are not in the table.
+func (r *reads) lose() { atomic.StoreUint32(r.lost, 1) }
 
 // end notes that the thread's read, if it had one, is over.
 func (r *reads) end(tid int32) {

@@ -64,7 +64,7 @@ type sharedBlob struct {
 func (n *Node) attach(ctx context.Context, r record, tr ondemand.Transport) (*image, error) {
 	img := &image{
 		record: r, transport: tr, watches: make(map[int32]bool), since: time.Now(), dropped: make(chan struct{}),
-		attached: &ondemand.Image{ID: r.ID, MetaPath: n.store.MetaPath(r.ID), MetaSize: r.MetaSize},
+		attached: &ondemand.Image{ID: r.ID, MetaPath: n.store.MetaPath(r.ID), MetaSize: r.MetaSize, Mounted: !n.transports.served()},
 	}
 	for _, b := range r.Blobs {
 		shared, err := n.share(ctx, r.Origin, b)

@@ -140,6 +140,13 @@ func (t *transports) releaseUnclaimed(log *slog.Logger) {
 	}
 }
 
+// served reports whether serve has been called: until then, what is attached is what a predecessor had mounted.
+func (t *transports) served() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.serving != nil
+}
+
 // serve starts to answer the kernel, until ctx is done.
 func (t *transports) serve(ctx context.Context) {
 	t.mu.Lock()

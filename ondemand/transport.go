@@ -13,6 +13,7 @@ type Image struct {
 	MetaPath string  // the complete metadata image, a local file
 	MetaSize int64   // bytes, a multiple of 4096
 	Blobs    []*Blob // in device slot order
+	Mounted  bool    // the kernel has it mounted already
 }
 
 // Transport carries the kernel's misses to the engine and filled bytes to the kernel. It knows neither backends nor OCI: on a miss it calls
