@@ -232,30 +232,31 @@ func (x *scrubber) frames(id string, m *blob.Map) (err error) {
 	return nil
 }
 
-// frame returns what is wrong with a frame, nil if it is absent. A frame may be given up and come back while it is read, so one bad reading is none.
+// frame returns what is wrong with a frame, nil if it is absent. A frame may be given up, its bytes with it, and come back while it is read: then it is read again.
 func (x *scrubber) frame(b *store.Blob, i int, f blob.Frame) (bad error) {
-	if !b.Presence().Has(i) {
-		return nil
-	}
-	x.result.Frames++
-	x.result.Bytes += int64(f.Len)
-	x.progress(int64(f.Len))
 	if len(x.buf) < f.Len {
 		x.buf = make([]byte, f.Len)
 	}
-	const readings = 3
-	for range readings {
+	for again := true; again; {
+		if x.ctx.Err() != nil {
+			return nil // nobody wants to know any more
+		}
+		before := b.Forgotten()
 		if !b.Presence().Has(i) {
 			return nil
 		}
 		p := x.buf[:f.Len]
-		if _, err := b.Reread(p, f.Off); err != nil {
-			bad = err
-		} else if sum := sha256.Sum256(p); sum != f.Digest {
+		if _, bad = b.Reread(p, f.Off); bad == nil {
+			sum := sha256.Sum256(p)
+			if sum == f.Digest {
+				break
+			}
 			bad = fmt.Errorf("%w: its SHA-256 is %x, not %x", store.ErrDamaged, sum, f.Digest)
-		} else {
-			return nil
 		}
+		again = b.Forgotten() != before
 	}
+	x.result.Frames++
+	x.result.Bytes += int64(f.Len)
+	x.progress(int64(f.Len))
 	return bad
 }

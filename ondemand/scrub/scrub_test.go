@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/pagein/pagein/blob"
@@ -248,4 +249,36 @@ func TestAScrubSaysWhatItLookedAt(t *testing.T) {
 	if found, got := f.scrub(s, Options{}); len(found) > 0 || got.Unknown != 1 {
 		t.Errorf("without the map: %q, %+v", found, got)
 	}
+}
+
+// TestWhatIsEvictedMeanwhileIsNotTakenForDamage gives frames up and fetches them again while the store is scrubbed.
+func TestWhatIsEvictedMeanwhileIsNotTakenForDamage(t *testing.T) {
+	f := newFixture(t)
+	s := f.open()
+	b := f.openBlob(s)
+	defer b.Close()
+	ctx, stop := context.WithCancel(t.Context())
+	var evicting sync.WaitGroup
+	evicting.Go(func() {
+		for i := 0; ctx.Err() == nil; i = (i + 1) % (frames - 1) {
+			err := b.Forget(i)
+			if err == nil {
+				err = b.Punch(int64(i)*frameSize, frameSize)
+			}
+			if err == nil {
+				err = b.Put(i, frameBytes(i), int64(i)*frameSize)
+			}
+			if err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	for range 200 {
+		if found, _ := f.scrub(s, Options{Repair: true}); len(found) > 0 {
+			t.Errorf("found %q", found)
+		}
+	}
+	stop()
+	evicting.Wait()
 }

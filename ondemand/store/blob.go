@@ -27,7 +27,8 @@ type Blob struct {
 	used  time.Time // before it was opened; zero if it has been in use since. Guarded by store.mu
 	sync  func(fd int) error
 
-	unsynced atomic.Int64 // bytes written since the last checkpoint began
+	forgotten atomic.Uint64 // calls of Forget
+	unsynced  atomic.Int64  // bytes written since the last checkpoint began
 
 	checkpoints sync.Mutex   // held during a checkpoint
 	closed      bool         // guarded by checkpoints

@@ -109,8 +109,12 @@ func (b *Blob) Forget(frames ...int) error {
 			b.pending[word] &^= bit
 		}
 	}
+	b.forgotten.Add(1) // when the bits are cleared, and before bytes change
 	return b.rec.write(b.sync)
 }
+
+// Forgotten is how often Forget was called so far. Bytes that were read from a frame that was present count if the number is the same before and after.
+func (b *Blob) Forgotten() uint64 { return b.forgotten.Load() }
 
 // Punch gives back the disk space of n bytes at off, which read as zeros from then on. No frame in the range may be present: see [Blob.Forget].
 func (b *Blob) Punch(off, n int64) error {

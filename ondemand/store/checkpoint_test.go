@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pagein/pagein/internal/require"
 )
 
 // reopened returns the frames that are present when the blob is opened after a power cut.
@@ -115,6 +117,7 @@ func TestCheckpointsAreMadeInTheBackground(t *testing.T) {
 		b.mu.Lock()
 		saved = b.saved > 0
 		b.mu.Unlock()
+		time.Sleep(time.Millisecond)
 	}
 	if got, want := reopened(t, s, b), []int{1, 2}; !slices.Equal(got, want) {
 		t.Errorf("present are %v, want %v", got, want)
@@ -247,6 +250,49 @@ func TestInspectionIsNoUse(t *testing.T) {
 		}
 		if st.ModTime().Equal(old) != c.old {
 			t.Errorf("last use: %v", st.ModTime())
+		}
+	}
+}
+
+// TestAHeldDescriptorIsOfItsFirstSession has a successor come to the store through another mount of its file system, as one does whose service manager gives it a mount namespace. What it is handed by
+// its predecessor's keeper proves that the kernel's cache is still the same; what it opens does not.
+func TestAHeldDescriptorIsOfItsFirstSession(t *testing.T) {
+	require.Root(t)
+	for _, held := range []bool{true, false} {
+		root, elsewhere := t.TempDir(), t.TempDir()
+		s := open(t, root)
+		b := blob(t, s)
+		put(t, b, 1)
+		checkpoint(t, b)
+		put(t, b, 2)
+		fd, err := unix.FcntlInt(uintptr(b.Fd()), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		abandon(s, b)
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Mount(root, elsewhere, "", unix.MS_BIND, ""); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = unix.Unmount(elsewhere, unix.MNT_DETACH) })
+		s = open(t, elsewhere)
+		want := []int{1}
+		if held {
+			want = []int{1, 2}
+			b, err = s.AdoptBlob(fd, b.id, frames*frameSize, frames)
+		} else {
+			b, err = s.OpenBlob(b.id, frames*frameSize, frames)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := present(b); !slices.Equal(got, want) {
+			t.Errorf("held %v: present are %v, want %v", held, got, want)
+		}
+		if err := b.Close(); err != nil {
+			t.Error(err)
 		}
 	}
 }
