@@ -71,7 +71,7 @@ func TestTheKernelSeesOnlyMetadataOfOurKind(t *testing.T) {
 	if super, err := readMeta(t.Context(), bytes.NewReader(sound), int64(len(sound)), true); err != nil || len(super.Devices) != 1 {
 		t.Fatalf("a sound image is refused: %v", err)
 	}
-	layout := bytes.Index(sound[4096-4096:], []byte("data")) // names lie in the root's block
+	layout := bytes.Index(sound, []byte("data")) // a name in the root's block
 	if layout < 0 {
 		t.Fatal("the image has no name")
 	}
