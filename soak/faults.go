@@ -1,9 +1,10 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
-	"log"
+	"log/slog"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
@@ -46,7 +47,7 @@ type server struct {
 }
 
 func newServer() *server {
-	quiet := log.New(io.Discard, "", 0)
+	quiet := slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo)
 	s := &server{real: registry.New(registry.Logger(quiet)), change: make(chan struct{}), count: make(map[fault]int)}
 	s.Server = httptest.NewUnstartedServer(s)
 	s.Config.ErrorLog = quiet // of what it is made to do
@@ -120,6 +121,20 @@ type spoiler struct {
 	wait, gone <-chan struct{}
 }
 
+// hangUp sends the last bytes that the client gets.
+func (s *spoiler) hangUp(last []byte) (int, error) {
+	n, err := s.ResponseWriter.Write(last)
+	c := http.NewResponseController(s.ResponseWriter)
+	if err = errors.Join(err, c.Flush()); err != nil {
+		return n, err
+	}
+	conn, _, err := c.Hijack()
+	if err == nil {
+		err = errors.Join(io.ErrUnexpectedEOF, conn.Close())
+	}
+	return n, err
+}
+
 // Write is that of http.ResponseWriter.
 func (s *spoiler) Write(p []byte) (int, error) {
 	defer func() { s.sent += len(p) }()
@@ -130,8 +145,7 @@ func (s *spoiler) Write(p []byte) (int, error) {
 		q[rand.IntN(len(q))] ^= 1 << rand.IntN(8)
 		return s.ResponseWriter.Write(q)
 	case s.fault == cut && len(p) > 1:
-		_, _ = s.ResponseWriter.Write(p[:half])
-		panic(http.ErrAbortHandler) // the way to hang up
+		return s.hangUp(p[:half])
 	case s.wait != nil && s.sent == 0 && len(p) > 1:
 		n, err := s.ResponseWriter.Write(p[:half])
 		if err != nil {
