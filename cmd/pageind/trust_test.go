@@ -23,7 +23,7 @@ import (
 // elsewhere is a name of the lab's registry that is not on loopback. It returns a directory that tells where it is.
 func (r *runtimeLab) elsewhere() (host, hostsDir string) {
 	r.Helper()
-	host, hostsDir = "registry.example.com", filepath.Join(r.lab.dir, "hosts")
+	host, hostsDir = "registry.example.com", filepath.Join(r.dir, "hosts")
 	if err := os.MkdirAll(filepath.Join(hostsDir, host), 0o755); err != nil {
 		r.Fatal(err)
 	}
