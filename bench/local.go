@@ -21,15 +21,16 @@ const (
 	localData = 256 << 20 // its size in bytes
 )
 
-// benchLocal compares kernel requests whose bytes are there already, as long as the blob is not complete and its mark stays, with a daemon that only says ALLOW.
+// benchLocal compares kernel requests whose bytes are there already, as long as the blob is not complete and its mark stays, with a daemon that only says ALLOW. A second
+// daemon may evict ranges of what is mounted, for which the kernel tells it of each read that is over.
 func benchLocal(ctx context.Context, b *bench) (_ []result, err error) {
 	dir, err := os.MkdirTemp(b.dir, "local-")
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, lab.UnmountBelow(dir), os.RemoveAll(dir)) }()
-	source, lazyMnt, plainMnt := filepath.Join(dir, "source"), filepath.Join(dir, "lazy"), filepath.Join(dir, "plain")
-	if err := errors.Join(os.Mkdir(source, 0o755), os.Mkdir(lazyMnt, 0o755), os.Mkdir(plainMnt, 0o755)); err != nil {
+	source, plainMnt := filepath.Join(dir, "source"), filepath.Join(dir, "plain")
+	if err := errors.Join(os.Mkdir(source, 0o755), os.Mkdir(plainMnt, 0o755)); err != nil {
 		return nil, err
 	}
 	if _, err := localSource(source); err != nil {
@@ -40,35 +41,69 @@ func benchLocal(ctx context.Context, b *bench) (_ []result, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, lab.UnmountBelow(dir), stopAllow()) }()
-	node, unmount, err := mountLazily(ctx, dir, "dir:"+source, lazyMnt)
+	config := filepath.Join(dir, "evicting.toml")
+	if err := os.WriteFile(config, []byte("evict-mounted-ranges = true\n"), 0o600); err != nil {
+		return nil, err
+	}
+	lazyMnt, unmountLazy, err := b.marked(ctx, filepath.Join(dir, "lazy"), source)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, unmount()) }()
-	for _, mnt := range []string{lazyMnt, plainMnt} {
-		if _, err := lab.Output(lab.Command(ctx, "dd", "if="+filepath.Join(mnt, localFile), "of=/dev/null", "bs=1M", "status=none")); err != nil {
-			return nil, err
-		}
+	defer func() { err = errors.Join(err, unmountLazy()) }()
+	evictingMnt, unmountEvicting, err := b.marked(ctx, filepath.Join(dir, "evicting"), source, "--config", config)
+	if err != nil {
+		return nil, err
 	}
-	if marks, err := node.Marks(); err != nil || marks == 0 {
-		return nil, fmt.Errorf("the daemon's file is not marked, so nobody is asked any more: %w", errors.Join(err, errShort))
+	defer func() { err = errors.Join(err, unmountEvicting()) }()
+	if err := readOnce(ctx, plainMnt); err != nil {
+		return nil, err
 	}
 	var results []result
 	for _, readers := range []int{1, 4} {
-		var lazy, allow []float64
+		rates := map[string][]float64{lazyMnt: nil, evictingMnt: nil, plainMnt: nil}
 		for range b.runs {
-			for mnt, into := range map[string]*[]float64{lazyMnt: &lazy, plainMnt: &allow} {
+			for mnt := range rates {
 				n, err := preads(ctx, filepath.Join(mnt, localFile), readers)
 				if err != nil {
 					return results, err
 				}
-				*into = append(*into, n)
+				rates[mnt] = append(rates[mnt], n)
 			}
 		}
-		results = append(results, atLeast(fmt.Sprintf("misses whose bytes are there, %d reader(s)", readers), median(lazy)/median(allow), 0.7, "",
-			fmt.Sprintf("× a daemon that only says ALLOW: %.0f/s / %.0f/s, 4 KiB at random, fanotify, median of %d", median(lazy), median(allow), b.runs)))
+		lazy, evicting, allow := median(rates[lazyMnt]), median(rates[evictingMnt]), median(rates[plainMnt])
+		detail := func(rate float64) string {
+			return fmt.Sprintf("× a daemon that only says ALLOW: %.0f/s / %.0f/s, 4 KiB at random, fanotify, median of %d", rate, allow, b.runs)
+		}
+		results = append(results,
+			atLeast(fmt.Sprintf("misses whose bytes are there, %d reader(s)", readers), lazy/allow, 0.7, "", detail(lazy)),
+			result{Name: "the same with evict-mounted-ranges", Value: evicting / allow, Detail: detail(evicting)})
 	}
 	return results, nil
+}
+
+// marked mounts a source lazily below dir, which is made, and reads localFile, so that all of that is there while the rest is not. The returned function undoes the mount.
+func (b *bench) marked(ctx context.Context, dir, source string, options ...string) (mnt string, unmount func() error, err error) {
+	mnt = filepath.Join(dir, "mnt")
+	if err := os.MkdirAll(mnt, 0o755); err != nil {
+		return "", nil, err
+	}
+	node, unmount, err := mountLazily(ctx, dir, "dir:"+source, mnt, options...)
+	if err != nil {
+		return "", nil, err
+	}
+	if err := readOnce(ctx, mnt); err != nil {
+		return "", nil, errors.Join(err, unmount())
+	}
+	if marks, err := node.Marks(); err != nil || marks == 0 {
+		return "", nil, errors.Join(fmt.Errorf("the daemon's file is not marked, so nobody is asked any more: %w", errors.Join(err, errShort)), unmount())
+	}
+	return mnt, unmount, nil
+}
+
+// readOnce reads all of localFile.
+func readOnce(ctx context.Context, mnt string) error {
+	_, err := lab.Output(lab.Command(ctx, "dd", "if="+filepath.Join(mnt, localFile), "of=/dev/null", "bs=1M", "status=none"))
+	return err
 }
 
 // localSource writes localFile and another file into a directory, and returns what is in the first.

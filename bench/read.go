@@ -86,8 +86,8 @@ func benchRead(ctx context.Context, b *bench) (_ []result, err error) {
 	return results, nil
 }
 
-// mountLazily converts a source into a layout below dir, starts a daemon there and mounts it on mnt. The returned function undoes the latter.
-func mountLazily(ctx context.Context, dir, source, mnt string) (*lab.Node, func() error, error) {
+// mountLazily converts a source into a layout below dir, starts a daemon there, with more options if need be, and mounts it on mnt. The returned function undoes the latter.
+func mountLazily(ctx context.Context, dir, source, mnt string, options ...string) (*lab.Node, func() error, error) {
 	pagein, err := lab.Ours("pagein")
 	if err != nil {
 		return nil, nil, err
@@ -100,7 +100,7 @@ func mountLazily(ctx context.Context, dir, source, mnt string) (*lab.Node, func(
 	if err := os.Mkdir(home, 0o755); err != nil {
 		return nil, nil, err
 	}
-	node, err := lab.StartNode(ctx, home)
+	node, err := lab.StartNode(ctx, home, options...)
 	if err != nil {
 		return nil, nil, err
 	}
