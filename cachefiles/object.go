@@ -9,6 +9,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pagein/pagein/ondemand"
 )
 
 // blockSize is the granularity of everything the kernel asks for and we write: the page, and EROFS's block.
@@ -17,8 +19,8 @@ const blockSize = 4096
 // readComplete is CACHEFILES_IOC_READ_COMPLETE, _IOW(0x98, 1, int) in include/uapi/linux/cachefiles.h. Its argument is the message ID itself.
 const readComplete = 0x40049801
 
-// errGone is what operations on an object return that the kernel has closed.
-var errGone = errors.New("the kernel has closed the object")
+// errGone is what operations on an object return that the kernel has closed. It may open another for the same bytes.
+var errGone = fmt.Errorf("the kernel has closed the object: %w", ondemand.ErrUnbound)
 
 // object is a cache file that the kernel has open: a metadata image or a blob. It is a [ondemand.Target]. Its methods may be called concurrently.
 //

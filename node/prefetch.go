@@ -17,6 +17,9 @@ const (
 	maxPrefetchPause = time.Minute
 )
 
+// unboundPause is how long it waits for the kernel to open the blob, as it does when the image is mounted, perhaps after closing it once; it doubles up to prefetchPause.
+const unboundPause = 10 * time.Millisecond
+
 // prefetches are what is fetched of an image in the background. Its fields but active are guarded by the node's mu.
 type prefetches struct {
 	hot, all bool // were begun
@@ -81,16 +84,23 @@ func (n *Node) prefetch(img *image) {
 
 // insist fetches, however often that fails, until ctx is done or the blob is closed. It tells of failures when they begin.
 func insist(ctx context.Context, failed func(error), fetch func() error) error {
-	for pause := prefetchPause; ; pause = min(2*pause, maxPrefetchPause) {
+	unbound, pause := unboundPause, prefetchPause
+	for {
 		err := fetch()
 		if err == nil || ctx.Err() != nil || errors.Is(err, ondemand.ErrClosed) {
 			return err
 		}
-		if pause == prefetchPause && !errors.Is(err, ondemand.ErrUnbound) { // the kernel opens it soon
-			failed(err)
+		wait := pause
+		if errors.Is(err, ondemand.ErrUnbound) {
+			wait, unbound = unbound, min(2*unbound, prefetchPause)
+		} else {
+			if pause == prefetchPause {
+				failed(err)
+			}
+			pause = min(2*pause, maxPrefetchPause)
 		}
 		select {
-		case <-time.After(pause):
+		case <-time.After(wait):
 		case <-ctx.Done():
 			return ctx.Err()
 		}

@@ -72,3 +72,24 @@ func TestAPrefetchThatFailsDoesNotInsist(t *testing.T) {
 		}
 	})
 }
+
+// TestAPrefetchBeginsSoonAfterTheKernelOpensTheBlob counts what a wait for the kernel costs, and how late it ends.
+func TestAPrefetchBeginsSoonAfterTheKernelOpensTheBlob(t *testing.T) {
+	for _, c := range []struct {
+		opened    time.Duration
+		late, few int
+	}{{30 * time.Millisecond, 40, 5}, {time.Hour, 1000, 4000}} {
+		synctest.Test(t, func(t *testing.T) {
+			began, asked := time.Now(), 0
+			err := insist(t.Context(), func(err error) { t.Errorf("told of %v", err) }, func() error {
+				if asked++; time.Since(began) < c.opened {
+					return ondemand.ErrUnbound
+				}
+				return nil
+			})
+			if late := time.Since(began) - c.opened; err != nil || late > time.Duration(c.late)*time.Millisecond || asked > c.few {
+				t.Errorf("opened after %v, it began %v late, after asking %d times: %v", c.opened, late, asked, err)
+			}
+		})
+	}
+}
