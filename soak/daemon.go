@@ -186,3 +186,18 @@ func usageOf(pid int) (u usage, err error) {
 	}
 	return u, nil
 }
+
+// mostOpen is what most descriptors of a process are open on.
+func mostOpen(pid int) (name string) {
+	links, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid)) // the pattern is well-formed
+	count := make(map[string]int)
+	for _, link := range links {
+		if target, err := os.Readlink(link); err == nil { // else closed meanwhile
+			kind, _, _ := strings.Cut(target, "[") // sockets and pipes have numbers there
+			if count[kind]++; count[kind] > count[name] {
+				name = kind
+			}
+		}
+	}
+	return name
+}

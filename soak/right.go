@@ -16,7 +16,7 @@ const (
 	maxResident = 100 << 20
 )
 
-// putRight ends all troubles, reads everything that is mounted whole, unmounts it, and looks for what is left.
+// putRight ends all troubles, reads everything that is mounted whole, checks the store, unmounts all, and looks for what is left.
 func (s *soak) putRight(ctx context.Context) error {
 	if s.healing > 0 {
 		s.cure()
@@ -37,6 +37,9 @@ func (s *soak) putRight(ctx context.Context) error {
 		return err
 	}
 	if err := s.readAll(); err != nil {
+		return err
+	}
+	if _, err := s.daemon.pagein(ctx, "check", "--store"); err != nil { // what is said to be on disk, while it is mounted
 		return err
 	}
 	if err := s.unmountAll(ctx); err != nil {
@@ -140,7 +143,7 @@ func (s *soak) leak(ctx context.Context) error {
 	case s.rest.marks > 0:
 		return fmt.Errorf("%d files are marked", s.rest.marks)
 	case s.rest.descriptors > s.base.descriptors+spareDescriptors:
-		return fmt.Errorf("the daemon has %d descriptors, it began with %d", s.rest.descriptors, s.base.descriptors)
+		return fmt.Errorf("the daemon has %d descriptors, it began with %d; most are of %s", s.rest.descriptors, s.base.descriptors, mostOpen(s.daemon.process.Pid))
 	case keeper.descriptors > s.baseKeeper.descriptors+spareDescriptors:
 		return fmt.Errorf("the keeper has %d descriptors, it began with %d", keeper.descriptors, s.baseKeeper.descriptors)
 	}
