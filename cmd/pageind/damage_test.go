@@ -9,7 +9,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/pagein/pagein/internal/require"
 	"github.com/pagein/pagein/node/control"
 )
 
@@ -77,9 +76,7 @@ func (l *lab) check(args ...string) (r control.CheckResponse) {
 // TestDamageOnTheDiskIsFoundAndMended fetches all of an image, stops the daemon, damages what it has stored, and starts it again. Whatever was damaged, the image reads right; only bytes that are called present
 // need somebody to look for damage.
 func TestDamageOnTheDiskIsFoundAndMended(t *testing.T) {
-	if os.Getenv(require.GuestEnv) != "" {
-		t.Skip("the store is on the host: in guests the kernel keeps the bytes")
-	}
+	onHost(t)
 	for _, c := range []struct {
 		name   string
 		damage func(l *lab)
@@ -155,9 +152,7 @@ func TestDamageOnTheDiskIsFoundAndMended(t *testing.T) {
 
 // TestDamageIsMendedUnderAMount damages a blob file of an image that is mounted, and has it mended. Whoever reads it then, without the kernel's cache, gets right bytes.
 func TestDamageIsMendedUnderAMount(t *testing.T) {
-	if os.Getenv(require.GuestEnv) != "" {
-		t.Skip("the store is on the host: in guests the kernel keeps the bytes")
-	}
+	onHost(t)
 	for _, partly := range []bool{false, true} {
 		l := newLab(t)
 		tree := l.bigFiles("a", "b")
@@ -181,5 +176,38 @@ func TestDamageIsMendedUnderAMount(t *testing.T) {
 		if r := l.check(); r.Problems > 0 {
 			t.Errorf("in the end: %+v", r)
 		}
+	}
+}
+
+// TestADamagedMountTableLosesNoMount damages the mount table while the daemon is dead and an image is mounted: the next daemon reads its copy. With the copy damaged, too, it does not start, because it
+// would not know whose readers wait.
+func TestADamagedMountTableLosesNoMount(t *testing.T) {
+	onHost(t)
+	for _, both := range []bool{false, true} {
+		l := newLab(t)
+		tree := l.bigFiles("a", "b")
+		ref := l.layout(tree)
+		l.start()
+		target := l.mount(ref, "image")
+		l.stop(unix.SIGKILL)
+		table := l.files("state/mounts.json")[0]
+		sound, err := os.ReadFile(table)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.damage(table)
+		if both {
+			l.damage(table + ".copy")
+			l.launch()
+			if err := <-l.daemon.ended; err == nil || !strings.Contains(l.said(), "damaged") {
+				t.Errorf("with no table: %v, %s", err, l.said())
+			}
+			l.daemon = nil
+			if err := os.WriteFile(table, sound, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		l.start()
+		l.readAll(tree, target)
 	}
 }

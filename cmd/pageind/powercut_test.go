@@ -1,23 +1,19 @@
 package main
 
 import (
-	"os"
 	"path/filepath"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/pagein/pagein/internal/cutdisk"
-	"github.com/pagein/pagein/internal/require"
 	"github.com/pagein/pagein/internal/treetest"
 )
 
 // TestPowerCutsUnderALiveDaemon cuts the power of the store's disk while an image is read for the first time, and when all of it has been. What each cut leaves must be sound, and what was durable is not
 // fetched again.
 func TestPowerCutsUnderALiveDaemon(t *testing.T) {
-	if os.Getenv(require.GuestEnv) != "" {
-		t.Skip("the store is on the host: in guests the kernel keeps the bytes")
-	}
+	onHost(t)
 	for _, fstype := range []string{"ext4", "xfs"} {
 		t.Run(fstype, func(t *testing.T) {
 			d := cutdisk.New(t, fstype)
