@@ -22,7 +22,7 @@ var reboots = []suite{
 
 const boots = 3
 
-// TestReboot runs the reboot tests under every test kernel.
+// TestReboot runs the reboot tests under every test kernel, each package on a machine of its own: what it leaves running has the device that all want.
 func TestReboot(t *testing.T) {
 	if testing.Short() {
 		t.Skip("boots virtual machines")
@@ -30,20 +30,23 @@ func TestReboot(t *testing.T) {
 	suites := chosen(reboots)
 	files := buildSuites(t, suites)
 	everyKernel(t, func(t *testing.T, k *Kernel) {
-		disk := filepath.Join(t.TempDir(), "disk")
-		for boot := 1; boot <= boots && !t.Failed(); boot++ {
-			t.Run(fmt.Sprintf("boot %d", boot), func(t *testing.T) {
-				job := Job{Files: files, Disk: disk, DiskMiB: 2048, Orderly: boot == 1, Log: func(line string) { t.Log(line) }, Timeout: time.Minute}
-				outputs := make([]bytes.Buffer, len(suites))
-				for i, s := range suites {
-					job.Timeout += s.timeout
-					job.Commands = append(job.Commands, s.command(&outputs[i], fmt.Sprintf("%s=%d", require.BootEnv, boot)))
-				}
-				r := runGuest(t, k, job)
-				for i, s := range suites {
-					s.report(t, &outputs[i], r, i)
-				}
-			})
+		for _, s := range suites {
+			t.Run(s.pkg, func(t *testing.T) { s.reboot(t, k, files) })
 		}
 	})
+}
+
+// reboot runs the suite in one boot after the other, until one fails.
+func (s suite) reboot(t *testing.T, k *Kernel, files map[string]string) {
+	disk := filepath.Join(t.TempDir(), "disk")
+	for boot := 1; boot <= boots && !t.Failed(); boot++ {
+		t.Run(fmt.Sprintf("boot %d", boot), func(t *testing.T) {
+			var output bytes.Buffer
+			r := runGuest(t, k, Job{
+				Files: files, Disk: disk, DiskMiB: 2048, Orderly: boot == 1, Log: func(line string) { t.Log(line) }, Timeout: time.Minute + s.timeout,
+				Commands: []Command{s.command(&output, fmt.Sprintf("%s=%d", require.BootEnv, boot))},
+			})
+			s.report(t, &output, r, 0)
+		})
+	}
 }
