@@ -143,34 +143,34 @@ func (bd *binding) has(first, last int) bool {
 // blob's end is ignored. When ctx ends, or the blob's deadline has passed, Fill returns an error; the fetch goes on for whoever else waits.
 func (b *Blob) Fill(ctx context.Context, off, n int64) error {
 	start := time.Now()
+	waits, alone, err := b.start(off, n)
+	if err == nil && len(waits) == 0 { // as most events find it while a mark is on
+		return nil
+	}
 	stats := &b.engine.stats
 	stats.waiting.Add(1)
 	defer stats.waiting.Add(-1)
 	overdue, stop := b.overdue()
 	defer stop()
 	var backend time.Duration
-	missed, alone := false, true
-	for {
-		waits, own, err := b.start(off, n)
-		if err != nil {
-			stats.failed.Add(1)
-			return fmt.Errorf("fill blob %s: %w", b.ID(), err)
-		}
-		missed, alone = missed || len(waits) > 0, alone && own
-		took, err := b.await(ctx, waits, overdue)
+	for err == nil && len(waits) > 0 {
+		took, failed := b.await(ctx, waits, overdue)
 		backend += took
-		if errors.Is(err, errDropped) { // it was being discarded
-			continue
+		if failed == nil {
+			break
 		}
-		if err != nil {
+		if !errors.Is(failed, errDropped) {
 			stats.failed.Add(1)
-			return fmt.Errorf("fill blob %s at %d+%d: %w", b.ID(), off, n, err)
+			return fmt.Errorf("fill blob %s at %d+%d: %w", b.ID(), off, n, failed)
 		}
-		break
+		alone = false // it was being discarded
+		waits, _, err = b.start(off, n)
 	}
-	if missed {
-		stats.misses.Observe(time.Since(start).Seconds())
+	if err != nil {
+		stats.failed.Add(1)
+		return fmt.Errorf("fill blob %s: %w", b.ID(), err)
 	}
+	stats.misses.Observe(time.Since(start).Seconds())
 	if alone {
 		stats.observe(time.Since(start), backend)
 	}
