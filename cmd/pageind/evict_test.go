@@ -89,7 +89,7 @@ func (l *lab) gc(args ...string) (r control.GCResponse) {
 func TestGCRemovesWhatNobodyHasMounted(t *testing.T) {
 	onHost(t)
 	l := newLab(t)
-	l.start()
+	l.start("--metrics-address", "127.0.0.1:0")
 	mounted, gone := l.big("mounted", 3), l.big("gone", 5)
 	mountedRef, goneRef := l.layout(mounted), l.layout(gone)
 	target := l.mount(mountedRef, "a")
@@ -111,6 +111,15 @@ func TestGCRemovesWhatNobodyHasMounted(t *testing.T) {
 	after := l.status()
 	if after.Cache.Bytes > before.Bytes-5<<20 || after.Cache.Evicted["gc"] != done.Bytes {
 		t.Errorf("the cache had %d bytes and now %d; %d count as evicted", before.Bytes, after.Cache.Bytes, after.Cache.Evicted["gc"])
+	}
+	metrics := l.metrics()
+	for _, want := range []string{
+		fmt.Sprintf("pagein_evicted_bytes_total{reason=\"gc\"} %v\n", float64(done.Bytes)), "pagein_cache_limit_bytes{watermark=\"high\"} ", "pagein_disk_full 0\n",
+		fmt.Sprintf("pagein_disk_reserve_bytes %v\n", float64(after.Cache.ReserveBytes)),
+	} {
+		if !strings.Contains(metrics, want) {
+			t.Errorf("metrics lack %s", want)
+		}
 	}
 	received := after.Totals.BackendBytes
 	l.readAll(mounted, target)
