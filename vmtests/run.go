@@ -59,20 +59,31 @@ func (k *Kernel) runJob(ctx context.Context, job Job, r *Result) error {
 	r.Accelerator = accel
 	ctx, cancel := context.WithTimeoutCause(ctx, job.Timeout, fmt.Errorf("the guest was not through after %v", job.Timeout))
 	defer cancel()
-	ended := false
-	err = k.power(ctx, job, accel, r, func(e wire.Event) error {
-		return handle(job, r, &ended, e)
-	})
+	var p progress
+	for try := 1; ; try++ {
+		err = k.power(ctx, job, accel, r, func(e wire.Event) error { return p.handle(job, r, e) })
+		if err != nil || p.started || ctx.Err() != nil || try == bootTries {
+			break
+		}
+		job.Log("the kernel did not come up, which happens to emulated ones: " + tail(r.Console, 500))
+	}
 	if ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
-	if err == nil && !ended {
+	if err == nil && !p.ended {
 		err = fmt.Errorf("the guest went off after %d of %d commands", len(r.Exit), len(job.Commands))
 	}
 	return err
 }
 
-func handle(job Job, r *Result, ended *bool, e wire.Event) error {
+// bootTries is how often a kernel is booted that crashes before its first process: QEMU's emulation sometimes runs an instruction while the kernel patches it (int3 in the first seconds).
+const bootTries = 3
+
+// progress is how far a guest has come.
+type progress struct{ started, ended bool }
+
+// handle takes in what the guest says.
+func (p *progress) handle(job Job, r *Result, e wire.Event) error {
 	if e.Kind == wire.KindOutput || e.Kind == wire.KindExit {
 		if e.Command < 0 || e.Command >= len(job.Commands) {
 			return fmt.Errorf("the guest speaks of command %d of %d", e.Command, len(job.Commands))
@@ -87,8 +98,10 @@ func handle(job Job, r *Result, ended *bool, e wire.Event) error {
 		}
 	case wire.KindExit:
 		r.Exit = append(r.Exit, Exit{Code: e.Code, Problem: e.Problem, Millis: e.Millis})
+	case wire.KindStart:
+		p.started = true
 	case wire.KindEnd:
-		*ended = true
+		p.ended = true
 	case wire.KindFail:
 		return fmt.Errorf("the guest cannot go on: %s", e.Problem)
 	default:

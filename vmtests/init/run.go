@@ -50,6 +50,7 @@ func runAll() int {
 		out.send(wire.Event{Kind: wire.KindFail, Problem: err.Error()})
 		return 1
 	}
+	out.send(wire.Event{Kind: wire.KindStart})
 	for i, c := range spec.Commands {
 		start := time.Now()
 		e := runOne(c, outputOf{out, i})

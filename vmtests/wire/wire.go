@@ -28,6 +28,7 @@ type Command struct {
 
 // Kinds of events.
 const (
+	KindStart  = "start"  // the machine is up, and the first command comes next
 	KindOutput = "output" // Data is what command Command wrote
 	KindExit   = "exit"   // command Command ended
 	KindEnd    = "end"    // all commands have ended
