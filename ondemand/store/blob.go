@@ -101,7 +101,7 @@ func (s *Store) adopt(f *os.File, id string, size int64, frames int, held bool, 
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open blob file %s: %w", f.Name(), err), f.Close())
 	}
-	b := &Blob{store: s, id: id, size: size, f: f, rec: rec, pres: newPresence(rec.bits), users: 1, used: used, sync: unix.Fdatasync}
+	b := &Blob{store: s, id: id, size: size, f: f, rec: rec, pres: newPresence(rec.words), users: 1, used: used, sync: unix.Fdatasync}
 	s.open[id] = b
 	return b, nil
 }

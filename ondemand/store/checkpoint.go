@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -68,7 +67,7 @@ func (b *Blob) begin() (sets uint64, fresh bool) {
 	}
 	b.pending = make([]uint32, len(b.rec.durable))
 	for i, w := range b.rec.durable {
-		b.pending[i] = atomic.LoadUint32(&b.pres.bits[i]) &^ w
+		b.pending[i] = b.pres.word(i) &^ w
 	}
 	return sets, true
 }

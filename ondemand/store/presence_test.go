@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"io"
 	"os"
@@ -153,8 +154,17 @@ func TestPresenceIsTrueAfterEveryEnd(t *testing.T) {
 		}, []int{0, other}},
 		{"record with frames that do not exist", func(t *testing.T, s *Store, b *Blob) {
 			abandon(s, b)
-			patch(t, s, volatile+sessionSize+frames/8, []byte{0xff, 0xff})
-		}, []int{0, 7, other}},
+			word := binary.LittleEndian.AppendUint64(nil, pair(0xffff_ffff))
+			patch(t, s, volatile+sessionSize+frames/32*8, word)
+		}, []int{0, other}},
+		{"record whose volatile part a disk has changed", func(t *testing.T, s *Store, b *Blob) {
+			abandon(s, b)
+			patch(t, s, volatile+sessionSize, []byte{0xff}) // frames 0 to 7 would be present
+		}, []int{0, other}},
+		{"record whose volatile part was kept in part", func(t *testing.T, s *Store, b *Blob) {
+			abandon(s, b)
+			patch(t, s, volatile+sessionSize+64, bytes.Repeat([]byte{0xff}, 512))
+		}, []int{0, other}},
 		{"blob file lost", func(t *testing.T, s *Store, b *Blob) {
 			abandon(s, b)
 			if err := os.Remove(s.BlobPath(digestOf("blob"))); err != nil {

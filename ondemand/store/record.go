@@ -21,11 +21,12 @@ import (
 //
 //	sector 0   header: magic "PAGEINPR", u32 version (2), u32 frames, 32 bytes blob ID; the rest is zero
 //	sector n   from 1: 508 bytes of the durable bitmap, covered by the checksum together with the blob ID and u32 n, in that order
-//	volatile   at the next multiple of 4096: u32 1 if it counts, u32 zero, u64 mount ID, boot ID as 36 bytes of text, zeros up to 64 bytes; then the volatile bitmap
+//	volatile   at the next multiple of 4096: u32 1 if it counts, u32 zero, u64 mount ID, boot ID as 36 bytes of text, zeros up to 64 bytes; then the volatile bitmap,
+//	           each 32 bits of it followed by their complement
 //
 // A disk writes a sector whole or not at all, and a bit of the durable bitmap is set only when its frame is on the disk: whatever a power cut leaves of the
 // record, every bit in a sector whose checksum fits is true. The volatile bitmap is a shared mapping. It says what is in the file as long as the kernel's cache
-// is the one that it was written to.
+// is the one that it was written to. Its complement does for it what a checksum does for the other: no checksum could change in step with the bits.
 const (
 	recordMagic   = "PAGEINPR"
 	recordVersion = 2
@@ -69,7 +70,7 @@ type record struct {
 	id      [32]byte
 	frames  int
 	mem     []byte   // the volatile part
-	bits    []uint32 // the volatile bitmap, in mem
+	words   []uint64 // the volatile bitmap, in mem
 	durable []uint32 // the durable bitmap as it is to be on the disk
 	stale   []bool   // by sector of the durable bitmap: the disk may have another
 }
@@ -81,7 +82,7 @@ func sectorsFor(frames int) int { return (frames + 8*sectorData - 1) / (8 * sect
 func layoutFor(frames int) (volatile, size int64) {
 	const page = 4096
 	volatile = (int64(1+sectorsFor(frames))*sectorSize + page - 1) / page * page
-	return volatile, volatile + sessionSize + 4*int64(wordsFor(frames))
+	return volatile, volatile + sessionSize + 8*int64(wordsFor(frames))
 }
 
 // openRecord takes over f, the record of the blob with that ID (64 hex digits). The volatile bitmap counts if it is of the session. What is damaged says
@@ -106,7 +107,7 @@ func openRecord(f *os.File, id string, frames int, s session) (*record, error) {
 		return nil, fmt.Errorf("map %s: %w", f.Name(), err)
 	}
 	if frames > 0 {
-		r.bits = unsafe.Slice((*uint32)(unsafe.Pointer(&r.mem[sessionSize])), len(r.durable))
+		r.words = unsafe.Slice((*uint64)(unsafe.Pointer(&r.mem[sessionSize])), len(r.durable))
 	}
 	sound, err := r.load()
 	if err != nil {
@@ -172,7 +173,9 @@ func (r *record) parse(raw []byte) bool {
 			}
 		}
 	}
-	r.trim(r.durable)
+	if len(r.durable) > 0 {
+		r.durable[len(r.durable)-1] &= r.last()
+	}
 	return true
 }
 
@@ -204,14 +207,15 @@ func (r *record) checksum(sector []byte, i int) uint32 {
 	return crc32.Update(sum, castagnoli, binary.LittleEndian.AppendUint32(nil, uint32(1+i)))
 }
 
-// trim clears bits of frames that do not exist.
-func (r *record) trim(words []uint32) {
-	if r.frames%32 != 0 {
-		words[len(words)-1] &= 1<<(r.frames%32) - 1
+// last has the bits of the last word that stand for frames.
+func (r *record) last() uint32 {
+	if n := r.frames % 32; n != 0 {
+		return 1<<n - 1
 	}
+	return ^uint32(0)
 }
 
-// current reports whether the volatile bitmap is of the session and can be true: all that is durable is in it.
+// current reports whether the volatile bitmap is of the session and can be true: all that is durable is in it, and nothing that does not exist.
 func (r *record) current(s session) bool {
 	m := r.mem[:sessionSize]
 	boot := string(m[sessionBootID:][:len(s.boot)])
@@ -219,9 +223,9 @@ func (r *record) current(s session) bool {
 	if atomic.LoadUint32(r.valid()) != 1 || boot != s.boot || mount != s.mount {
 		return false
 	}
-	r.trim(r.bits)
-	for i, w := range r.durable {
-		if w&^r.bits[i] != 0 {
+	for i, durable := range r.durable {
+		word, sound := unpair(atomic.LoadUint64(&r.words[i]))
+		if !sound || durable&^word != 0 || i == len(r.durable)-1 && word&^r.last() != 0 {
 			return false
 		}
 	}
@@ -235,7 +239,7 @@ func (r *record) valid() *uint32 { return (*uint32)(unsafe.Pointer(&r.mem[0])) }
 func (r *record) begin(s session) {
 	atomic.StoreUint32(r.valid(), 0)
 	for i, w := range r.durable {
-		atomic.StoreUint32(&r.bits[i], w)
+		atomic.StoreUint64(&r.words[i], pair(w))
 	}
 	clear(r.mem[4:sessionSize])
 	binary.LittleEndian.PutUint64(r.mem[sessionMount:], s.mount)

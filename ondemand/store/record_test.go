@@ -35,6 +35,7 @@ func TestTheRecordIsAsDocumented(t *testing.T) {
 		t.Fatal(err)
 	}
 	bits := "0102000080"
+	pairs := "01020000" + "fefdffff" + "80000000" + "7fffffff"
 	for _, c := range []struct {
 		name string
 		off  int
@@ -44,13 +45,13 @@ func TestTheRecordIsAsDocumented(t *testing.T) {
 		{"sector", 512, bits + strings.Repeat("00", 503) + "6f6a3988"},
 		{"volatile", 4096, "0100000000000000"},
 		{"boot", 4096 + 16, hex.EncodeToString([]byte(boot)) + strings.Repeat("00", 12)},
-		{"volatile bits", 4096 + 64, bits + "000000"},
+		{"volatile bits", 4096 + 64, pairs},
 	} {
 		if got := hex.EncodeToString(raw[c.off:][:len(c.want)/2]); got != c.want {
 			t.Errorf("%s: got %s, want %s", c.name, strings.ReplaceAll(got, strings.Repeat("00", 32), "…"), strings.ReplaceAll(c.want, strings.Repeat("00", 32), "…"))
 		}
 	}
-	if len(raw) != 4096+64+8 {
+	if len(raw) != 4096+64+16 {
 		t.Errorf("it has %d bytes", len(raw))
 	}
 }
@@ -86,12 +87,12 @@ func FuzzRecord(f *testing.F) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := newPresence(r.bits).Count(); got < 0 || got > n {
+			if got := newPresence(r.words).Count(); got < 0 || got > n {
 				t.Errorf("%d of %d frames are present", got, n)
 			}
 			for i, w := range r.durable {
-				if w&^r.bits[i] != 0 {
-					t.Errorf("word %d: %x is durable and only %x present", i, w, r.bits[i])
+				if word, sound := unpair(r.words[i]); !sound || w&^word != 0 {
+					t.Errorf("word %d: %x is durable and only %x present", i, w, word)
 				}
 			}
 			if err := r.close(time.Time{}); err != nil {
