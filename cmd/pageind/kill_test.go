@@ -21,9 +21,6 @@ import (
 // mostMemory is what pageind may have resident under the kill test, in bytes.
 const mostMemory = 100 << 20
 
-// keptOpen is how many descriptors a transport opens with its first mount and keeps, such as /dev/cachefiles, at most. A leak at each kill would be more.
-const keptOpen = 4
-
 // kills is how many times to kill the daemon: PAGEIN_KILLS, or 200, or as many as an emulated machine gets through in some three minutes.
 func kills(t testing.TB) int {
 	if v := os.Getenv("PAGEIN_KILLS"); v != "" {
@@ -52,11 +49,12 @@ func TestKillingTheDaemonHarmsNoReader(t *testing.T) {
 	tree := l.sources(1, files)[0]
 	ref := strings.TrimPrefix(server.URL, "http://") + "/app:1"
 	l.pagein("convert", "dir:"+tree, ref)
-	// Of each process before anything is mounted; the first daemon has looked at what the kernel offers.
 	l.start()
-	idleFDs := l.descriptors(l.daemon.Pid)
-	keeperFDs := l.descriptors(l.keepers()[0])
 	target := l.mount(ref, "a")
+	// What each process has open with nothing mounted, once a transport is in use: some descriptors are opened with the first mount and kept, such as /dev/cachefiles.
+	l.pagein("umount", target)
+	idleFDs, keeperFDs := l.settled()
+	l.pagein("mount", ref, target)
 
 	v := startVerifying(t, tree, target, 16)
 	most, want := int64(0), kills(t)
@@ -98,17 +96,36 @@ func TestKillingTheDaemonHarmsNoReader(t *testing.T) {
 	if err := unix.Unmount(target, 0); err != nil {
 		t.Errorf("the mount cannot be taken off: %v", err)
 	}
-	l.waitFor("the image to be forgotten", func() bool { return len(l.status().Images) == 0 })
+	daemon, keeper := l.settled()
+	if len(daemon) > len(idleFDs) {
+		t.Errorf("pageind has open %q, at first %q", daemon, idleFDs)
+	}
+	if len(keeper) > len(keeperFDs) {
+		t.Errorf("the keeper has open %q, at first %q", keeper, keeperFDs)
+	}
 	if n := l.marks(); n > 0 {
 		t.Errorf("%d marks are left", n)
 	}
-	l.waitFor("descriptors to be closed", func() bool {
-		return l.descriptors(l.daemon.Pid) <= idleFDs+keptOpen && l.descriptors(l.keepers()[0]) <= keeperFDs+keptOpen
-	})
 }
 
-// descriptors counts a process's open files, but for sockets: connections to registries are kept for a while.
-func (l *lab) descriptors(pid int) (n int) {
+// settled waits until the daemon has forgotten all images and returns what it and its keeper have open for good.
+func (l *lab) settled() (daemon, keeper []string) {
+	l.Helper()
+	l.waitFor("the image to be forgotten", func() bool { return len(l.status().Images) == 0 })
+	calm := 0
+	l.waitFor("descriptors to be closed", func() bool {
+		nowDaemon, nowKeeper := l.descriptors(l.daemon.Pid), l.descriptors(l.keepers()[0])
+		if calm++; !slices.Equal(nowDaemon, daemon) || !slices.Equal(nowKeeper, keeper) {
+			calm = 0
+		}
+		daemon, keeper = nowDaemon, nowKeeper
+		return calm == 25
+	})
+	return daemon, keeper
+}
+
+// descriptors is what a process has open, in order, but for sockets: connections to registries are kept for a while.
+func (l *lab) descriptors(pid int) (open []string) {
 	l.Helper()
 	fds, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
 	if err != nil {
@@ -116,10 +133,11 @@ func (l *lab) descriptors(pid int) (n int) {
 	}
 	for _, fd := range fds {
 		if what, err := os.Readlink(fd); err == nil && !strings.HasPrefix(what, "socket:") {
-			n++
+			open = append(open, what)
 		}
 	}
-	return n
+	slices.Sort(open)
+	return open
 }
 
 // peakMemory is the most that a process had resident, in bytes: 0 if it is not there yet.
