@@ -142,6 +142,11 @@ func (bd *binding) has(first, last int) bool {
 // Fill returns nil once every frame that overlaps [off, off+n) is in the target, fetching what is missing. The part of the range beyond the
 // blob's end is ignored. When ctx ends, or the blob's deadline has passed, Fill returns an error; the fetch goes on for whoever else waits.
 func (b *Blob) Fill(ctx context.Context, off, n int64) error {
+	return b.fill(ctx, off, n, b.overdue)
+}
+
+// fill is Fill with another deadline.
+func (b *Blob) fill(ctx context.Context, off, n int64, deadline func() (overdue <-chan time.Time, stop func())) error {
 	start := time.Now()
 	waits, alone, err := b.start(off, n)
 	if err == nil && len(waits) == 0 { // as most events find it while a mark is on
@@ -150,7 +155,7 @@ func (b *Blob) Fill(ctx context.Context, off, n int64) error {
 	stats := &b.engine.stats
 	stats.waiting.Add(1)
 	defer stats.waiting.Add(-1)
-	overdue, stop := b.overdue()
+	overdue, stop := deadline()
 	defer stop()
 	var backend time.Duration
 	for err == nil && len(waits) > 0 {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/pagein/pagein/internal/kmount"
 	"github.com/pagein/pagein/ondemand/store"
@@ -54,16 +55,24 @@ func (t *File) Attach(ctx context.Context, img *Image) (kmount.EROFS, error) {
 	return spec, nil
 }
 
-// complete fetches all of a blob, in steps that bound the memory that waiting for frames takes.
+// complete fetches all of a blob, in steps that bound the memory that waiting for frames takes. It goes on for as long as each try brings something.
 func complete(ctx context.Context, b *Blob) error {
 	const step = 64 << 20
-	for off := int64(0); off < b.Size(); off += step {
-		if err := b.Fill(ctx, off, step); err != nil {
+	for off := int64(0); off < b.Size(); {
+		before := b.Present()
+		err := b.fill(ctx, off, step, never)
+		switch {
+		case err == nil:
+			off += step
+		case ctx.Err() != nil || b.Present() == before:
 			return err
 		}
 	}
 	return nil
 }
+
+// never is the deadline of who waits for a source for as long as that works.
+func never() (overdue <-chan time.Time, stop func()) { return nil, func() {} }
 
 // use opens the blob's file, or counts one more user of it.
 func (t *File) use(b *Blob) error {
