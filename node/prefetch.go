@@ -17,7 +17,7 @@ const (
 	maxPrefetchPause = time.Minute
 )
 
-// unboundPause is how long it waits for the kernel to open the blob, as it does when the image is mounted, perhaps after closing it once; it doubles up to prefetchPause.
+// unboundPause is how long it waits for the kernel to open the blob, as it does when the image is mounted, perhaps after closing it once; it doubles up to maxPrefetchPause.
 const unboundPause = 10 * time.Millisecond
 
 // prefetches are what is fetched of an image in the background. Its fields but active are guarded by the node's mu.
@@ -92,7 +92,7 @@ func insist(ctx context.Context, failed func(error), fetch func() error) error {
 		}
 		wait := pause
 		if errors.Is(err, ondemand.ErrUnbound) {
-			wait, unbound = unbound, min(2*unbound, prefetchPause)
+			wait, unbound = unbound, min(2*unbound, maxPrefetchPause)
 		} else {
 			if pause == prefetchPause {
 				failed(err)
