@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// shaky is an object whose every second answer ends after 1.5 MB.
+// shaky is an object whose every second answer ends after 0.5 MB.
 type shaky struct {
 	*wired
 	asked atomic.Int64
@@ -22,7 +22,7 @@ func (o *shaky) Range(ctx context.Context, off, n int64) (io.ReadCloser, error) 
 	if err != nil || o.asked.Add(1)%2 == 0 {
 		return r, err
 	}
-	return io.NopCloser(io.LimitReader(r, 1.5e6)), nil
+	return io.NopCloser(io.LimitReader(r, 5e5)), nil
 }
 
 // TestABlobIsCompletedHoweverLongThatTakes has a link that needs many times a reader's patience for it, and breaks now and then.
