@@ -60,7 +60,9 @@ func (g *group) findOrphans() error {
 			continue
 		}
 		// What the kernel wrote it wrote whole: the slot was empty before and its memory is locked. An event that cannot be understood is denied all the same.
-		ev, err := parseEvent(s[:slotEvent])
+		b, second := cut(s[:slotEvent])
+		g.settleSecond(second) // no event of ours can have its number yet
+		ev, err := parseEvent(b)
 		if err != nil {
 			g.t.cfg.Log.Error("orphaned event will be denied", "err", err)
 			ev.n = 0

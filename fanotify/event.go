@@ -32,6 +32,22 @@ type event struct {
 	over bool // a read is over: there is nothing to answer
 }
 
+// cut separates the events that one read has brought. The kernel gives as many as there is room for: in a slot that is one with a range, or two without, of which the first may
+// well be followed by nothing.
+func cut(b []byte) (first, second []byte) {
+	if len(b) < metadataSize {
+		return b, nil
+	}
+	n := int64(binary.NativeEndian.Uint32(b))
+	if n < metadataSize || n > int64(len(b))-metadataSize || binary.NativeEndian.Uint32(b[n:]) == 0 {
+		return b, nil
+	}
+	return b[:n], b[n:]
+}
+
+// No third event, and none behind one with a range, has room in a slot.
+const _ = uint(metadataSize + min(2*metadataSize, metadataSize+rangeSize) - 1 - slotEvent)
+
 // parseEvent reads the one event in b. The fd is valid whenever the metadata could be read, also in an event that is refused.
 func parseEvent(b []byte) (event, error) {
 	if len(b) < metadataSize {

@@ -66,10 +66,45 @@ func TestEventsAreReadOrRefused(t *testing.T) {
 	}
 }
 
+func TestEventsOfOneReadAreCutApart(t *testing.T) {
+	whole := encode(7, unix.FAN_PRE_ACCESS, 8192, 4096)
+	small := func(fd int32) []byte {
+		b := encode(fd, unix.FAN_ACCESS, 0, 0)[:metadataSize]
+		binary.NativeEndian.PutUint32(b, metadataSize)
+		return b
+	}
+	slot := func(events ...[]byte) []byte {
+		return append(bytes.Join(events, nil), make([]byte, slotEvent)...)[:slotEvent]
+	}
+	for _, c := range []struct {
+		name           string
+		b, one, second []byte
+	}{
+		{"one with a range", whole, whole, nil},
+		{"one with a range, in a slot", slot(whole), slot(whole), nil},
+		{"one without", small(7), small(7), nil},
+		{"one without, in a slot", slot(small(7)), slot(small(7)), nil},
+		{"two", slot(small(7), small(8))[:2*metadataSize], small(7), small(8)},
+		{"two, in a slot", slot(small(7), small(8)), small(7), slot(small(7), small(8))[metadataSize:]},
+		{"nothing", nil, nil, nil},
+		{"no length", make([]byte, slotEvent), make([]byte, slotEvent), nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			one, second := cut(c.b)
+			if !bytes.Equal(one, c.one) || !bytes.Equal(second, c.second) {
+				t.Errorf("got %x and %x, want %x and %x", one, second, c.one, c.second)
+			}
+		})
+	}
+}
+
 func FuzzEvent(f *testing.F) {
 	f.Add(encode(7, unix.FAN_PRE_ACCESS, 8192, 4096))
 	f.Add(encode(-1, unix.FAN_PRE_ACCESS, 1<<63, 1<<63))
 	f.Fuzz(func(t *testing.T, b []byte) {
+		if one, second := cut(b); len(one)+len(second) != len(b) {
+			t.Errorf("%d bytes were cut into %d and %d", len(b), len(one), len(second))
+		}
 		ev, err := parseEvent(b)
 		if err == nil && (ev.off < 0 || ev.n < 0) {
 			t.Errorf("range %d+%d was accepted", ev.off, ev.n)

@@ -224,6 +224,10 @@ func (g *group) woken() bool {
 
 // take handles the event in slot i: at once if its bytes are there, else in a goroutine.
 func (g *group) take(ctx context.Context, i int, b []byte) {
+	b, second := cut(b)
+	if ev, ok := g.settleSecond(second); ok {
+		unix.Close(int(ev.fd)) // its number cannot be given to another event before the slot is free: events are read here only
+	}
 	ev, err := parseEvent(b)
 	if err != nil {
 		g.t.cfg.Log.Error("event is denied", "err", err)
@@ -256,6 +260,24 @@ func (g *group) take(ctx context.Context, i int, b []byte) {
 			}
 		})
 	}
+}
+
+// settleSecond does what is to be done about an event that shares a slot with another: it says that a read is over, or asks to truncate a file. It reports whether there is one.
+func (g *group) settleSecond(b []byte) (ev event, ok bool) {
+	if b == nil {
+		return event{}, false
+	}
+	ev, err := parseEvent(b)
+	switch {
+	case err == nil && ev.over && g.journal.reads != nil:
+		g.journal.reads.end(ev.tid)
+	case err == nil && ev.over:
+	default:
+		if err := errors.Join(err, answer(g.fd, ev.fd, unix.FAN_DENY)); err != nil {
+			g.t.cfg.Log.Error("event is denied", "err", err)
+		}
+	}
+	return ev, ev.fd >= 0
 }
 
 // over notes that a read is over and gives the slot back.

@@ -18,7 +18,7 @@ import (
 //	  12  u32 number of slots
 //	  16  u32 1 when the table of reads is not complete
 //	4096  slots of 128 bytes:
-//	        0  the event as read(2) left it; its first u32 is its length, and 0 says that the slot is free
+//	        0  the event as read(2) left it; its first u32 is its length, and 0 says that the slot is free. Behind one without a range there may be another of the kind
 //	       64  blob ID, 32 bytes
 //	       96  u32 1 when the blob ID counts
 //	then, in version 2, the table of reads (see reads.go)
@@ -33,7 +33,7 @@ const (
 
 	slots     = 256 // for each group: events that can be in work at a time; more wait in the kernel's queue
 	slotSize  = 128
-	slotEvent = 64 // room for an event; ours have 48 bytes
+	slotEvent = 64 // room for an event of 48 bytes, with a range, or two of 24, see cut
 	slotBlob  = 64
 	slotNamed = 96
 )
