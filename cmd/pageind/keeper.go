@@ -43,7 +43,6 @@ func startKeeper(ctx context.Context, cfg config, m *manager, inherited map[stri
 
 // watch replaces the keeper whenever it dies, until ctx is done.
 func (k *keeperClient) watch(ctx context.Context, log *slog.Logger) {
-	k.Share()
 	pause := time.Second
 	if k.external {
 		pause = 20 * time.Millisecond // somebody else is about to start it

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"sync"
 
 	"github.com/pagein/pagein/node"
 	"github.com/pagein/pagein/node/control"
@@ -32,8 +33,11 @@ func (s *service) serve(ctx context.Context, diagnostics control.Diagnostics, li
 		stopAPI()
 	}()
 	watching, stopWatching := context.WithCancel(context.WithoutCancel(ctx))
+	var keeping sync.WaitGroup
+	defer keeping.Wait()
 	defer stopWatching()
-	go s.keeper.watch(watching, s.log)
+	keeping.Go(func() { s.keeper.Share(watching) })
+	keeping.Go(func() { s.keeper.watch(watching, s.log) })
 
 	monitored := make(chan error, 2)
 	go func() { monitored <- serveMetrics(api, metrics, diagnostics, s.log) }()

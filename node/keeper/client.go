@@ -41,7 +41,7 @@ type Client struct {
 	mu       sync.Mutex
 	held     map[string]int  // what the keeper should hold: the caller's own descriptors
 	taken    map[string]int  // received and not yet asked for with Take: owned by the client
-	shared   map[string]bool // what the second holder has as well
+	shared   map[string]bool // names that the second holder has, and whether what it has is what the keeper has
 	lifeline *os.File        // nil once closed
 	lost     chan struct{}   // closed by the watcher when the keeper is gone
 	closed   bool

@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"context"
 	"fmt"
 	"maps"
 
@@ -21,6 +22,7 @@ func (c *Client) inherit() error {
 		if _, both := c.taken[name]; both {
 			unix.Close(fd)
 			delete(inherited, name)
+			c.shared[name] = false
 			continue
 		}
 		if err := c.notifier.Hold(name, fd); err != nil {
@@ -34,8 +36,8 @@ func (c *Client) inherit() error {
 	return nil
 }
 
-// Share gives the second holder what it does not have yet. It may take a while with many descriptors, and other calls may come in between.
-func (c *Client) Share() {
+// Share gives the second holder what it does not have yet, until ctx is done. It may take a while with many descriptors, and other calls may come in between.
+func (c *Client) Share(ctx context.Context) {
 	if c.opt.Second == nil {
 		return
 	}
@@ -43,6 +45,9 @@ func (c *Client) Share() {
 	names := handover(c.held)
 	c.mu.Unlock()
 	for _, name := range names {
+		if ctx.Err() != nil {
+			return
+		}
 		c.mu.Lock()
 		if fd, ok := c.held[name]; ok && !c.shared[name] {
 			c.share(name, fd)
@@ -56,16 +61,18 @@ func (c *Client) share(name string, fd int) {
 	if c.opt.Second == nil {
 		return
 	}
-	if err := c.opt.Second.Hold(name, fd); err != nil {
+	err := c.opt.Second.Hold(name, fd)
+	if err != nil {
 		c.opt.Trouble(err)
-		return
 	}
-	c.shared[name] = true
+	if _, had := c.shared[name]; had || err == nil {
+		c.shared[name] = err == nil
+	}
 }
 
 // unshare makes the second holder let go. The caller holds mu.
 func (c *Client) unshare(name string) {
-	if c.opt.Second == nil || !c.shared[name] {
+	if _, has := c.shared[name]; c.opt.Second == nil || !has {
 		return
 	}
 	delete(c.shared, name)

@@ -2,6 +2,7 @@ package keeper
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"testing"
 
@@ -50,7 +51,7 @@ func TestASecondHolderHasWhatTheKeeperHas(t *testing.T) {
 	if got := held(); !slices.Equal(got, []string{"late"}) {
 		t.Errorf("before Share it has %v", got)
 	}
-	c.Share()
+	c.Share(t.Context())
 	if got := held(); !slices.Equal(got, []string{"early", "late"}) {
 		t.Errorf("after Share it has %v", got)
 	}
@@ -80,12 +81,34 @@ func TestWhatAKeeperLostIsHadFromTheSecondHolder(t *testing.T) {
 	if len(fds) != 3 || content(t, fds["both"]) != "the keeper's" || content(t, fds["lost"]) != "lost" {
 		t.Errorf("taken over is %v", fds)
 	}
-	c.Close()
 	opt.Inherited = nil
-	again := start(t, opt).Take()
+	again := start(t, opt).Take() // while the first is attached: nothing that is held is needed
 	defer closeAll(again)
 	if len(again) != 3 || content(t, again["lost"]) != "lost" {
 		t.Errorf("the keeper has %v", again)
+	}
+}
+
+// What is given up before Share has come to it must not come back with the next start.
+func TestWhatIsGivenUpEarlyIsGivenUpByTheSecondHolderToo(t *testing.T) {
+	opt := newOptions(t)
+	second, held := newSecond(t)
+	before := start(t, opt)
+	fd := memfd(t, "x")
+	if err := errors.Join(before.Hold("x", fd), second.Hold("x", fd)); err != nil {
+		t.Fatal(err)
+	}
+	before.Close()
+	opt.Second, opt.Trouble = second, func(err error) { t.Error(err) }
+	opt.Inherited = map[string]int{"x": memfd(t, "the same, given back")}
+	c := start(t, opt)
+	defer closeAll(c.Take())
+	if err := c.Release("x"); err != nil {
+		t.Fatal(err)
+	}
+	c.Share(t.Context())
+	if got := held(); len(got) != 0 {
+		t.Errorf("it still has %v", got)
 	}
 }
 
