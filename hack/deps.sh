@@ -48,6 +48,7 @@ need_vm() {
 	need kmod depmod
 	need e2fsprogs mkfs.ext4
 	need xfsprogs mkfs.xfs
+	need btrfs-progs mkfs.btrfs
 	need dmsetup dmsetup
 	need busybox-static busybox
 	need qemu-system-x86 qemu-system-x86_64

@@ -1,5 +1,5 @@
 // Package cutdisk gives tests a disk whose power can be cut, at any moment and as often as they like: a cut is an image of what the disk would hold after it, while the
-// disk itself goes on.
+// disk itself goes on. Its sectors can go bad, too.
 //
 // The disk is a file that a process of its own serves through FUSE, to be mounted through a loop device. It keeps what was flushed, and of what was not, each cut loses some
 // writes, keeps others and tears a few, sector by sector.
@@ -46,7 +46,7 @@ type Disk struct {
 	answer  *bufio.Scanner
 }
 
-// New makes a disk with a file system, "ext4" or "xfs", and mounts it. The test's end takes it away.
+// New makes a disk with a file system, "ext4", "xfs" or "btrfs", and mounts it. The test's end takes it away.
 func New(t testing.TB, fstype string) *Disk {
 	t.Helper()
 	require.Root(t)
@@ -61,8 +61,9 @@ func New(t testing.TB, fstype string) *Disk {
 	}
 	args := map[string][]string{
 		// The kernel must not go on for minutes with writes that have nothing to do with the test.
-		"ext4": {"-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", "-J", "size=8"},
-		"xfs":  {"-q", "-f"},
+		"ext4":  {"-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", "-J", "size=8"},
+		"xfs":   {"-q", "-f"},
+		"btrfs": {"-q", "-f"},
 	}[fstype]
 	run(t, mkfs, append(args, image)...)
 	d, served := &Disk{Dir: t.TempDir(), fstype: fstype}, t.TempDir()
@@ -138,6 +139,17 @@ func (d *Disk) Cut(t testing.TB, seed uint64) *Cut {
 	}
 	mount(t, d.fstype, c.image, c.Dir)
 	return c
+}
+
+// Spoil has the disk fail to read every sector that has a text in it, until the sector is written again. What the kernel has cached stays. One goroutine at a time may call it.
+func (d *Disk) Spoil(t testing.TB, text string) {
+	t.Helper()
+	if _, err := fmt.Fprintf(d.command, "spoil %q\n", text); err != nil {
+		t.Fatal(err)
+	}
+	if n := d.expect(t); n == "0" {
+		t.Fatalf("no sector has %q in it", text)
+	}
 }
 
 // Close unmounts and removes the image.

@@ -2,6 +2,7 @@ package cutdisk
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"maps"
 	"math/rand/v2"
@@ -24,6 +25,7 @@ type disk struct {
 	now     map[int64]sector // what reads see, by number
 	durable map[int64]sector // what no power cut takes away
 	cached  []write          // since the last flush
+	bad     map[int64]bool   // sectors that cannot be read before they are written again
 }
 
 type write struct {
@@ -38,7 +40,7 @@ func load(image string) (*disk, error) {
 		return nil, err
 	}
 	defer f.Close() // only read
-	d := &disk{now: make(map[int64]sector), durable: make(map[int64]sector)}
+	d := &disk{now: make(map[int64]sector), durable: make(map[int64]sector), bad: make(map[int64]bool)}
 	for buf := make([]byte, 1<<20); ; {
 		n, err := f.Read(buf)
 		if err == io.EOF {
@@ -53,7 +55,10 @@ func load(image string) (*disk, error) {
 	}
 }
 
-// ReadAt fills p with whole sectors.
+// errBad says that a sector has gone bad.
+var errBad = errors.New("medium error")
+
+// ReadAt fills p with whole sectors. It reads nothing if one of them has gone bad.
 func (d *disk) ReadAt(p []byte, off int64) (int, error) {
 	if off >= d.size {
 		return 0, io.EOF
@@ -63,6 +68,9 @@ func (d *disk) ReadAt(p []byte, off int64) (int, error) {
 	defer d.mu.Unlock()
 	for done := 0; done < len(p); {
 		n := (off + int64(done)) / sectorSize
+		if d.bad[n] {
+			return 0, errBad
+		}
 		in := int((off + int64(done)) % sectorSize)
 		part := p[done:min(len(p), done+sectorSize-in)]
 		clear(part)
@@ -88,6 +96,22 @@ func (d *disk) write(p []byte, off int64) {
 	defer d.mu.Unlock()
 	w.apply(d.now, nil)
 	d.cached = append(d.cached, w)
+	for i := range w.sectors {
+		delete(d.bad, w.first+int64(i))
+	}
+}
+
+// spoil has all sectors with a text in them go bad, and returns how many those are.
+func (d *disk) spoil(text string) (n int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for i, s := range d.now {
+		if bytes.Contains(s, []byte(text)) {
+			d.bad[i] = true
+			n++
+		}
+	}
+	return n
 }
 
 // apply puts the sectors that keep approves of on a disk.

@@ -3,6 +3,7 @@ package cutdisk
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"syscall"
@@ -32,18 +33,27 @@ func serve(dir, image string) error {
 	}
 	fmt.Println("ok")
 	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
-		var seed uint64
-		var path string
-		if _, err := fmt.Sscanf(in.Text(), "cut %d %q", &seed, &path); err != nil {
+		n, err := d.obey(in.Text())
+		if err != nil {
 			return fmt.Errorf("command %q: %w", in.Text(), err)
 		}
-		left, cached := d.cut(seed)
-		if err := save(left, d.size, path); err != nil {
-			return err
-		}
-		fmt.Println("ok", cached)
+		fmt.Println("ok", n)
 	}
 	return nil
+}
+
+// obey does what a line says: "cut SEED PATH" or "spoil TEXT".
+func (d *disk) obey(line string) (n int, err error) {
+	var seed uint64
+	var arg string
+	if _, err := fmt.Sscanf(line, "spoil %q", &arg); err == nil {
+		return d.spoil(arg), nil
+	}
+	if _, err := fmt.Sscanf(line, "cut %d %q", &seed, &arg); err != nil {
+		return 0, err
+	}
+	left, cached := d.cut(seed)
+	return cached, save(left, d.size, arg)
 }
 
 // file is the disk as a file.
@@ -77,7 +87,10 @@ func (f *file) Open(context.Context, uint32) (fs.FileHandle, uint32, syscall.Err
 }
 
 func (f *file) Read(_ context.Context, _ fs.FileHandle, p []byte, off int64) (fuse.ReadResult, syscall.Errno) {
-	n, _ := f.disk.ReadAt(p, off) // at the end there is nothing
+	n, err := f.disk.ReadAt(p, off)
+	if errors.Is(err, errBad) {
+		return nil, syscall.EIO
+	} // else it is the end, where there is nothing
 	return fuse.ReadResultData(p[:n]), 0
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io"
 	"os"
 	"slices"
 	"sync/atomic"
@@ -99,9 +100,13 @@ func openRecord(f *os.File, id string, frames int, s session) (*record, error) {
 	}
 	if st.Size() != size {
 		// A mapping of a sparse file dies by SIGBUS when the disk is full: have the blocks first.
-		if err := errors.Join(f.Truncate(0), unix.Fallocate(int(f.Fd()), 0, 0, size)); err != nil {
+		if err := errors.Join(f.Truncate(0), writeInPlace(f), unix.Fallocate(int(f.Fd()), 0, 0, size)); err != nil {
 			return nil, fmt.Errorf("reserve %s: %w", f.Name(), err)
 		}
+	}
+	// A mapping of what the disk cannot read dies by SIGBUS, too: have it in the cache first.
+	if _, err := io.Copy(io.Discard, io.NewSectionReader(f, volatile, size-volatile)); err != nil {
+		return nil, fmt.Errorf("read %s: %w", f.Name(), err)
 	}
 	if r.mem, err = unix.Mmap(int(f.Fd()), volatile, int(size-volatile), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
 		return nil, fmt.Errorf("map %s: %w", f.Name(), err)
@@ -117,6 +122,22 @@ func openRecord(f *os.File, id string, frames int, s session) (*record, error) {
 		r.begin(s)
 	}
 	return r, nil
+}
+
+// writeInPlace has btrfs write an empty file in place from now on. Otherwise it writes a page of a mapping elsewhere each time, and when the disk is full the mapping dies although the file has
+// its blocks. With the flag it lives, unless the kernel is old (tried: 6.18) or the file has been snapshotted. Other file systems write in place.
+func writeInPlace(f *os.File) error {
+	const compressed, nocow = 0x4, 0x800000 // FS_COMPR_FL, which a directory hands down and which excludes the other, and FS_NOCOW_FL of linux/fs.h
+	fd := int(f.Fd())
+	var fs unix.Statfs_t
+	if err := unix.Fstatfs(fd, &fs); err != nil || fs.Type != unix.BTRFS_SUPER_MAGIC {
+		return err
+	}
+	flags, err := unix.IoctlGetInt(fd, unix.FS_IOC_GETFLAGS)
+	if err != nil {
+		return err
+	}
+	return unix.IoctlSetPointerInt(fd, unix.FS_IOC_SETFLAGS, flags&^compressed|nocow)
 }
 
 // blankRecord returns a record that says nothing yet.
