@@ -127,6 +127,18 @@ func (s *Store) openFiles(f *os.File, id string, size int64, frames int, held bo
 			return nil, err
 		}
 	}
+	rec, err := namedRecord(path, f, id, frames)
+	if errors.Is(err, unix.EIO) {
+		// The disk cannot read it any more. What it said is lost, and another file has other sectors.
+		if err := removeDurably(path); err != nil {
+			return nil, err
+		}
+		rec, err = namedRecord(path, f, id, frames)
+	}
+	return rec, err
+}
+
+func namedRecord(path string, f *os.File, id string, frames int) (*record, error) {
 	rf, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err

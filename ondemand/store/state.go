@@ -9,12 +9,16 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/pagein/pagein/internal/atomicfile"
 )
 
 // A state file is a JSON value, a newline, and "sha256:" with the SHA-256 of all before it in hex, and a newline.
 const stateSum = "sha256:"
+
+const copySuffix = ".copy"
 
 // SaveState records v as JSON under a name. When it returns nil the record survives a power cut; until then the earlier one does.
 func (s *Store) SaveState(name string, v any) error {
@@ -36,31 +40,37 @@ func (s *Store) SaveState(name string, v any) error {
 	return nil
 }
 
-// LoadState reads what SaveState recorded, from a copy if the record is damaged. The error is fs.ErrNotExist when there is nothing, and [ErrDamaged] when both are damaged.
+// LoadState reads what SaveState recorded, from a copy if the record is damaged or lost. The error is fs.ErrNotExist when there is nothing, and [ErrDamaged] when both are damaged.
 func (s *Store) LoadState(name string, v any) error {
 	err := loadState(s.statePath(name), v)
-	if errors.Is(err, ErrDamaged) {
-		if loadState(s.stateCopy(name), v) == nil {
-			return nil
-		}
+	if err != nil && loadState(s.stateCopy(name), v) == nil {
+		return nil
 	}
 	return err
 }
 
-// CheckState returns nil if all records are sound, else what is wrong.
+// CheckState returns nil if all records and copies are sound, else [ErrDamaged] and what is wrong.
 func (s *Store) CheckState() error {
-	files, err := filepath.Glob(s.path("state", "*.json"))
-	for _, f := range files {
+	records, err := filepath.Glob(s.path("state", "*.json"))
+	copies, copiesErr := filepath.Glob(s.path("state", "*.json"+copySuffix))
+	err = errors.Join(err, copiesErr)
+	for _, f := range append(records, copies...) {
 		var v any
 		err = errors.Join(err, loadState(f, &v))
+		if record, ok := strings.CutSuffix(f, copySuffix); ok && !slices.Contains(records, record) {
+			err = errors.Join(err, fmt.Errorf("%w: %s: there is nothing but its copy", ErrDamaged, record))
+		}
 	}
 	return err
 }
 
 func loadState(path string, v any) error {
 	b, err := os.ReadFile(path)
-	if err != nil {
+	if errors.Is(err, fs.ErrNotExist) {
 		return err
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
 	text, sum, summed := bytes.Cut(b, []byte("\n"+stateSum))
 	if summed { // layout 1 had no sums
@@ -76,7 +86,7 @@ func loadState(path string, v any) error {
 }
 
 func (s *Store) statePath(name string) string { return s.path("state", name+".json") }
-func (s *Store) stateCopy(name string) string { return s.statePath(name) + ".copy" }
+func (s *Store) stateCopy(name string) string { return s.statePath(name) + copySuffix }
 
 // replace gives a file new content as a whole, durably if that is wanted.
 func replace(path string, content []byte, durably bool) error {

@@ -199,6 +199,44 @@ func TestStateComesBack(t *testing.T) {
 	}
 }
 
+// TestLostStateIsReadFromItsCopy removes the record, as a repair of the file system may. Who removes both has none.
+func TestLostStateIsReadFromItsCopy(t *testing.T) {
+	s := open(t, t.TempDir())
+	if err := s.SaveState("mounts", "precious"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(s.statePath("mounts")); err != nil {
+		t.Fatal(err)
+	}
+	var got string
+	if err := s.LoadState("mounts", &got); err != nil || got != "precious" {
+		t.Errorf("got %q, %v", got, err)
+	}
+	if err := s.CheckState(); !errors.Is(err, ErrDamaged) {
+		t.Errorf("the check says %v", err)
+	}
+	if err := os.Remove(s.stateCopy("mounts")); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.LoadState("mounts", &got); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestADamagedCopyIsFound although nobody needs it yet.
+func TestADamagedCopyIsFound(t *testing.T) {
+	s := open(t, t.TempDir())
+	if err := s.SaveState("mounts", "precious"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(s.stateCopy("mounts"), []byte("precious"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.CheckState(); !errors.Is(err, ErrDamaged) {
+		t.Errorf("the check says %v", err)
+	}
+}
+
 // TestDamagedStateIsReadFromItsCopy changes what a disk may change. Only when the copy is damaged, too, nobody knows.
 func TestDamagedStateIsReadFromItsCopy(t *testing.T) {
 	for _, c := range []struct {
