@@ -46,7 +46,7 @@ test: ## every test: each fuzz target for FUZZTIME, unit, this machine's kernel,
 	$(GO) vet ./...
 	cd bench/peers && $(GO) vet ./... # a module of its own
 	@hack/fuzz.sh $(FUZZTIME)
-	$(GO) test -timeout 40m $(TESTFLAGS) ./...
+	$(GO) test -timeout 80m $(TESTFLAGS) ./...
 
 fuzz: ## each fuzz target for 10 minutes; the corpus stays in Go's cache, inputs that fail become seeds in testdata (FUZZFLAGS: hack/fuzz.sh)
 	@hack/fuzz.sh $(or $(FUZZFLAGS),10m)
@@ -66,7 +66,7 @@ lint: ## golangci-lint with .golangci.yml
 
 vmtest: ## only the tests in virtual machines, each reported by name
 	@hack/deps.sh test
-	$(GO) test -v -count=1 -timeout 30m $(TESTFLAGS) ./vmtests
+	$(GO) test -v -count=1 -timeout 80m $(TESTFLAGS) ./vmtests
 
 CONTAINERD := github.com/containerd/containerd/v2/cmd/containerd github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2
 

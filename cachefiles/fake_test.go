@@ -33,9 +33,9 @@ func startFake(t *testing.T, h *holder) (*Transport, *kernel, *lines) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	patience := unix.Timeval{Sec: 10}
+	limit := unix.NsecToTimeval(patience.Nanoseconds())
 	for _, o := range []int{unix.SO_RCVTIMEO, unix.SO_SNDTIMEO} {
-		if err := unix.SetsockoptTimeval(pair[0], unix.SOL_SOCKET, o, &patience); err != nil {
+		if err := unix.SetsockoptTimeval(pair[0], unix.SOL_SOCKET, o, &limit); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -318,7 +318,7 @@ func TestRestartWhileAReaderWaits(t *testing.T) {
 			if err != nil {
 				t.Errorf("a reader that waited got %v", err)
 			}
-		case <-time.After(20 * time.Second):
+		case <-time.After(patience):
 			t.Fatal("a reader still waits")
 		}
 	}

@@ -28,7 +28,7 @@ func (t *Transport) Prime(ctx context.Context, img *ondemand.Image) error {
 }
 
 // primeLimit bounds the wait for the kernel to close what it was made to open, which it does at once.
-const primeLimit = 5 * time.Second
+const primeLimit = 20 * time.Second
 
 func (t *Transport) prime(ctx context.Context, img *ondemand.Image, nameless []string) error {
 	m, err := kmount.Open(ctx, kmount.EROFS{Source: img.MetaPath, Fsid: img.ID, Domain: t.cfg.Domain})

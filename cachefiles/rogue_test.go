@@ -188,7 +188,7 @@ func (r *rogue) fill(o rogueObject, off, n int64) error {
 	if _, err := f.ReadAt(buf, off); err != nil {
 		return err
 	}
-	for range 1000 {
+	for range 10000 {
 		if _, err = unix.Pwrite(o.fd, buf, off); !errors.Is(err, unix.ENOBUFS) {
 			break
 		}
@@ -254,7 +254,7 @@ func (r *rogue) stop() {
 func mountBy(t *testing.T, img *testImage) (string, error) {
 	t.Helper()
 	dir := t.TempDir()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
 	return dir, kmount.Mount(ctx, kmount.EROFS{Source: "test", Fsid: img.id, Domain: "pagein"}, dir)
@@ -275,7 +275,7 @@ func ends[T any](t *testing.T, what string, c <-chan T) (v T) {
 	t.Helper()
 	select {
 	case v = <-c:
-	case <-time.After(30 * time.Second):
+	case <-time.After(patience):
 		t.Fatalf("still hangs: %s", what)
 	}
 	return v

@@ -32,12 +32,10 @@ func TestNobodyTouchesADetachedBlob(t *testing.T) {
 			if closed {
 				b.Close()
 			}
-			start := time.Now()
-			if err := tr.Detach(t.Context(), img.Image); err != nil {
+			detached := make(chan error, 1)
+			go func() { detached <- tr.Detach(t.Context(), img.Image) }()
+			if err := ends(t, "Detach, for a source that does not answer", detached); err != nil {
 				t.Fatal(err)
-			}
-			if d := time.Since(start); d > 5*time.Second {
-				t.Errorf("Detach waited %v for a source that does not answer", d)
 			}
 			b.Close()
 			if err := unix.Munmap(img.raw); err != nil {

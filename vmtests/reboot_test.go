@@ -16,8 +16,8 @@ const rebootTests = "TestReboot"
 // reboots are packages whose reboot tests run once in each of three boots of one machine with one disk. The first boot ends with an orderly shutdown, the second with a
 // power cut.
 var reboots = []suite{
-	{pkg: "cachefiles", run: rebootTests, timeout: 3 * time.Minute},
-	{pkg: "cmd/pageind", run: rebootTests, timeout: 5 * time.Minute, programs: pageinPrograms},
+	{pkg: "cachefiles", run: rebootTests, timeout: 10 * time.Minute},
+	{pkg: "cmd/pageind", run: rebootTests, timeout: 15 * time.Minute, programs: pageinPrograms},
 }
 
 const boots = 3
@@ -43,7 +43,7 @@ func (s suite) reboot(t *testing.T, k *Kernel, files map[string]string) {
 		t.Run(fmt.Sprintf("boot %d", boot), func(t *testing.T) {
 			var output bytes.Buffer
 			r := runGuest(t, k, Job{
-				Files: files, Disk: disk, DiskMiB: 2048, Orderly: boot == 1, Log: func(line string) { t.Log(line) }, Timeout: time.Minute + s.timeout,
+				Files: files, Disk: disk, DiskMiB: 2048, Orderly: boot == 1, Log: func(line string) { t.Log(line) }, Timeout: bootLimit + s.timeout,
 				Commands: []Command{s.command(&output, fmt.Sprintf("%s=%d", require.BootEnv, boot))},
 			})
 			s.report(t, &output, r, 0)
