@@ -64,7 +64,7 @@ func (j *job) patiently(wait func() error) error {
 		if over {
 			return
 		}
-		left = true
+		left, j.slow = true, true
 		j.unhold()
 		b.engine.slots.release(j.tickets[1])
 	})
@@ -73,7 +73,7 @@ func (j *job) patiently(wait func() error) error {
 		return err
 	}
 	b.mu.Lock()
-	over = true
+	over, j.slow = true, false
 	if !left || err != nil {
 		b.mu.Unlock()
 		return err

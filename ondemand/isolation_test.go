@@ -115,6 +115,41 @@ func TestAHostInTroubleHoldsNoPrefetchBack(t *testing.T) {
 	})
 }
 
+// TestWhoWaitsForADeadHostHoldsNoPrefetchBack has more readers than the host may have requests, and some that want what is being prefetched from it.
+func TestWhoWaitsForADeadHostHoldsNoPrefetchBack(t *testing.T) {
+	for name, prefetchFirst := range map[string]bool{"a prefetch under way": true, "a prefetch in the queue": false} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f, s := newSlowFixture(t, Options{ReadAhead: -1, RequestBytes: 1, Deadline: -1, HostRequests: 3})
+				s.delay = func(int) time.Duration { return time.Hour }
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				read := func(frame int) {
+					go func() { _ = f.Fill(ctx, f.m.Frame(frame).Off, 1) }()
+					time.Sleep(time.Minute)
+				}
+				prefetch := func() { go func() { _ = f.Prefetch(ctx, f.m.Frame(0).Off, 1) }() }
+				if prefetchFirst {
+					prefetch()
+				}
+				for i := range 5 {
+					read(1 + i)
+				}
+				prefetch()
+				time.Sleep(time.Minute)
+				read(0)
+				start := time.Now()
+				if err := f.another(t, f.object).Prefetch(ctx, 0, f.Size()); err != nil {
+					t.Fatal(err)
+				}
+				if took := time.Since(start); took > time.Second {
+					t.Errorf("a prefetch from another host took %v", took)
+				}
+			})
+		})
+	}
+}
+
 func TestAClaimThatEndsAsItIsGrantedHoldsNothing(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

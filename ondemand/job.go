@@ -28,6 +28,8 @@ type job struct {
 	last    int                     // the last frame that somebody waits or waited for, -1 if none
 	urgent  bool                    // somebody waits
 	gated   bool                    // idle fetches are held back for it
+	queued  *time.Timer             // ends that if the job has not begun by then; nil if that was not needed
+	slow    bool                    // its source lets it wait for long
 	called  chan struct{}           // closed while urgent
 	since   time.Time               // when somebody last began to wait
 	moved   time.Time               // when the request under way was made, or last brought a frame
@@ -92,11 +94,29 @@ func (j *job) calm() {
 	j.unhold()
 }
 
-// hold has idle fetches wait for the job. The caller holds b.mu.
+// hold has idle fetches wait for the job, but not if its source lets it wait, and not for long if it cannot begin because its host lets others wait. The caller holds b.mu.
 func (j *job) hold() {
-	if !j.gated {
-		j.gated = true
-		j.b.engine.gate.enter()
+	if j.gated || j.slow {
+		return
+	}
+	j.gated = true
+	j.b.engine.gate.enter()
+	if !j.started {
+		j.queued = time.AfterFunc(slowAnswer, func() {
+			j.b.mu.Lock()
+			defer j.b.mu.Unlock()
+			if !j.started {
+				j.unhold()
+			}
+		})
+	}
+}
+
+// begin says that the job asks the backend. The caller holds b.mu.
+func (j *job) begin() {
+	j.started = true
+	if j.queued != nil {
+		j.queued.Stop()
 	}
 }
 
@@ -263,7 +283,7 @@ func (j *job) attempt(spent *time.Duration) (done int, err error) {
 	}
 	defer release()
 	b.mu.Lock()
-	j.started = true
+	j.begin()
 	run := j.frames
 	c := j.now()
 	ctx, giveUp := context.WithCancelCause(b.ctx)
