@@ -28,15 +28,18 @@ const (
 	roomStep = 64 << 20
 	// leastRoom is what must be free, in bytes, for a full disk to count as one with space again.
 	leastRoom = 1 << 20
-	// roomPatience is how long a write without space waits for the mount table.
+	// roomPatience is how long the evictor waits for the mount table on behalf of a write without space.
 	roomPatience = 2 * time.Second
+	// roomTimeout bounds how long such a write waits for the evictor, which may be at work, or waiting for somebody who waits for the write.
+	roomTimeout = 10 * time.Second
 )
 
 // evictor keeps the store within its limits. What is in it goes in this order: what nobody has mounted, idle mounts, cold ranges of what is mounted; the latter two only if the
 // limits say so. A full disk first costs the reserve, which is made again when there is space.
 type evictor struct {
-	limits CacheLimits
-	asked  chan chan bool // writes that found no space; the answer is whether there is some now
+	limits  CacheLimits
+	asked   chan chan bool // writes that found no space; the answer is whether there is some now
+	timeout time.Duration  // roomTimeout
 
 	started bool // what was mounted before is in the tables: what is not in them is not needed; guarded by n.mu
 
@@ -49,7 +52,7 @@ type evictor struct {
 }
 
 func newEvictor(limits CacheLimits, dir string, log *slog.Logger) *evictor {
-	e := &evictor{limits: limits, asked: make(chan chan bool), reserve: reserve{dir: dir}, evicted: make(map[string]int64)}
+	e := &evictor{limits: limits, asked: make(chan chan bool), timeout: roomTimeout, reserve: reserve{dir: dir}, evicted: make(map[string]int64)}
 	if err := e.reserve.adopt(limits.Reserve > 0); err != nil {
 		log.Warn("reserve is in disorder", "err", err)
 	}
@@ -85,6 +88,8 @@ func (n *Node) room(ctx context.Context) bool {
 	if n.evictor.giveReserve(n.log) {
 		return true
 	}
+	ctx, cancel := context.WithTimeout(ctx, n.evictor.timeout)
+	defer cancel()
 	reply := make(chan bool, 1)
 	select {
 	case n.evictor.asked <- reply: // whoever holds n.mu may wait for the very fetch that asks
@@ -110,10 +115,10 @@ func (n *Node) tryRoom() bool {
 	return n.makeRoom()
 }
 
-// withRoom does something that needs space, again if there was none and some could be made. The caller holds n.mu.
+// withRoom does something that needs space, again as long as there is none and some can be made. The caller holds n.mu.
 func (n *Node) withRoom(do func() error) error {
 	err := do()
-	for try := 0; try < 2 && isFull(err) && n.makeRoom(); try++ {
+	for isFull(err) && n.makeRoom() {
 		err = do()
 	}
 	return err
@@ -170,18 +175,15 @@ func (n *Node) keepLimits(ctx context.Context) (over bool, err error) {
 	e := n.evictor
 	if want := e.limits.excess(s); !(amount{}).enough(want) {
 		over = true
-		if err := n.evictFor(ctx, want); err != nil {
-			return over, err
-		}
+		evictErr := n.evictFor(ctx, want)
 		if s, err = n.space(); err != nil {
-			return over, err
+			return over, errors.Join(evictErr, err)
 		}
+		err = evictErr
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if err := e.reserve.take(e.limits.Reserve, s); err != nil {
-		return over, err
-	}
+	err = errors.Join(err, e.reserve.take(e.limits.Reserve, s))
 	if e.reserve.held > 0 {
 		e.given = false
 	}
@@ -189,38 +191,30 @@ func (n *Node) keepLimits(ctx context.Context) (over bool, err error) {
 		e.full = false
 		n.log.Info("there is space on the store's disk again", "free", humanize.IBytes(uint64(s.free)))
 	}
-	return over, nil
+	return over, err
 }
 
-// evictFor gives want back, as far as the limits allow.
+// evictFor gives want back, as far as the limits allow. Its errors are of things that stay.
 func (n *Node) evictFor(ctx context.Context, want amount) error {
 	e := n.evictor
 	freed, err := n.evictUnused(want)
-	if err != nil {
-		return err
-	}
-	if !freed.enough(want) && e.limits.IdleMounts > 0 {
-		if n.unmountIdle(ctx) { // what it used may go
-			more, err := n.evictUnused(amount{want.bytes - freed.bytes, want.files - freed.files})
-			if err != nil {
-				return err
-			}
-			freed = amount{freed.bytes + more.bytes, freed.files + more.files}
-		}
+	tried := make(map[string]bool)
+	for !freed.enough(want) && e.limits.IdleMounts > 0 && n.unmountIdle(ctx, tried) { // what it used may go
+		more, evictErr := n.evictUnused(amount{want.bytes - freed.bytes, want.files - freed.files})
+		freed = amount{freed.bytes + more.bytes, freed.files + more.files}
+		err = errors.Join(err, evictErr)
 	}
 	if freed.bytes < want.bytes && e.limits.MountedRanges {
-		n, err := n.evictRanges(ctx, want.bytes-freed.bytes)
-		if err != nil {
-			return err
-		}
+		n, evictErr := n.evictRanges(ctx, want.bytes-freed.bytes)
 		freed.bytes += n
+		err = errors.Join(err, evictErr)
 	}
 	enough := freed.enough(want)
 	if !enough && !e.kept {
 		n.log.Warn("store is over its limit, and the rest is in use", "bytes", want.bytes-freed.bytes, "files", want.files-freed.files)
 	}
 	e.kept = !enough
-	return nil
+	return err
 }
 
 // evictUnused removes what nobody needs.
@@ -235,15 +229,14 @@ func (n *Node) evictUnused(want amount) (amount, error) {
 	return freed, err
 }
 
-// unmountIdle unmounts one by one what has not been used for long, and reports whether something was.
-func (n *Node) unmountIdle(ctx context.Context) (any bool) {
-	tried := make(map[string]bool)
+// unmountIdle unmounts what has not been used for longest, if that is long, and was not tried before, and reports whether something was.
+func (n *Node) unmountIdle(ctx context.Context, tried map[string]bool) bool {
 	for ctx.Err() == nil {
 		n.mu.Lock()
 		target, ok := n.idleTarget(n.evictor.limits.IdleMounts, tried)
 		n.mu.Unlock()
 		if !ok {
-			return any
+			return false
 		}
 		tried[target] = true
 		if err := n.Unmount(ctx, target); err != nil { // in use, after all
@@ -251,9 +244,9 @@ func (n *Node) unmountIdle(ctx context.Context) (any bool) {
 			continue
 		}
 		n.log.Warn("idle mount is unmounted for its space", "target", target)
-		any = true
+		return true
 	}
-	return any
+	return false
 }
 
 // evictRanges evicts cold ranges of what is mounted.

@@ -125,7 +125,7 @@ func compareBool(a, b bool) int {
 	return 1
 }
 
-// evictIdle removes what nobody needs until want is given back, or only says what that would be. The caller holds n.mu.
+// evictIdle removes what nobody needs until want is given back, or only says what that would be. What cannot be removed stays, and is in the error. The caller holds n.mu.
 func (n *Node) evictIdle(want amount, dry bool) (gone []control.Evicted, freed amount, err error) {
 	idle, err := n.idle()
 	if err != nil {
@@ -136,17 +136,18 @@ func (n *Node) evictIdle(want amount, dry bool) (gone []control.Evicted, freed a
 			break
 		}
 		if !dry {
-			if err := o.remove(o.ID); errors.Is(err, store.ErrOpen) {
+			if removeErr := o.remove(o.ID); removeErr != nil {
+				if !errors.Is(removeErr, store.ErrOpen) {
+					err = errors.Join(err, removeErr)
+				}
 				continue
-			} else if err != nil {
-				return gone, freed, err
 			}
 		}
 		gone = append(gone, control.Evicted{Kind: o.kind, ID: o.ID, Bytes: o.Allocated, Used: o.Used})
 		freed.bytes += o.Allocated
 		freed.files += o.files
 	}
-	return gone, freed, nil
+	return gone, freed, err
 }
 
 // idleTarget returns a directory on which something is mounted that has not been used for that long, the one that was used longest ago. The caller holds n.mu.

@@ -62,24 +62,12 @@ type sharedBlob struct {
 
 // attach makes an image answerable whose metadata and maps are in the store. The caller holds n.mu.
 func (n *Node) attach(ctx context.Context, r record, tr ondemand.Transport) (*image, error) {
-	img := &image{
-		record: r, transport: tr, watches: make(map[int32]bool), since: time.Now(), dropped: make(chan struct{}),
-		attached: &ondemand.Image{ID: r.ID, MetaPath: n.store.MetaPath(r.ID), MetaSize: r.MetaSize, Mounted: !n.transports.served()},
-	}
-	for _, b := range r.Blobs {
-		shared, err := n.share(ctx, r.Origin, b)
-		if err != nil {
-			n.unmap(n.unshare(img))
-			return nil, fmt.Errorf("attach image %s: %w", r.ID, err)
-		}
-		img.attached.Blobs = append(img.attached.Blobs, shared)
-	}
+	var img *image
 	err := n.withRoom(func() (err error) {
-		img.spec, err = tr.Attach(ctx, img.attached)
+		img, err = n.tryAttach(ctx, r, tr)
 		return err
 	})
 	if err != nil {
-		n.unmap(n.unshare(img))
 		return nil, err
 	}
 	// An earlier superblock of it that could not be served is served now, and needs its blobs as long as any other.
@@ -97,6 +85,29 @@ func (n *Node) attach(ctx context.Context, r record, tr ondemand.Transport) (*im
 	n.images[r.ID] = img
 	n.setDeadlines(img.attached.Blobs)
 	n.prefetch(img)
+	return img, nil
+}
+
+// tryAttach opens the image's blobs and hands them to the transport. When it fails it has closed those that no other image uses: another try opens them anew. The caller holds
+// n.mu.
+func (n *Node) tryAttach(ctx context.Context, r record, tr ondemand.Transport) (*image, error) {
+	img := &image{
+		record: r, transport: tr, watches: make(map[int32]bool), since: time.Now(), dropped: make(chan struct{}),
+		attached: &ondemand.Image{ID: r.ID, MetaPath: n.store.MetaPath(r.ID), MetaSize: r.MetaSize, Mounted: !n.transports.served()},
+	}
+	for _, b := range r.Blobs {
+		shared, err := n.share(ctx, r.Origin, b)
+		if err != nil {
+			n.unmap(n.unshare(img))
+			return nil, fmt.Errorf("attach image %s: %w", r.ID, err)
+		}
+		img.attached.Blobs = append(img.attached.Blobs, shared)
+	}
+	var err error
+	if img.spec, err = tr.Attach(ctx, img.attached); err != nil {
+		n.unmap(n.unshare(img))
+		return nil, err
+	}
 	return img, nil
 }
 

@@ -122,3 +122,37 @@ func (l *lab) fillInodes() (files []string) {
 	l.Fatal("the disk has too many inodes")
 	return nil
 }
+
+// TestAFileImageIsMountedWhenIdleDataMakesRoom fetches an image whole, on a disk that has no space for it before something else goes, while the disk is over its limit.
+func TestAFileImageIsMountedWhenIdleDataMakesRoom(t *testing.T) {
+	onHost(t)
+	l := newLab(t)
+	l.smallDisk()
+	idle, tree := l.big("idle", 8), l.bigFiles("a", "b")
+	idleRef, ref := l.layout(idle), l.layout(tree)
+	l.startWith("cache-high = '1GB'\ncache-low = '1GB'\n")
+	l.used(idleRef, idle, "idle")
+	l.waitFor("the reserve", func() bool { return l.status().Cache.ReserveBytes > 0 })
+	filler := l.fillDisk()
+	first := l.target("first")
+	if _, err := l.try("mount", "--transport", "file", ref, first); err != nil {
+		t.Fatalf("idle data could have made room: %v", err)
+	}
+	l.readAll(tree, first)
+	s := l.status()
+	if s.Cache.Evicted["full"] < 8<<20 {
+		t.Errorf("%d bytes were evicted", s.Cache.Evicted["full"])
+	}
+	more := l.big("more", 20)
+	moreRef, second := l.layout(more), l.target("second")
+	if _, err := l.try("mount", "--transport", "file", moreRef, second); err == nil || !strings.Contains(err.Error(), unix.ENOSPC.Error()) {
+		t.Errorf("an image for which there is no space: %v", err)
+	}
+	l.readAll(tree, first)
+	if err := os.Remove(filler); err != nil {
+		t.Fatal(err)
+	}
+	l.pagein("mount", "--transport", "file", moreRef, second)
+	l.readAll(more, second)
+	l.waitFor("the disk to be well again", func() bool { return l.status().Problem == "" })
+}
