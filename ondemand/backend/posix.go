@@ -145,16 +145,16 @@ func newPatientCalls(patience time.Duration) *patientCalls {
 var errGivenUp = errors.New("given up")
 
 // do makes the call. If it takes too long, or ctx ends, do returns errGivenUp with the reason, and when the call ends after all, what it has achieved is undone by the
-// function that it returned. Until then its variables must not be used.
+// function that it returned. Until then its variables must not be used. When too many calls hang, this one is not made at all, which is another error.
 func (c *patientCalls) do(ctx context.Context, call func() (undo func(), err error)) error {
 	timer := time.NewTimer(c.patience)
 	defer timer.Stop()
 	select {
 	case c.slots <- struct{}{}:
 	case <-timer.C:
-		return fmt.Errorf("%w: %w for %s: %d calls into file systems hang", errGivenUp, httprange.ErrStalled, c.patience, maxHanging)
+		return fmt.Errorf("%w for %s: %d calls into file systems hang", httprange.ErrStalled, c.patience, maxHanging)
 	case <-ctx.Done():
-		return fmt.Errorf("%w: %w", errGivenUp, context.Cause(ctx))
+		return context.Cause(ctx)
 	}
 	var (
 		mu       sync.Mutex

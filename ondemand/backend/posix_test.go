@@ -101,12 +101,39 @@ func TestCallsThatHangAreBounded(t *testing.T) {
 			started <- struct{}{}
 			<-release
 			return nil, nil
-		}); !errors.Is(err, errGivenUp) {
+		}); !errors.Is(err, httprange.ErrStalled) {
 			t.Fatal(err)
 		}
 	}
 	if len(started) > maxHanging {
 		t.Errorf("%d calls hang", len(started))
+	}
+}
+
+// TestAReadThatNeverBeganLeavesNoHandle has so many calls hang that a read cannot be tried.
+func TestAReadThatNeverBeganLeavesNoHandle(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "object"), make([]byte, 200), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	calls := newPatientCalls(time.Millisecond)
+	o := &posixObject{file: file{dir: dir, name: "object", size: 200}, calls: calls}
+	r, err := o.Range(t.Context(), 0, 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	handle := r.(*posixRange).f
+	for len(calls.slots) < maxHanging {
+		calls.slots <- struct{}{}
+	}
+	if _, err := r.Read(make([]byte, 100)); !errors.Is(err, httprange.ErrStalled) {
+		t.Error(err)
+	}
+	if err := r.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := handle.Stat(); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("the handle is still open: %v", err)
 	}
 }
 
