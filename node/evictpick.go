@@ -3,7 +3,9 @@ package node
 import (
 	"cmp"
 	"errors"
+	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/pagein/pagein/node/control"
@@ -153,9 +155,16 @@ func (n *Node) evictIdle(want amount, dry bool) (gone []control.Evicted, freed a
 // idleTarget returns a directory on which something is mounted that has not been used for that long, the one that was used longest ago. The caller holds n.mu.
 func (n *Node) idleTarget(since time.Duration, tried map[string]bool) (target string, ok bool) {
 	var oldest time.Time
+	reserved := n.cfg.Reserved
+	if resolved, err := filepath.EvalSymlinks(reserved); err == nil {
+		reserved = resolved // as targets are
+	}
 	for _, img := range n.images {
 		used := img.used()
 		if img.prepared || time.Since(used) < since || ok && !used.Before(oldest) {
+			continue
+		}
+		if slices.ContainsFunc(img.targets, func(t string) bool { return reserved != "" && strings.HasPrefix(t, reserved+"/") }) {
 			continue
 		}
 		for _, t := range img.targets {

@@ -161,7 +161,7 @@ func run(ctx context.Context, cfg config) error {
 	n, err := node.New(ctx, node.Config{
 		Store: s, Transport: cfg.Transport, Version: version, Began: began, Keeper: cfg.keeperSocket(), Address: cfg.Address, Holder: k, Adopted: k.Take(), Log: log,
 		Remote: remote, Engine: engine, Prefetch: prefetch,
-		UnmountOnExit: cfg.UnmountOnExit, RestoreMounts: cfg.RestoreMounts, Cache: limits, CheckMetadata: cfg.CheckMetadata,
+		UnmountOnExit: cfg.UnmountOnExit, RestoreMounts: cfg.RestoreMounts, Cache: limits, Reserved: cfg.Snapshotter.Root, CheckMetadata: cfg.CheckMetadata,
 	})
 	if err != nil {
 		return err
