@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"sync"
 	"time"
@@ -12,21 +11,9 @@ import (
 	"github.com/containerd/containerd/v2/pkg/snapshotters"
 	"github.com/opencontainers/go-digest"
 
-	"github.com/pagein/pagein/node"
-	"github.com/pagein/pagein/node/control"
 	"github.com/pagein/pagein/oci"
 	"github.com/pagein/pagein/oci/artifact"
 )
-
-// Node finds and mounts images. It is a [node.Node].
-type Node interface {
-	// Find has all on this machine that a mount of an artifact needs, which ref names or which is attached to the image that ref names.
-	Find(ctx context.Context, ref oci.Ref) (*node.Found, error)
-	// Layer opens the layer of an image that has the given chain ID, as it is in the registry, and returns its diff ID. What is read is not verified.
-	Layer(ctx context.Context, image oci.Ref, chain digest.Digest) (io.ReadCloser, digest.Digest, error)
-	Mount(ctx context.Context, req control.MountRequest) (control.MountResponse, error)
-	Unmount(ctx context.Context, target string) error
-}
 
 const (
 	// decideTimeout bounds how long containerd waits before a layer is unpacked as usual.
@@ -77,7 +64,7 @@ func candidateOf(labels map[string]string) (c candidate, err error) {
 }
 
 // decide returns the artifact that stands for a layer, or nil if the layer is to be unpacked. What is decided for an image, and why, is said once.
-func (s *Snapshotter) decide(ctx context.Context, target digest.Digest, labels map[string]string) *node.Found {
+func (s *Snapshotter) decide(ctx context.Context, target digest.Digest, labels map[string]string) *Found {
 	c, err := candidateOf(labels)
 	if errors.Is(err, errUnnamed) {
 		s.log.Debug("layer is unpacked as usual", "layer", target, "reason", err)
@@ -87,7 +74,7 @@ func (s *Snapshotter) decide(ctx context.Context, target digest.Digest, labels m
 		s.log.Warn("layer is unpacked as usual", "layer", target, "reason", err)
 		return nil
 	}
-	d, isNew := s.images.of(c, func() decision { return s.find(ctx, c) })
+	d, isNew := s.images.of(ctx, c, func() decision { return s.find(ctx, c) })
 	if isNew && d.err != nil {
 		s.log.Info("image is unpacked as usual", "image", c.ref, "reason", d.err)
 	}
@@ -122,7 +109,7 @@ func (s *Snapshotter) find(ctx context.Context, c candidate) decision {
 
 // decision is an artifact, or why there is none.
 type decision struct {
-	found *node.Found
+	found *Found
 	err   error
 	at    time.Time
 }
@@ -135,8 +122,8 @@ type decisions struct {
 
 func newDecisions() *decisions { return &decisions{made: make(map[candidate]decision)} }
 
-// of returns what was decided for a candidate, or decides and reports that.
-func (d *decisions) of(c candidate, decide func() decision) (made decision, isNew bool) {
+// of returns what was decided for a candidate, or decides and reports that. What ctx kept from being found out is not remembered.
+func (d *decisions) of(ctx context.Context, c candidate, decide func() decision) (made decision, isNew bool) {
 	d.mu.Lock()
 	made, ok := d.made[c]
 	d.mu.Unlock()
@@ -144,6 +131,9 @@ func (d *decisions) of(c candidate, decide func() decision) (made decision, isNe
 		return made, false
 	}
 	made = decide() // two at the same time may decide the same
+	if ctx.Err() != nil {
+		return made, false
+	}
 	made.at = time.Now()
 	d.mu.Lock()
 	defer d.mu.Unlock()

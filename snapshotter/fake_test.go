@@ -24,8 +24,6 @@ import (
 	"github.com/pagein/pagein/internal/kmount"
 	"github.com/pagein/pagein/internal/require"
 	"github.com/pagein/pagein/internal/tartest"
-	"github.com/pagein/pagein/node"
-	"github.com/pagein/pagein/node/control"
 	"github.com/pagein/pagein/oci"
 )
 
@@ -34,18 +32,22 @@ type fakeNode struct {
 	t testing.TB
 
 	mu      sync.Mutex
-	found   map[string]*node.Found
+	found   map[string]*Found
 	layers  map[digest.Digest][]byte        // by chain ID
 	diffIDs map[digest.Digest]digest.Digest // by chain ID
 	asked   []string                        // references that it was asked for
 	broken  error                           // of mounts
+	late    error                           // of mounts that are there all the same
 	mounts  int
 }
 
-func (f *fakeNode) Find(_ context.Context, ref oci.Ref) (*node.Found, error) {
+func (f *fakeNode) Find(ctx context.Context, ref oci.Ref) (*Found, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.asked = append(f.asked, ref.String())
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	if found := f.found[ref.String()]; found != nil {
 		return found, nil
 	}
@@ -61,18 +63,21 @@ func (f *fakeNode) Layer(_ context.Context, _ oci.Ref, chain digest.Digest) (io.
 	return io.NopCloser(bytes.NewReader(f.layers[chain])), f.diffIDs[chain], nil
 }
 
-func (f *fakeNode) Mount(_ context.Context, req control.MountRequest) (control.MountResponse, error) {
+func (f *fakeNode) Mount(_ context.Context, artifact, target string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.broken != nil {
-		return control.MountResponse{}, f.broken
+		return f.broken
 	}
 	dir := f.t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "from"), []byte(req.Ref), 0o644); err != nil {
-		return control.MountResponse{}, err
+	if err := os.WriteFile(filepath.Join(dir, "from"), []byte(artifact), 0o644); err != nil {
+		return err
 	}
 	f.mounts++
-	return control.MountResponse{}, unix.Mount(dir, req.Target, "", unix.MS_BIND, "")
+	if err := unix.Mount(dir, target, "", unix.MS_BIND, ""); err != nil {
+		return err
+	}
+	return f.late
 }
 
 func (f *fakeNode) Unmount(_ context.Context, target string) error { return kmount.Unmount(target, 0) }
@@ -99,7 +104,7 @@ func newLab(t *testing.T) *lab {
 	t.Helper()
 	require.Root(t)
 	l := &lab{T: t, root: t.TempDir(), log: new(bytes.Buffer), node: &fakeNode{
-		t: t, found: make(map[string]*node.Found), layers: make(map[digest.Digest][]byte), diffIDs: make(map[digest.Digest]digest.Digest),
+		t: t, found: make(map[string]*Found), layers: make(map[digest.Digest][]byte), diffIDs: make(map[digest.Digest]digest.Digest),
 	}}
 	t.Cleanup(func() {
 		dirs, _ := filepath.Glob(filepath.Join(l.root, "snapshots", "*", "fs"))
@@ -129,8 +134,8 @@ func sum(b []byte) []byte {
 }
 
 // artifact is the one that belongs to the image.
-func (l *lab) artifact() *node.Found {
-	return &node.Found{
+func (l *lab) artifact() *Found {
+	return &Found{
 		Artifact: imageRepo + "@" + lazyManifest.String(), Image: imageRepo + "@" + manifest.String(), Subject: manifest, Chains: l.chains, MetaSize: 4096,
 	}
 }

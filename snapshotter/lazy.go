@@ -11,8 +11,6 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/pagein/pagein/internal/kmount"
-	"github.com/pagein/pagein/node"
-	"github.com/pagein/pagein/node/control"
 )
 
 // lazily answers a request for a layer that is to be unpacked: with an error that says that it is there already, if an artifact stands for it. Nil means that the layer is to be
@@ -61,7 +59,7 @@ func lazyName(target digest.Digest, parent string) string {
 }
 
 // commit makes a committed snapshot of a layer that is not fetched.
-func (s *Snapshotter) commit(ctx context.Context, key, parent, name string, target digest.Digest, found *node.Found, labels map[string]string) (err error) {
+func (s *Snapshotter) commit(ctx context.Context, key, parent, name string, target digest.Digest, found *Found, labels map[string]string) (err error) {
 	if _, err := s.Snapshotter.Prepare(ctx, key, parent, snapshots.WithLabels(labels)); err != nil {
 		return err
 	}
@@ -103,11 +101,11 @@ func (s *Snapshotter) mount(ctx context.Context, id string, n *note) error {
 	if _, mounted, err := kmount.Lookup(s.content(id)); mounted || err != nil {
 		return err
 	}
-	_, err = s.node.Mount(ctx, control.MountRequest{Source: control.Source{Ref: n.Artifact}, Target: s.content(id)})
-	if control.ClassOf(err) == control.AlreadyExists {
-		if _, mounted, lookErr := kmount.Lookup(s.content(id)); mounted && lookErr == nil { // the node has mounted again what was mounted before a restart
-			return nil
-		}
+	if err = s.node.Mount(ctx, n.Artifact, s.content(id)); err == nil {
+		return nil
+	}
+	if _, mounted, lookErr := kmount.Lookup(s.content(id)); mounted && lookErr == nil {
+		return nil // the node was just mounting again what had been mounted before a restart
 	}
 	return err
 }
@@ -117,7 +115,7 @@ func (s *Snapshotter) mount(ctx context.Context, id string, n *note) error {
 func (s *Snapshotter) complete(ctx context.Context, layers []string) error {
 	var missing []int
 	for i, id := range layers {
-		n, err := s.readNote(id)
+		n, err := s.lazy(id)
 		if err != nil {
 			return err
 		}

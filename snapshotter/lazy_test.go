@@ -1,6 +1,7 @@
 package snapshotter
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -13,7 +14,6 @@ import (
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 
-	"github.com/pagein/pagein/node"
 	"github.com/pagein/pagein/oci"
 	ociartifact "github.com/pagein/pagein/oci/artifact"
 )
@@ -107,7 +107,7 @@ func TestArtifactsThatAreNotTheImagesAreNotUsed(t *testing.T) {
 }
 
 // only is the one artifact that there is.
-func (l *lab) only() *node.Found {
+func (l *lab) only() *Found {
 	for _, f := range l.node.found {
 		return f
 	}
@@ -283,5 +283,68 @@ func TestAfterARestartOfTheMachineImagesAreMountedAgain(t *testing.T) {
 	l.open(nil)
 	if _, err := l.Mounts(t.Context(), "container"); err != nil || len(l.mounted()) != 1 {
 		t.Errorf("%v; mounted: %v", err, l.mounted())
+	}
+}
+
+// TestALayerThatAKilledDaemonDidNotFinishIsNone leaves what one does that is killed on the way, and has containerd ask again, as another snapshot, and then remove the first one.
+func TestALayerThatAKilledDaemonDidNotFinishIsNone(t *testing.T) {
+	for _, steps := range []int{1, 2, 3} {
+		l := newLab(t)
+		l.chains = l.chains[:1]
+		l.only().Chains = l.chains
+		const key = "extract-killed"
+		if _, err := l.Snapshotter.Snapshotter.Prepare(t.Context(), key, ""); err != nil {
+			t.Fatal(err)
+		}
+		ids, err := l.ancestors(t.Context(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := note{Artifact: l.artifact().Artifact, Image: l.artifact().Image, Chain: l.chains[0], Top: true}
+		if steps > 1 {
+			err = l.writeNote(ids[0], n)
+		}
+		if steps > 2 && err == nil {
+			err = l.mount(t.Context(), ids[0], &n)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.open(nil)
+		if there, err := l.committed(t.Context(), l.chains[0].String(), ""); there || err != nil {
+			t.Errorf("after step %d the layer is there: %v, %v", steps, there, err)
+		}
+		top := l.pull()
+		if err := l.Remove(t.Context(), key); err != nil {
+			t.Error(err)
+		}
+		mounts, err := l.Prepare(t.Context(), "container", top)
+		if err != nil || !slices.Equal(l.lower(mounts), l.mounted()) {
+			t.Errorf("after step %d: %v, %v; mounted: %v", steps, mounts, err, l.mounted())
+		}
+		if left, err := os.ReadDir(filepath.Join(l.root, "snapshots")); err != nil || len(left) != 2 {
+			t.Errorf("after step %d there are %v, %v", steps, left, err)
+		}
+	}
+}
+
+// TestAPullThatIsCancelledDecidesNothing has the next one find the artifact.
+func TestAPullThatIsCancelledDecidesNothing(t *testing.T) {
+	l := newLab(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if found := l.decide(ctx, l.chains[0], labels(l.chains[0])); found != nil {
+		t.Errorf("found %+v", found)
+	}
+	l.pull()
+}
+
+// TestWhatTheNodeMountsMeanwhileIsNotMountedTwice has it restore what was mounted before a restart of the machine at the moment when it is asked.
+func TestWhatTheNodeMountsMeanwhileIsNotMountedTwice(t *testing.T) {
+	l := newLab(t)
+	l.node.late = errors.New("it is mounted there already")
+	l.pull()
+	if l.node.mounts != 1 || len(l.mounted()) != 1 {
+		t.Errorf("mounted %d times: %v", l.node.mounts, l.mounted())
 	}
 }

@@ -15,7 +15,7 @@ const lowerOption = "lowerdir="
 func (s *Snapshotter) shorten(mounts []mount.Mount, below []string) ([]mount.Mount, error) {
 	keep := len(below)
 	for i, id := range below {
-		n, err := s.readNote(id)
+		n, err := s.lazy(id)
 		if err != nil {
 			return nil, err
 		}

@@ -1,6 +1,7 @@
 package snapshotter
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -8,23 +9,52 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/pagein/pagein/internal/atomicfile"
 )
 
-// noteName is the file in a snapshot's directory that says that its layer is not fetched.
+// noteName is the file in a snapshot's directory that says that its layer was not fetched when containerd asked for it.
 const noteName = "lazy.json"
 
-// note says what stands for a layer that is not fetched. Labels are no place for it: clients may change them.
+// note says what stands for a layer that was not fetched when containerd asked for it. Labels are no place for it: clients may change them.
 type note struct {
 	Artifact string        `json:"artifact"` // reference by digest
 	Image    string        `json:"image"`    // reference by digest of the manifest that lists the layer, for who needs the layer by itself
 	Chain    digest.Digest `json:"chain"`    // the layer's chain ID
 	Top      bool          `json:"top"`      // the artifact is mounted on this layer's directory, and is all that is below
+
+	Unpacked *snapshots.Usage `json:"unpacked,omitempty"` // what it takes since it was fetched after all, which made it an ordinary layer
 }
 
-// readNote returns the note of a snapshot, nil if it is an ordinary one.
+// lazy returns the note of a snapshot whose layer is not fetched, nil if it is an ordinary one.
+func (s *Snapshotter) lazy(id string) (*note, error) {
+	n, err := s.readNote(id)
+	if err != nil || n == nil || n.Unpacked != nil {
+		return nil, err
+	}
+	return n, nil
+}
+
+// Usage is what a snapshot takes on disk besides those below it. A layer that is not fetched takes nothing, the topmost one that an artifact stands for takes the artifact's metadata.
+func (s *Snapshotter) Usage(ctx context.Context, key string) (snapshots.Usage, error) {
+	usage, err := s.Snapshotter.Usage(ctx, key)
+	if err != nil {
+		return usage, err
+	}
+	ids, err := s.ancestors(ctx, key)
+	if err != nil {
+		return usage, err
+	}
+	n, err := s.readNote(ids[0])
+	if err == nil && n != nil && n.Unpacked != nil {
+		usage = *n.Unpacked
+	}
+	return usage, err
+}
+
+// readNote returns the note of a snapshot, nil if it never had one.
 func (s *Snapshotter) readNote(id string) (*note, error) {
 	b, err := os.ReadFile(filepath.Join(s.dir(id), noteName))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -67,5 +97,5 @@ func (s *Snapshotter) tryWriteNote(id string, n note) error {
 	if err := f.Commit(); err != nil {
 		return err
 	}
-	return atomicfile.SyncDir(s.dir(id))
+	return errors.Join(atomicfile.SyncDir(s.dir(id)), atomicfile.SyncDir(filepath.Dir(s.dir(id))))
 }

@@ -9,19 +9,17 @@ import (
 	snapshotsapi "github.com/containerd/containerd/api/services/snapshots/v1"
 	"github.com/containerd/containerd/v2/contrib/snapshotservice"
 	"google.golang.org/grpc"
-
-	"github.com/pagein/pagein/node/control"
 )
 
 // stopTimeout is how long calls under way may take when serving ends.
 const stopTimeout = 5 * time.Second
 
-// Serve answers containerd at a listener until ctx is done. At a unix socket only root and the user that this process runs as are answered.
+// Serve answers all who connect to a listener, which it closes, until ctx is done.
 func (s *Snapshotter) Serve(ctx context.Context, l net.Listener) error {
 	server := grpc.NewServer()
 	snapshotsapi.RegisterSnapshotsServer(server, snapshotservice.FromSnapshotter(s))
 	ended := make(chan error, 1)
-	go func() { ended <- server.Serve(control.Trusted(l, s.log)) }()
+	go func() { ended <- server.Serve(l) }()
 	select {
 	case err := <-ended:
 		return fmt.Errorf("serve snapshots at %s: %w", l.Addr(), err)

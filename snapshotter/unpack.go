@@ -8,12 +8,13 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/containerd/containerd/v2/pkg/archive"
 	"github.com/containerd/containerd/v2/pkg/archive/compression"
+	"github.com/containerd/continuity/fs"
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 
-	"github.com/pagein/pagein/internal/atomicfile"
 	"github.com/pagein/pagein/oci"
 )
 
@@ -24,7 +25,7 @@ func (s *Snapshotter) unpack(ctx context.Context, id string, below []string) err
 		return err
 	}
 	defer unlock()
-	n, err := s.readNote(id)
+	n, err := s.lazy(id)
 	if n == nil || err != nil {
 		return err // somebody else was faster
 	}
@@ -50,17 +51,23 @@ func (s *Snapshotter) tryUnpack(ctx context.Context, id string, below []string, 
 	if err := s.apply(ctx, tmp, parents, n); err != nil {
 		return errors.Join(err, os.RemoveAll(tmp))
 	}
+	usage, err := fs.DiskUsage(ctx, tmp)
+	if err != nil {
+		return errors.Join(err, os.RemoveAll(tmp))
+	}
 	if err := syncFS(tmp); err != nil {
 		return err
 	}
-	// The directory may have been exchanged already, by somebody who was killed before he removed the note.
+	// The directory may have been exchanged already, by somebody who was killed before he changed the note.
 	if err := unix.Renameat2(unix.AT_FDCWD, tmp, unix.AT_FDCWD, s.content(id), unix.RENAME_EXCHANGE); err != nil {
 		return fmt.Errorf("put it into place: %w", err)
 	}
-	if err := os.Remove(filepath.Join(s.dir(id), noteName)); err != nil {
+	unpacked := *n
+	unpacked.Unpacked = &snapshots.Usage{Size: usage.Size, Inodes: usage.Inodes}
+	if err := s.writeNote(id, unpacked); err != nil {
 		return err
 	}
-	return errors.Join(atomicfile.SyncDir(s.dir(id)), os.RemoveAll(tmp))
+	return os.RemoveAll(tmp)
 }
 
 // apply unpacks the layer into a directory as containerd does for overlayfs, and verifies it.

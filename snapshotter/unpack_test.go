@@ -5,6 +5,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/containerd/containerd/v2/core/snapshots"
@@ -43,13 +44,23 @@ func TestAPrefixThatIsNeededByItselfIsUnpacked(t *testing.T) {
 		if err := unix.Lstat(filepath.Join(lower[i], "gone"), &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFCHR || st.Rdev != 0 {
 			t.Errorf("the whiteout in %s is %+v, %v", name, st, err)
 		}
-		if left, err := os.ReadDir(filepath.Dir(lower[i])); err != nil || len(left) != 2 {
+		if left, err := os.ReadDir(filepath.Dir(lower[i])); err != nil || len(left) != 3 { // fs, work and the note
 			t.Errorf("beside it are %v, %v", left, err)
+		}
+	}
+	for _, chain := range l.chains[:2] { // as du sees them: a file with a byte, and a whiteout, in a directory
+		if usage, err := l.Usage(t.Context(), chain.String()); err != nil || usage.Inodes != 3 || usage.Size == 0 {
+			t.Errorf("usage is %+v, %v", usage, err)
 		}
 	}
 	// The image itself goes on as it was.
 	mounts, err = l.Prepare(t.Context(), "container", l.chains[2].String())
 	if lower := l.lower(mounts); err != nil || len(lower) != 1 || lower[0] != l.mounted()[0] {
+		t.Errorf("%v, %v", mounts, err)
+	}
+	// What is unpacked stays so.
+	clear(l.node.layers)
+	if mounts, err := l.Prepare(t.Context(), "third", l.chains[1].String()); err != nil || !slices.Equal(l.lower(mounts), lower) {
 		t.Errorf("%v, %v", mounts, err)
 	}
 }

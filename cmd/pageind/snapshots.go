@@ -10,6 +10,7 @@ import (
 
 	"github.com/pagein/pagein/node"
 	"github.com/pagein/pagein/node/control"
+	"github.com/pagein/pagein/oci"
 	"github.com/pagein/pagein/snapshotter"
 )
 
@@ -72,11 +73,11 @@ func openSnapshots(cfg config, l net.Listener, n *node.Node, log *slog.Logger) (
 	if err != nil {
 		return nil, err
 	}
-	s, err := snapshotter.New(snapshotter.Config{Root: cfg.Snapshotter.Root, Node: n, Trust: trust, MountOptions: cfg.Snapshotter.MountOptions, Log: log})
+	s, err := snapshotter.New(snapshotter.Config{Root: cfg.Snapshotter.Root, Node: artifacts{n}, Trust: trust, MountOptions: cfg.Snapshotter.MountOptions, Log: log})
 	if err != nil {
 		return nil, err
 	}
-	return &snapshots{l, s}, nil
+	return &snapshots{control.Trusted(l, log), s}, nil
 }
 
 // serve answers containerd until ctx is done, and closes the snapshots.
@@ -87,4 +88,20 @@ func (s *snapshots) serve(ctx context.Context, log *slog.Logger) error {
 	}
 	log.Info("serving snapshots", "address", s.listener.Addr())
 	return errors.Join(s.Serve(ctx, s.listener), s.Close())
+}
+
+// artifacts is a node as the snapshotter knows it. Mounts below the snapshotter's root are reserved, see [node.Config].
+type artifacts struct{ *node.Node }
+
+func (a artifacts) Find(ctx context.Context, ref oci.Ref) (*snapshotter.Found, error) {
+	found, err := a.Node.Find(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	return (*snapshotter.Found)(found), nil
+}
+
+func (a artifacts) Mount(ctx context.Context, artifact, target string) error {
+	_, err := a.Node.Mount(ctx, control.MountRequest{Source: control.Source{Ref: artifact}, Target: target})
+	return err
 }

@@ -44,7 +44,7 @@ var rooms = []struct {
 		"erofs", "blob", "oci", "oci/registry", "oci/artifact", "oci/image", "oci/remote", "ondemand", "ondemand/backend", "ondemand/scrub", "ondemand/store",
 		"cachefiles", "fanotify", "node/keeper", "node/control", "node/storecheck",
 	}},
-	{"snapshotter", []string{"oci", "oci/artifact", "node", "node/control"}},
+	{"snapshotter", []string{"oci", "oci/artifact"}},
 }
 
 // leaves know nothing but the kernel and the standard library.
@@ -57,6 +57,7 @@ var never = []struct {
 	{"node", "mkfs", "the daemon does not carry the converter"},
 	{"node", "oci/convert", "the daemon does not carry the converter"},
 	{"snapshotter", "mkfs", "the daemon does not carry the converter"},
+	{"snapshotter", "node", "the snapshotter knows nodes by an interface of its own"},
 	{"cmd/pageind", "mkfs", "the daemon does not carry the converter"},
 	{"cmd/pageind", "oci/convert", "the daemon does not carry the converter"},
 	{"cmd/pagein-keeper", "ondemand", "the keeper stays tiny: it must outlive every bug of the daemon"},
