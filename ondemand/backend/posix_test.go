@@ -116,13 +116,13 @@ func TestAReadThatNeverBeganLeavesNoHandle(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "object"), make([]byte, 200), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	calls := newPatientCalls(time.Millisecond)
-	o := &posixObject{file: file{dir: dir, name: "object", size: 200}, calls: calls}
+	o := &posixObject{file: file{dir: dir, name: "object", size: 200}, calls: newPatientCalls(time.Minute)}
 	r, err := o.Range(t.Context(), 0, 100)
 	if err != nil {
 		t.Fatal(err)
 	}
-	handle := r.(*posixRange).f
+	handle, calls := r.(*posixRange).f, newPatientCalls(time.Millisecond)
+	o.calls = calls
 	for len(calls.slots) < maxHanging {
 		calls.slots <- struct{}{}
 	}
