@@ -4,9 +4,15 @@ package main
 import (
 	"os"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/pagein/pagein/internal/privileges"
 	"github.com/pagein/pagein/node/keeper"
 )
 
 func main() {
+	// Kept is what locks memory that is yet to be had, and hands back more descriptors than the limit on open files. A keeper that pageind has started cannot take the rest from
+	// executables, as pageind has given up the means: but it executes none.
+	_ = privileges.Drop(unix.CAP_IPC_LOCK, unix.CAP_SYS_RESOURCE)
 	os.Exit(keeper.Main(os.Args[1:], os.Stderr))
 }

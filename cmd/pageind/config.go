@@ -41,6 +41,8 @@ type config struct {
 
 	MetricsAddress string `toml:"metrics-address"`
 	Pprof          bool   `toml:"pprof"`
+
+	file string // that it was read from; it need not be there
 }
 
 var defaults = config{
@@ -57,6 +59,7 @@ func readConfig(c *cli.Context) (config, error) {
 	if path == "" {
 		path, optional = defaultConfig, true
 	}
+	cfg.file = path
 	b, err := os.ReadFile(path)
 	if err != nil && (!optional || !errors.Is(err, fs.ErrNotExist)) {
 		return cfg, fmt.Errorf("read configuration: %w", err)
@@ -93,6 +96,13 @@ func readConfig(c *cli.Context) (config, error) {
 		return cfg, fmt.Errorf("configuration: %w", err)
 	}
 	return cfg, oneOf("transport", cfg.Transport, node.Auto, "fanotify", "cachefiles", "file")
+}
+
+// warnOfReaders tells of keys in a file that others can read.
+func (c config) warnOfReaders(log *slog.Logger) {
+	if st, err := os.Stat(c.file); err == nil && st.Mode().Perm()&0o004 != 0 && c.HoldsKeys() {
+		log.Warn("everybody on this machine can read the keys in the configuration: give the file mode 0600", "file", c.file, "mode", st.Mode())
+	}
 }
 
 func (c config) keeperSocket() string { return filepath.Join(c.Run, "keeper.sock") }

@@ -110,6 +110,7 @@ func run(ctx context.Context, cfg config) error {
 		return errors.New("mounting needs root (CAP_SYS_ADMIN in the initial user namespace): run pageind as root")
 	}
 	dropPrivileges(log)
+	cfg.warnOfReaders(log)
 	if err := raiseFileLimit(); err != nil {
 		return err
 	}

@@ -87,6 +87,9 @@ func TestSecretsStayWhereTheyAreConfigured(t *testing.T) {
 	}
 	config := l.configure("[[storage]]\nurl = '%s/'\nheaders = { Authorization = 'Bearer %s-header' }\n[[storage]]\nurl = 's3://bucket'\nendpoint = 'http://127.0.0.1:1'\n"+
 		"access-key = '%[2]s-key'\nsecret-key = '%[2]s-key'\n", g.files.URL, secret)
+	if err := os.Chmod(config[1], 0o644); err != nil { // which is to be warned of
+		t.Fatal(err)
+	}
 	t.Setenv("PAGEIN_CONFIG", config[1])
 	one, two := l.tree(1), l.bigFiles("a", "b", "c", "d", "e")
 	l.convert("dir:"+one, host+"/app:1")
@@ -119,6 +122,9 @@ func TestSecretsStayWhereTheyAreConfigured(t *testing.T) {
 	said.WriteString(l.said())
 	if !strings.Contains(said.String(), "level=DEBUG") || !strings.Contains(said.String(), "level=ERROR") {
 		t.Error("the daemon said too little: the test shows nothing")
+	}
+	if !strings.Contains(said.String(), "everybody on this machine can read the keys") {
+		t.Error("nobody was warned of a configuration file that all can read")
 	}
 	for _, pid := range append(l.keepers(), l.daemon.Pid) {
 		for _, name := range []string{"cmdline", "environ"} {

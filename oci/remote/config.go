@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/pelletier/go-toml/v2"
@@ -48,6 +50,16 @@ type Storage struct {
 	Token     string            `toml:"session-token"`
 	Style     string            `toml:"style"`
 	Anonymous bool              `toml:"anonymous"`
+}
+
+// HoldsKeys reports whether the configuration has something that must be kept secret, or may have, as headers and URLs with a user's name or a query do.
+func (c Config) HoldsKeys() bool {
+	telling := func(url string, headers map[string]string) bool {
+		return len(headers) > 0 || strings.ContainsAny(url, "@?")
+	}
+	return c.Proxy != nil && telling(c.Proxy.URL, c.Proxy.Headers) || slices.ContainsFunc(c.Storage, func(s Storage) bool {
+		return s.SecretKey != "" || s.Token != "" || telling(s.URL, s.Headers)
+	})
 }
 
 // Default is the configuration without a file: hosts.toml files are looked for where containerd does.
