@@ -44,7 +44,8 @@ type Config struct {
 	UnmountOnExit bool // unmount all when Run ends, instead of leaving the mounts to the holder
 	RestoreMounts bool // mount again what was mounted when the machine went down
 
-	Cache CacheLimits // on what the store keeps
+	Cache    CacheLimits // on what the store keeps
+	Reserved string      // directory whose owner relies on the mounts below it, however idle they are; "" for none
 
 	CheckMetadata bool // look at all of a metadata image before it is mounted
 }
