@@ -1,6 +1,8 @@
 package fanotify
 
 import (
+	"errors"
+
 	"github.com/pagein/pagein/ondemand"
 )
 
@@ -18,13 +20,33 @@ func (t *Transport) Evict(b *ondemand.Blob, want int64) (int64, error) {
 	}
 	m.evicting.Lock()
 	defer m.evicting.Unlock()
-	if m.unmarked || m.deaf || m.group == nil || m.group.journal.reads == nil || !m.group.journal.reads.tracked() {
+	if !t.evictable(m) {
 		return 0, nil
 	}
+	// The group stays as long as the blob is open, and the blob as long as frames of it are discarded.
 	freed, err := m.blob.Discard(want, func(off, n int64) bool { return m.group.journal.reads.idle(&m.id, off, n) })
-	t.awaitCompletion(m)
-	if m.blob.Complete() { // it became so before the line above
-		go t.completed(m)
+	if errors.Is(err, ondemand.ErrUnbound) {
+		return freed, nil // it is being detached
 	}
+	t.awaitCompletion(m)
 	return freed, err
+}
+
+// evictable reports whether all reads of the blob's file raise events and are known. The caller holds m.evicting.
+func (t *Transport) evictable(m *marked) bool {
+	t.mu.Lock() // as long as it is attached, its group's journal is there
+	defer t.mu.Unlock()
+	return t.blobs[m.blob.ID()] == m && !m.unmarked && !m.deaf && m.group != nil && m.group.journal.reads != nil && m.group.journal.reads.tracked()
+}
+
+// Untracked counts the attached blobs of which no range can be evicted before they are unmounted, although reads are to be tracked: their reads are not, or not all of them.
+func (t *Transport) Untracked() (blobs int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, m := range t.blobs {
+		if t.cfg.Track && m.group != nil && !m.unmarked && (m.group.journal.reads == nil || !m.group.journal.reads.tracked()) {
+			blobs++
+		}
+	}
+	return blobs
 }

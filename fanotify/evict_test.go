@@ -4,6 +4,8 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -62,10 +64,8 @@ func TestEvictingUnderReadersShowsNoWrongByte(t *testing.T) {
 	if total < 16<<20 {
 		t.Errorf("only %d bytes were evicted", total)
 	}
-	for _, g := range d.groups {
-		if !g.journal.reads.tracked() {
-			t.Errorf("the reads of group %d are not tracked any more", g.number)
-		}
+	if n := d.Untracked(); n != 0 {
+		t.Errorf("the reads of %d blobs are not tracked any more", n)
 	}
 }
 
@@ -194,6 +194,52 @@ func TestAnEvictedBlobBecomesCompleteAgain(t *testing.T) {
 	case <-done:
 	case <-time.After(20 * time.Second):
 		t.Fatal("readers wait although all bytes are there")
+	}
+}
+
+// TestEvictionEndsWithTheAttachment has a blob detached, and its group's journal unmapped, at a moment when its eviction is about to begin.
+func TestEvictionEndsWithTheAttachment(t *testing.T) {
+	root, _, h := environment(t)
+	tr := newTree(t, t.TempDir(), 9<<20, 100)
+	tr.track = true
+	f, img, s := successor(t, tr, root, h, nil)
+	defer func() {
+		if err := errors.Join(f.Close(), s.Close()); err != nil {
+			t.Error(err)
+		}
+	}()
+	if _, err := f.Attach(t.Context(), img); err != nil {
+		t.Fatal(err)
+	}
+	b := img.Blobs[0]
+	m := f.blobs[b.ID()]
+	m.evicting.Lock()
+	evicted := make(chan error, 1)
+	go func() {
+		n, err := f.Evict(b, b.Size())
+		if n != 0 {
+			t.Errorf("%d bytes were evicted", n)
+		}
+		evicted <- err
+	}()
+	waitFor(t, "the eviction is under way", func() bool {
+		all := make([]byte, 1<<20)
+		for one := range strings.SplitSeq(string(all[:runtime.Stack(all, true)]), "\n\n") {
+			if strings.Contains(one, "[sync.Mutex.Lock") && strings.Contains(one, "(*Transport).Evict(") {
+				return true
+			}
+		}
+		return false
+	})
+	for _, b := range img.Blobs {
+		b.Close()
+	}
+	if err := f.Detach(t.Context(), img); err != nil {
+		t.Error(err)
+	}
+	m.evicting.Unlock()
+	if err := <-evicted; err != nil {
+		t.Error(err)
 	}
 }
 

@@ -205,10 +205,7 @@ func (t *Transport) guard(m *marked, mounted bool) (err error) {
 			m.group.journal.reads.lose() // with the mark that follows, a successor could not tell
 		}
 	}
-	t.awaitCompletion(m)
-	if complete { // a predecessor has died between the last frame and this
-		go t.completed(m)
-	}
+	t.awaitCompletion(m) // it may be complete: a predecessor has died between the last frame and this
 	if m.held < 0 {
 		if err := t.cfg.Holder.Hold(blobName(id), m.file.Fd()); err != nil {
 			return fmt.Errorf("have blob %s held: %w", id, err)
@@ -254,6 +251,9 @@ func (t *Transport) letGo(m *marked) error {
 // awaitCompletion has the mark dropped when the blob is complete.
 func (t *Transport) awaitCompletion(m *marked) {
 	m.blob.OnComplete(func() { go t.completed(m) }) // t.mu may be held by who waits in b.Close for this very fetch
+	if m.blob.Complete() {                          // it became so before
+		go t.completed(m)
+	}
 }
 
 // completed drops the mark of a blob whose last frame is in place: from now on its reads cost nothing, and nothing of it may be evicted.

@@ -35,7 +35,7 @@ func (b *Blob) Discard(want int64, idle func(off, n int64) bool) (freed int64, e
 	if !ok {
 		return 0, fmt.Errorf("discard frames of blob %s: %w", b.ID(), ErrKept)
 	}
-	for steps := 2 * b.m.Frames(); freed < want && steps > 0; {
+	for steps := 2 * b.m.Frames(); freed < want && steps > 0 && b.ctx.Err() == nil; { // Close waits
 		frames, looked := b.claim(want-freed, steps, idle)
 		steps -= looked
 		n, err := b.discard(target, frames, idle)

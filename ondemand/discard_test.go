@@ -114,6 +114,28 @@ func TestATargetThatCannotPunchKeepsAll(t *testing.T) {
 	}
 }
 
+// TestABlobThatIsClosedIsNotDiscarded: who closes it holds locks that others wait for.
+func TestABlobThatIsClosedIsNotDiscarded(t *testing.T) {
+	f, _ := newPunchable(t)
+	looks, closed := 0, make(chan struct{})
+	if _, err := f.Discard(1, func(int64, int64) bool {
+		if looks++; looks == 2 {
+			go func() {
+				f.Close()
+				close(closed)
+			}()
+			<-f.ctx.Done()
+		}
+		return looks%2 == 1 // each frame seems idle, and then is not
+	}); err != nil {
+		t.Error(err)
+	}
+	<-closed
+	if looks != 2 {
+		t.Errorf("%d more frames were looked at", looks/2-1)
+	}
+}
+
 // TestReadersOfWhatIsDiscardedGetIt has readers ask for what is being discarded all the time.
 func TestReadersOfWhatIsDiscardedGetIt(t *testing.T) {
 	f, _ := newPunchable(t)
