@@ -22,10 +22,11 @@ const unboundPause = 10 * time.Millisecond
 
 // prefetches are what is fetched of an image in the background. Its fields but active are guarded by the node's mu.
 type prefetches struct {
-	hot, all bool // were begun
-	stop     []context.CancelFunc
-	work     sync.WaitGroup
-	active   atomic.Int32
+	hot    chan struct{} // closed when what a profile names has been fetched; nil if that has not begun
+	all    bool          // the rest was begun
+	stop   []context.CancelFunc
+	work   sync.WaitGroup
+	active atomic.Int32
 }
 
 // running reports whether anything is fetched in the background.
@@ -50,7 +51,7 @@ func (p *prefetches) end() {
 	p.work.Wait()
 }
 
-// prefetch fetches in the background what a profile says will be read, and all of the image if its policy wants that, one blob after the other in device order: the first are the base layers,
+// prefetch fetches in the background what a profile says will be read, and after that all of the image if its policy wants that, one blob after the other in device order: the first are the base layers,
 // which most processes read first. The caller holds n.mu.
 func (n *Node) prefetch(img *image) {
 	if img.complete() {
@@ -58,9 +59,11 @@ func (n *Node) prefetch(img *image) {
 	}
 	ref, blobs, p := img.Origin.Ref, img.attached.Blobs, &img.prefetches
 	failed := func(err error) { n.log.Warn("prefetch is tried again", "ref", ref, "err", err) }
-	if records := img.Blobs; !p.hot && slices.ContainsFunc(records, func(r blobRecord) bool { return r.Hot > 0 }) {
-		p.hot = true
+	if records := img.Blobs; p.hot == nil && slices.ContainsFunc(records, func(r blobRecord) bool { return r.Hot > 0 }) {
+		hot := make(chan struct{})
+		p.hot = hot
 		p.begin(func(ctx context.Context) {
+			defer close(hot)
 			for i, b := range blobs {
 				if insist(ctx, failed, func() error { return b.Stream(ctx, 0, records[i].Hot) }) != nil {
 					return
@@ -70,8 +73,11 @@ func (n *Node) prefetch(img *image) {
 	}
 	if !p.all && img.Policy.Prefetch {
 		p.all = true
-		began := time.Now()
+		began, hot := time.Now(), p.hot
 		p.begin(func(ctx context.Context) {
+			if hot != nil {
+				<-hot // which ends when it is stopped, like this
+			}
 			for _, b := range blobs {
 				if insist(ctx, failed, func() error { return b.Prefetch(ctx, 0, b.Size()) }) != nil {
 					return

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"math/rand/v2"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -38,23 +40,38 @@ func (nowhere) Set(int)                            {}
 func (nowhere) Clear(int)                          {}
 func (nowhere) Count() int                         { return 0 }
 
+// newBlob makes a blob of one file of the given size, and its source object.
+func newBlob(t *testing.T, size int) (m *blob.Map, object []byte) {
+	t.Helper()
+	var data bytes.Buffer
+	w := blob.NewWriter(t.Context(), &data, blob.WriterOptions{})
+	content := make([]byte, size)
+	_, _ = rand.NewChaCha8([32]byte{}).Read(content)
+	if _, err := w.Append(bytes.NewReader(content), int64(size)); err != nil {
+		t.Fatal(err)
+	}
+	m, err := w.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m, data.Bytes()
+}
+
+func newEngine(t *testing.T) *ondemand.Engine {
+	t.Helper()
+	e, err := ondemand.New(slog.New(slog.DiscardHandler), ondemand.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(e.Close)
+	return e
+}
+
 func TestAPrefetchThatFailsDoesNotInsist(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var data bytes.Buffer
-		w := blob.NewWriter(t.Context(), &data, blob.WriterOptions{})
-		if _, err := w.Append(bytes.NewReader(make([]byte, 4096)), 4096); err != nil {
-			t.Fatal(err)
-		}
-		m, err := w.Close()
-		if err != nil {
-			t.Fatal(err)
-		}
-		e, err := ondemand.New(slog.New(slog.DiscardHandler), ondemand.Options{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer e.Close()
-		object := &gone{size: int64(data.Len())}
+		m, data := newBlob(t, 4096)
+		e := newEngine(t)
+		object := &gone{size: int64(len(data))}
 		b, err := e.Blob(m, []backend.Object{object})
 		if err != nil {
 			t.Fatal(err)
@@ -92,4 +109,61 @@ func TestAPrefetchBeginsSoonAfterTheKernelOpensTheBlob(t *testing.T) {
 			}
 		})
 	}
+}
+
+// slow is an object that takes a second for each answer, and notes what was asked for.
+type slow struct {
+	name  string
+	data  []byte
+	mu    *sync.Mutex
+	asked *[]string
+}
+
+func (s *slow) Size() int64    { return int64(len(s.data)) }
+func (s *slow) String() string { return s.name }
+func (s *slow) Range(_ context.Context, off, n int64) (io.ReadCloser, error) {
+	s.mu.Lock()
+	*s.asked = append(*s.asked, s.name)
+	s.mu.Unlock()
+	time.Sleep(time.Second)
+	return io.NopCloser(bytes.NewReader(s.data[off : off+n])), nil
+}
+
+// somewhere is a target that keeps nothing but what is present.
+type somewhere struct {
+	mu   sync.Mutex
+	have map[int]bool
+}
+
+func (s *somewhere) WriteAt(p []byte, _ int64) (int, error) { return len(p), nil }
+func (s *somewhere) Has(i int) bool                         { s.mu.Lock(); defer s.mu.Unlock(); return s.have[i] }
+func (s *somewhere) Set(i int)                              { s.mu.Lock(); defer s.mu.Unlock(); s.have[i] = true }
+func (s *somewhere) Clear(i int)                            { s.mu.Lock(); defer s.mu.Unlock(); delete(s.have, i) }
+func (s *somewhere) Count() int                             { s.mu.Lock(); defer s.mu.Unlock(); return len(s.have) }
+
+// TestWhatAProfileNamesIsFetchedBeforeTheRest has the profile name something in the last blob of two.
+func TestWhatAProfileNamesIsFetchedBeforeTheRest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEngine(t)
+		var mu sync.Mutex
+		var asked []string
+		img := &image{record: record{Policy: policy{Prefetch: true}, Blobs: []blobRecord{{}, {Hot: 3 << 20}}}, attached: &ondemand.Image{}}
+		for i, name := range []string{"cold", "hot"} {
+			m, data := newBlob(t, (4+i)<<20)
+			b, err := e.Blob(m, []backend.Object{&slow{name, data, &mu, &asked}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(b.Close)
+			to := &somewhere{have: make(map[int]bool)}
+			b.Bind(to, to)
+			img.attached.Blobs = append(img.attached.Blobs, b)
+		}
+		n := &Node{log: slog.New(slog.DiscardHandler)}
+		n.prefetch(img)
+		img.prefetches.work.Wait()
+		if len(asked) < 3 || asked[0] != "hot" || asked[1] != "cold" || asked[len(asked)-1] != "hot" || !img.complete() {
+			t.Errorf("asked for %v", asked)
+		}
+	})
 }
