@@ -355,13 +355,15 @@ func (l *lab) idle() (s control.Status) {
 	return s
 }
 
+// patience is how long what must happen may take: an emulated kernel on a busy machine needs seconds for what is done in milliseconds elsewhere.
+const patience = 2 * time.Minute
+
 func (l *lab) waitFor(what string, ok func() bool) {
 	l.Helper()
-	for range 600 {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		if ok() {
 			return
 		}
-		time.Sleep(20 * time.Millisecond)
 	}
 	l.Fatalf("timed out waiting for %s", what)
 }
