@@ -12,7 +12,7 @@ import (
 // maxAttached bounds how many artifacts of one image are listed.
 const maxAttached = 100
 
-// Attached lists the artifacts whose subject is the given manifest, in the order in which the registry names them, at most 100. In a layout there are none:
+// Attached lists the artifacts whose subject is the given manifest, in the order in which the registry names them, the last 100 of them. In a layout there are none:
 // what is in a layout has a tag.
 func (p Place) Attached(ctx context.Context, subject ocispec.Descriptor) ([]ocispec.Descriptor, error) {
 	if p.Repository == nil {
@@ -22,8 +22,11 @@ func (p Place) Attached(ctx context.Context, subject ocispec.Descriptor) ([]ocis
 	// Some registries list an artifact under the type of its config, so the list is not filtered by them.
 	err := p.Repository.Referrers(ctx, subject, "", func(found []ocispec.Descriptor) error {
 		for _, d := range found {
-			if (d.ArtifactType == Type || d.ArtifactType == MediaTypeConfig) && len(list) < maxAttached {
-				list = append(list, d)
+			if d.ArtifactType != Type && d.ArtifactType != MediaTypeConfig {
+				continue
+			}
+			if list = append(list, d); len(list) > maxAttached {
+				list = list[1:]
 			}
 		}
 		return nil

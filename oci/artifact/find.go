@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -23,7 +22,7 @@ func Find(ctx context.Context, client *registry.Client, ref oci.Ref, platform *o
 	return place, a, err
 }
 
-// Find loads the artifact that ref means: the one that it names or, if it names an image in a registry, the one that is attached to that image. The
+// Find loads the artifact that ref means: the one that it names or, if it names an image in a registry, the last one that is attached to that image. The
 // platform, nil meaning Linux on this machine's architecture, chooses from an index. If there is no artifact, the error is [ErrNotArtifact].
 func (p Place) Find(ctx context.Context, ref oci.Ref, platform *ocispec.Platform) (*Artifact, error) {
 	a, err := p.Load(ctx, ref)
@@ -41,7 +40,8 @@ func (p Place) Find(ctx context.Context, ref oci.Ref, platform *ocispec.Platform
 	return Load(ctx, p.Target(), *desc, named.String())
 }
 
-// attached returns the artifact that belongs to an image, nil if there is none.
+// attached returns the artifact that belongs to an image, nil if there is none. Of several it is the one that the registry lists last: who converts an image again wants that one to be
+// used, and in the list that a tag names, which clients write, it comes last. Registries with the referrers API may have another order. Each of them shows the image.
 func attached(ctx context.Context, place Place, ref oci.Ref, platform *ocispec.Platform) (*ocispec.Descriptor, error) {
 	desc, err := place.Resolve(ctx, ref)
 	if err != nil {
@@ -54,13 +54,5 @@ func attached(ctx context.Context, place Place, ref oci.Ref, platform *ocispec.P
 	if err != nil || len(list) == 0 {
 		return nil, err
 	}
-	if len(list) > 1 {
-		var digests []string
-		for _, d := range list {
-			digests = append(digests, d.Digest.String())
-		}
-		return nil, fmt.Errorf("%d artifacts are attached to %s: name one of them as %s/%s@DIGEST: %s",
-			len(list), ref, ref.Host, ref.Repository, strings.Join(digests, ", "))
-	}
-	return &list[0], nil
+	return &list[len(list)-1], nil
 }
