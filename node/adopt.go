@@ -30,6 +30,8 @@ type imageState struct {
 	Targets   []string
 	Prepared  bool
 	Absent    bool `json:",omitempty"` // not mounted yet since the machine was restarted
+
+	problem error // why it is not served, or not mounted again; nil before that has been tried
 }
 
 // save records the mount table. The caller holds n.mu. What could not be recorded is tried again, see [Node.saveLater], unless a later change is.
@@ -74,10 +76,11 @@ func (n *Node) adopt(ctx context.Context) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if s.Boot != boot {
+		n.log.Info("the machine has been restarted", "images", len(s.Images), "mounted again", n.cfg.RestoreMounts)
 		n.rememberAbsent(s.Images)
 		return nil
 	}
-	n.absent = slices.DeleteFunc(slices.Clone(s.Images), func(i imageState) bool { return !i.Absent })
+	n.rememberAbsent(slices.DeleteFunc(slices.Clone(s.Images), func(i imageState) bool { return !i.Absent }))
 	s.Images = slices.DeleteFunc(s.Images, func(i imageState) bool { return i.Absent })
 	if _, held := n.cfg.Adopted[keeper.MountsName]; !held {
 		for _, i := range s.Images {
@@ -95,6 +98,7 @@ func (n *Node) adopt(ctx context.Context) error {
 			continue
 		}
 		if err := n.adoptImage(ctx, i); err != nil {
+			i.problem = err
 			n.lost = append(n.lost, i)
 			n.log.Error("mounted image cannot be served: its readers wait or get errors; unmount it and mount it again", "ref", i.Origin.Ref, "targets", i.Targets, "err", err)
 			if errors.Is(err, ondemand.ErrUnguarded) {
@@ -150,6 +154,7 @@ func (n *Node) abandon(ctx context.Context, i imageState) {
 	}
 	if err := n.adoptImage(ctx, i); err != nil {
 		n.log.Error("mounted image cannot be served", "ref", i.Origin.Ref, "err", err)
+		i.problem = err
 		n.lost = append(n.lost, i)
 	} else if i.Transport != cachefilesTransport && n.images[i.ID].complete() {
 		return

@@ -192,10 +192,17 @@ func (n *Node) detach(ctx context.Context, img *image) {
 func (n *Node) gone(wd int32) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for i := range n.lost {
-		n.lost[i].Watches = slices.DeleteFunc(n.lost[i].Watches, func(w int32) bool { return w == wd })
+	for at, i := range n.lost {
+		if !slices.Contains(i.Watches, wd) {
+			continue
+		}
+		i.Watches = slices.DeleteFunc(i.Watches, func(w int32) bool { return w == wd })
+		if n.lost[at] = i; len(i.Watches) == 0 && !i.Prepared {
+			n.lost = slices.Delete(n.lost, at, at+1)
+			n.saveLater()
+		}
+		return
 	}
-	n.lost = slices.DeleteFunc(n.lost, func(i imageState) bool { return len(i.Watches) == 0 })
 	for _, img := range n.images {
 		if !img.watches[wd] {
 			continue

@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/pagein/pagein/node/control"
 )
 
 // newMountTimes measures from a mount request to the mount.
@@ -48,7 +51,7 @@ type nodeCollector struct{ n *Node }
 
 var (
 	buildDesc = prometheus.NewDesc("pagein_build_info", "Always 1.", []string{"version"}, nil)
-	imageDesc = prometheus.NewDesc("pagein_images", "Attached images.", []string{"transport", "state"}, nil)
+	imageDesc = prometheus.NewDesc("pagein_images", "Images that are mounted, or should be.", []string{"transport", "state"}, nil)
 	blobDesc  = prometheus.NewDesc("pagein_blobs", "Blobs of attached images.", nil, nil)
 	sizeDesc  = prometheus.NewDesc("pagein_image_bytes", "Blob bytes of attached images, uncompressed.", []string{"present"}, nil)
 
@@ -120,6 +123,11 @@ func (n *Node) census() table {
 	for _, img := range n.images {
 		state, _ := img.state()
 		t.images[imageKind{img.transport.Name(), string(state)}]++
+	}
+	for _, i := range slices.Concat(n.lost, n.absent) {
+		if i.problem != nil {
+			t.images[imageKind{i.Transport, string(control.Lost)}]++
+		}
 	}
 	for _, b := range n.blobs {
 		t.blobs++

@@ -68,6 +68,9 @@ func (n *Node) Mount(ctx context.Context, req control.MountRequest) (control.Mou
 		}
 		return control.MountResponse{}, err
 	}
+	if n.forgetAbsent(target) {
+		n.saveLater()
+	}
 	n.mountTimes.Observe(time.Since(began).Seconds())
 	n.log.Info("mounted", "ref", req.Ref, "target", target, "transport", img.transport.Name(), "image", img.ID)
 	return control.MountResponse{ID: img.ID, Target: target, Transport: img.transport.Name()}, nil
@@ -214,29 +217,46 @@ func (n *Node) unmount(target string) (img *image, last bool, err error) {
 		if !slices.Contains(img.targets, target) {
 			continue
 		}
-		if top, mounted, err := kmount.Lookup(target); err != nil {
+		if err := takeOff(target, img.is); err != nil {
 			return nil, false, err
-		} else if mounted && !img.is(top) {
-			return nil, false, control.Errorf(control.Invalid, "unmount %s: another file system (%s) is mounted on top: unmount that first", target, top.Type)
-		} else if mounted {
-			err = kmount.Unmount(target, 0)
-			if errors.Is(err, unix.EBUSY) {
-				err = fmt.Errorf("%w: close what is open below it, or leave it (fuser -vm %s tells who)", err, target)
-			}
-			if err != nil {
-				return nil, false, err
-			}
 		}
 		img.targets = without(img.targets, target)
 		n.log.Info("unmounted", "ref", img.Origin.Ref, "target", target)
 		n.saveLater() // what is unmounted stays so
 		return img, len(img.targets) == 0, nil
 	}
+	for at, i := range n.lost {
+		if slices.Contains(i.Targets, target) {
+			// It is forgotten when the kernel has dropped its superblock.
+			err := takeOff(target, func(top kmount.Info) bool { return n.shows(top, i) })
+			if err == nil {
+				n.lost[at].Targets = without(i.Targets, target)
+				n.saveLater()
+			}
+			return nil, false, err
+		}
+	}
 	if n.forgetAbsent(target) {
 		n.saveLater()
 		return nil, false, nil
 	}
 	return nil, false, control.Errorf(control.NotFound, "unmount %s: pageind has mounted nothing there: see pagein status", target)
+}
+
+// takeOff takes the mount off target, if there still is one; it must be one that ours recognizes.
+func takeOff(target string, ours func(top kmount.Info) bool) error {
+	top, mounted, err := kmount.Lookup(target)
+	if err != nil || !mounted {
+		return err
+	}
+	if !ours(top) {
+		return control.Errorf(control.Invalid, "unmount %s: another file system (%s) is mounted on top: unmount that first", target, top.Type)
+	}
+	err = kmount.Unmount(target, 0)
+	if errors.Is(err, unix.EBUSY) {
+		err = fmt.Errorf("%w: close what is open below it, or leave it (fuser -vm %s tells who)", err, target)
+	}
+	return err
 }
 
 // unmountAll unmounts what is not in use. What is stays, for the holder to keep.

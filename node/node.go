@@ -61,7 +61,7 @@ type Node struct {
 	watch      *watch
 	started    time.Time
 	stop       context.CancelFunc // ends the serving of transports
-	settled    chan struct{}      // closed when all that was mounted before a restart of the machine is mounted again
+	settled    chan struct{}      // closed when, after a restart of the machine, it was tried to mount all again
 	mountTimes prometheus.Histogram
 	evictor    *evictor
 
@@ -69,7 +69,7 @@ type Node struct {
 	images map[string]*image
 	blobs  map[string]*sharedBlob
 	lost   []imageState   // mounted by a predecessor, alive, and not to be served
-	absent []imageState   // mounted when the machine went down, and not mounted again yet
+	absent []imageState   // mounted when the machine went down, and not mounted again yet; no two of one image
 	pins   map[string]int // parts of images, by ID, that are on their way into the tables
 	closed bool
 
@@ -123,14 +123,18 @@ func (n *Node) open(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	if n.cfg.Transport != Auto {
-		// A wrong choice should fail now, not at the first mount.
-		_, err = n.transports.get(n.cfg.Transport)
+	if n.cfg.Transport == Auto {
+		return nil
+	}
+	// A wrong choice should fail now, not at the first mount; that the disk is full says nothing about it.
+	if _, err = n.transports.get(n.cfg.Transport); isFull(err) {
+		n.log.Warn("transport is probed again at the next mount", "err", err)
+		return nil
 	}
 	return err
 }
 
-// Settled returns a channel that is closed when, after a restart of the machine, what can be mounted again is.
+// Settled returns a channel that is closed when, after a restart of the machine, what can be mounted again at once is.
 func (n *Node) Settled() <-chan struct{} { return n.settled }
 
 // Run keeps the mount table true until ctx is done, then stops. What is mounted stays mounted and waits for a successor, unless Config.UnmountOnExit says
@@ -140,9 +144,10 @@ func (n *Node) Run(ctx context.Context) error {
 	go func() { watching <- n.watch.run(n.gone, n.mountsChanged) }()
 	restoring, stopRestoring := context.WithCancel(ctx)
 	defer stopRestoring()
+	restored := make(chan struct{})
 	go func() {
-		defer close(n.settled)
-		n.restore(restoring)
+		defer close(restored)
+		n.keepRestoring(restoring)
 	}()
 
 	evicting, stopEvicting := context.WithCancel(ctx)
@@ -156,7 +161,7 @@ func (n *Node) Run(ctx context.Context) error {
 	watched := false
 	select {
 	case <-ctx.Done():
-		<-n.settled
+		<-restored
 		if n.cfg.UnmountOnExit {
 			n.unmountAll()
 		}
@@ -166,7 +171,7 @@ func (n *Node) Run(ctx context.Context) error {
 	}
 	stopRestoring()
 	stopEvicting()
-	<-n.settled
+	<-restored
 	<-evicted
 	n.stop()
 	if !watched {

@@ -45,6 +45,11 @@ func (n *Node) Status(context.Context) (control.Status, error) {
 		}
 		s.Images = append(s.Images, i)
 	}
+	for _, i := range slices.Concat(n.lost, n.absent) {
+		if i.problem != nil {
+			s.Images = append(s.Images, i.status())
+		}
+	}
 	slices.SortFunc(s.Images, func(a, b control.Image) int { return cmp.Compare(a.Ref, b.Ref) })
 	return s, nil
 }
@@ -74,6 +79,14 @@ func (img *image) status() (control.Image, error) {
 		s.Problem = problem.Error()
 	}
 	return s, nil
+}
+
+// status describes an image that is lost.
+func (i imageState) status() control.Image {
+	return control.Image{
+		ID: i.ID, Ref: i.Origin.Ref, Transport: i.Transport, Targets: append([]string{}, i.Targets...), Blobs: len(i.Blobs), MetaBytes: i.MetaSize,
+		State: control.Lost, Problem: i.problem.Error(),
+	}
 }
 
 // state says how it is with the image, and why if that is not well. Errors that readers got are worse than waiting.

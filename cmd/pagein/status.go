@@ -94,8 +94,11 @@ func printStatus(w io.Writer, s control.Status, now time.Time) error {
 
 // stateWords says what a problem means for readers.
 func stateWords(s control.State) string {
-	if s == control.Failing {
+	switch s {
+	case control.Failing:
 		return "readers got errors, the next read tries again"
+	case control.Lost:
+		return "not served, or not mounted again"
 	}
 	return "readers wait, it is tried again"
 }

@@ -3,8 +3,6 @@ package main
 import (
 	"bytes"
 	"errors"
-	"fmt"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -112,127 +110,6 @@ func TestImagesShareBlobsAndMounts(t *testing.T) {
 	l.waitFor("the images to be forgotten", func() bool { return len(l.status().Images) == 0 })
 }
 
-// TestTermLeavesMountsToASuccessor stops the daemon; a reader waits until there is another.
-func TestTermLeavesMountsToASuccessor(t *testing.T) {
-	l := newLab(t)
-	tree := l.tree(3)
-	l.start()
-	target := l.mount(l.layout(tree), "a")
-	l.stop(unix.SIGTERM)
-	result := make(chan error, 1)
-	go func() {
-		diffs, err := treetest.Diff(tree, target, treetest.Options{Readers: 4})
-		if len(diffs) > 0 {
-			err = errors.Join(err, errors.New(strings.Join(diffs, "\n")))
-		}
-		result <- err
-	}()
-	select {
-	case err := <-result:
-		t.Fatalf("reading without a daemon ended with %v", err)
-	case <-time.After(300 * time.Millisecond):
-	}
-	l.start()
-	if err := <-result; err != nil {
-		t.Error(err)
-	}
-}
-
-// TestUnmountOnExitLeavesNothing asks the daemon to clean up when it goes.
-func TestUnmountOnExitLeavesNothing(t *testing.T) {
-	l := newLab(t)
-	l.start("--unmount-on-exit")
-	target := l.mount(l.layout(l.tree(1)), "a")
-	l.stop(unix.SIGTERM)
-	if entries, err := os.ReadDir(target); err != nil || len(entries) != 0 {
-		t.Errorf("%s shows %d entries, %v", target, len(entries), err)
-	}
-	l.waitFor("the keeper to end", func() bool { return len(l.keepers()) == 0 })
-}
-
-// TestTheKeeperEndsWithTheLastMount takes the mount off while no daemon runs.
-func TestTheKeeperEndsWithTheLastMount(t *testing.T) {
-	l := newLab(t)
-	l.start()
-	target := l.mount(l.layout(l.tree(1)), "a")
-	l.stop(unix.SIGKILL)
-	time.Sleep(1500 * time.Millisecond)
-	if len(l.keepers()) != 1 {
-		t.Fatal("the keeper ended while its mount lives")
-	}
-	if err := unix.Unmount(target, 0); err != nil {
-		t.Fatal(err)
-	}
-	l.waitFor("the keeper to end", func() bool { return len(l.keepers()) == 0 })
-}
-
-// TestWhatIsUnmountedWithoutADaemonIsLetGo takes one of two mounts off while no daemon runs: its descriptors are given up, the other mount lives on.
-func TestWhatIsUnmountedWithoutADaemonIsLetGo(t *testing.T) {
-	l := newLab(t)
-	one, two := l.bigFiles("f"), l.tree(1)
-	l.start()
-	gone, stays := l.mount(l.layout(one), "a"), l.mount(l.layout(two), "b")
-	l.stop(unix.SIGTERM)
-	if err := unix.Unmount(gone, 0); err != nil {
-		t.Fatal(err)
-	}
-	l.start()
-	if s := l.status(); len(s.Images) != 1 {
-		t.Errorf("status shows %+v", s.Images)
-	}
-	fds, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", l.keepers()[0]))
-	if err != nil {
-		t.Fatal(err)
-	}
-	blobs := 0
-	for _, fd := range fds {
-		if name, err := os.Readlink(fd); err == nil && strings.Contains(name, "/blobs/") {
-			blobs++
-		}
-	}
-	if blobs > 1 {
-		t.Errorf("the keeper still holds %d blobs", blobs)
-	}
-	l.readAll(two, stays)
-}
-
-// TestADeadKeeperIsReplaced kills the keeper, and then the daemon: the mount lives on.
-func TestADeadKeeperIsReplaced(t *testing.T) {
-	l := newLab(t)
-	tree := l.tree(1)
-	l.start()
-	target := l.mount(l.layout(tree), "a")
-	old := l.keepers()
-	if len(old) != 1 {
-		t.Fatalf("keepers: %v", old)
-	}
-	if err := unix.Kill(old[0], unix.SIGKILL); err != nil {
-		t.Fatal(err)
-	}
-	l.waitFor("another keeper", func() bool { return strings.Contains(l.said(), "there is a keeper again") })
-	l.stop(unix.SIGKILL)
-	l.start()
-	l.readAll(tree, target)
-}
-
-// TestAMountThatNobodyGuardedIsTakenAway kills the keeper and the daemon at once: nobody may read such a mount any more.
-func TestAMountThatNobodyGuardedIsTakenAway(t *testing.T) {
-	l := newLab(t)
-	l.start()
-	target := l.mount(l.layout(l.tree(1)), "a")
-	if err := l.daemon.Signal(unix.SIGSTOP); err != nil { // it must not get to replace the keeper
-		t.Fatal(err)
-	}
-	if err := unix.Kill(l.keepers()[0], unix.SIGKILL); err != nil {
-		t.Fatal(err)
-	}
-	l.stop(unix.SIGKILL)
-	l.start()
-	if entries, err := os.ReadDir(target); err != nil || len(entries) != 0 {
-		t.Errorf("%s shows %d entries, %v", target, len(entries), err)
-	}
-}
-
 // TestAnOpenFileKeepsItsImageServed unmounts an image lazily while a file is open, and mounts and unmounts it again elsewhere: the open file stays right.
 func TestAnOpenFileKeepsItsImageServed(t *testing.T) {
 	l := newLab(t)
@@ -268,44 +145,6 @@ func TestAnOpenFileKeepsItsImageServed(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.waitFor("the image to be forgotten", func() bool { return len(l.status().Images) == 0 })
-}
-
-// TestKillingTheDaemonWhileItMounts leaves no mount that nobody serves.
-func TestKillingTheDaemonWhileItMounts(t *testing.T) {
-	l := newLab(t)
-	tree := l.bigFiles("f")
-	l.start()
-	ref := l.layout(tree)
-	target := l.target("a")
-	mounted := 0
-	for i := range 12 {
-		done := make(chan bool)
-		go func() {
-			defer close(done)
-			if _, err := l.try("mount", ref, target); err != nil {
-				t.Logf("round %d: %v", i, err) // the daemon was gone before it could answer
-			}
-		}()
-		time.Sleep(time.Duration(rand.IntN(25)) * time.Millisecond)
-		l.stop(unix.SIGKILL)
-		<-done
-		l.start()
-		entries, err := os.ReadDir(target)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if len(entries) == 0 {
-			continue
-		}
-		mounted++
-		if diffs, err := treetest.Diff(tree, target, treetest.Options{}); err != nil || len(diffs) > 0 {
-			t.Fatalf("round %d: %v, %v", i, diffs, err)
-		}
-		l.pagein("umount", target)
-	}
-	t.Logf("%d times it was mounted by then", mounted)
-	l.pagein("mount", ref, target)
-	l.readAll(tree, target)
 }
 
 // TestASecondMountShowsTheWholeImage has only a part of the image bound at the path that comes first.

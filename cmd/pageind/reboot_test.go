@@ -1,14 +1,19 @@
 package main
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pagein/pagein/node/control"
 )
 
 // TestMountsComeBackAfterAReboot shuts a machine down, as systemd does, and boots it while the registry is away.
@@ -65,6 +70,78 @@ func TestMountsComeBackAfterAReboot(t *testing.T) {
 	}
 	if t.Failed() {
 		t.Logf("pageind said:\n%s\nkeeper said:\n%s", m.said("pageind.service"), m.said("pagein-keeper.service"))
+	}
+}
+
+// TestWhatCannotBeMountedAgainIsToldAndTriedAgain has the directory of a mount missing after a restart of the machine.
+func TestWhatCannotBeMountedAgainIsToldAndTriedAgain(t *testing.T) {
+	l := newLab(t)
+	tree := l.bigFiles("f")
+	l.start()
+	ref := l.layout(tree)
+	target, moved := l.mount(ref, "a"), filepath.Join(l.dir, "moved")
+	l.pretendReboot(target)
+	if err := os.Rename(target, moved); err != nil {
+		t.Fatal(err)
+	}
+	told := func() {
+		t.Helper()
+		l.waitFor("the image to be lost", func() bool { return len(l.status().Images) == 1 })
+		if i := l.status().Images[0]; i.State != control.Lost || !slices.Equal(i.Targets, []string{target}) || !strings.Contains(i.Problem, target) {
+			t.Fatalf("status shows %+v", i)
+		}
+		if said := l.pagein("status"); !strings.Contains(said, "not mounted again: ") {
+			t.Errorf("pagein status says\n%s", said)
+		}
+	}
+	l.start()
+	told()
+	l.stop(unix.SIGKILL)
+	l.start() // the next daemon knows of it too
+	told()
+	if err := os.Rename(moved, target); err != nil {
+		t.Fatal(err)
+	}
+	l.waitFor("the image to be mounted again", func() bool { return l.status().Images[0].State != control.Lost })
+	l.readAll(tree, target)
+
+	l.pretendReboot(target)
+	if err := os.Rename(target, moved); err != nil {
+		t.Fatal(err)
+	}
+	l.start()
+	told()
+	l.pagein("umount", target)
+	if s := l.status(); len(s.Images) != 0 {
+		t.Errorf("after umount status shows %+v", s.Images)
+	}
+}
+
+// pretendReboot leaves all as a restart of the machine does, but for the kernel.
+func (l *lab) pretendReboot(targets ...string) {
+	l.Helper()
+	l.stop(unix.SIGTERM)
+	for _, target := range targets {
+		if err := unix.Unmount(target, 0); err != nil {
+			l.Fatal(err)
+		}
+	}
+	l.waitFor("the keeper to end", func() bool { return len(l.keepers()) == 0 })
+	table := filepath.Join(l.root, "state", "mounts.json")
+	b, err := os.ReadFile(table)
+	if err != nil {
+		l.Fatal(err)
+	}
+	var state map[string]any
+	if err := json.NewDecoder(bytes.NewReader(b)).Decode(&state); err != nil {
+		l.Fatal(err)
+	}
+	state["Boot"] = "another"
+	if b, err = json.Marshal(state); err != nil {
+		l.Fatal(err)
+	}
+	if err := os.WriteFile(table, b, 0o600); err != nil {
+		l.Fatal(err)
 	}
 }
 

@@ -57,6 +57,26 @@ func TestReadersAreServedAtOnceAfterAStart(t *testing.T) {
 		images, waits[len(waits)/2], waits[len(waits)-1], served[len(served)/2], served[len(served)-1])
 }
 
+// TestANamedTransportNeedsNoSpaceToStart starts a daemon on a full disk, on which the transport that it is told to use cannot be probed.
+func TestANamedTransportNeedsNoSpaceToStart(t *testing.T) {
+	onHost(t)
+	l := newLab(t)
+	tree := l.bigFiles("f")
+	ref := l.layout(tree)
+	l.smallDisk()
+	l.startWith("cache-reserve = '0'\n")
+	l.stop(unix.SIGTERM)
+	filler := l.fillDisk()
+	l.startWith("cache-reserve = '0'\ntransport = 'file'\n")
+	if _, err := l.try("mount", ref, l.target("a")); err == nil {
+		t.Error("a mount without any space succeeded")
+	}
+	if err := os.Remove(filler); err != nil {
+		t.Fatal(err)
+	}
+	l.readAll(tree, l.mount(ref, "b"))
+}
+
 // asleep says whether a process sleeps in a read that the daemon must answer.
 func asleep(pid int) bool {
 	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/wchan")

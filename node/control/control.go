@@ -111,7 +111,7 @@ type Image struct {
 	ID        string   `json:"id"`
 	Ref       string   `json:"ref"`
 	Transport string   `json:"transport"`
-	Targets   []string `json:"targets"` // where it is mounted, in this daemon's mount namespace
+	Targets   []string `json:"targets"` // where it is mounted, in this daemon's mount namespace; of one that is lost, where it was
 	Blobs     int      `json:"blobs"`
 	MetaBytes int64    `json:"meta_bytes"`
 	// The bytes of all its blobs, of those on this node, and what was received for them since the daemon started (compressed).
@@ -132,6 +132,7 @@ const (
 	Complete    State = "complete"    // all bytes are on this node: no daemon is needed to read them
 	Waiting     State = "waiting"     // readers wait: bytes cannot be had, and it is tried again
 	Failing     State = "failing"     // readers get errors: bytes could not be had; the next read tries again
+	Lost        State = "lost"        // mounted by an earlier daemon, and it cannot be served, or not be mounted again after a restart of the machine
 )
 
 // Totals is what the daemon has done since it started.
