@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -19,6 +20,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/registry"
 	"golang.org/x/sys/unix"
 
+	"github.com/pagein/pagein/internal/servertest"
 	"github.com/pagein/pagein/node/control"
 )
 
@@ -128,6 +130,28 @@ func resets(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
 	}
 }
 
+// leads is a fault that is a redirect to somewhere.
+func leads(where string) fault {
+	return func(w http.ResponseWriter, r *http.Request, _ http.Handler) {
+		http.Redirect(w, r, where, http.StatusTemporaryRedirect)
+	}
+}
+
+// outdated returns the URL of a server whose certificate has expired.
+func outdated(t *testing.T) string {
+	t.Helper()
+	pair, err := tls.LoadX509KeyPair(servertest.Certificate(t, time.Now().Add(-time.Minute)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := httptest.NewUnstartedServer(http.NotFoundHandler())
+	srv.Config.ErrorLog = log.New(io.Discard, "", 0)
+	srv.TLS = &tls.Config{Certificates: []tls.Certificate{pair}}
+	srv.StartTLS()
+	t.Cleanup(srv.Close)
+	return srv.URL
+}
+
 // smallImages makes trees of one file of 3 MiB each, called f, that differ.
 func (l *lab) smallImages(n int) (trees []string) {
 	l.Helper()
@@ -143,9 +167,13 @@ func (l *lab) smallImages(n int) (trees []string) {
 	return trees
 }
 
+// public is the repository whose registry has a public name, and is reached through a proxy, which is the server itself.
+const public = "public"
+
 // TestFaultsOfAServerCostErrorsAndNothingElse has a registry misbehave in every way at once, each in a repository of its own: readers of these get errors at their deadline, the status says
 // why, a sound image beside them reads as ever, and when all is well again so do the others, without a restart.
 func TestFaultsOfAServerCostErrorsAndNothingElse(t *testing.T) {
+	nobody := strings.Repeat("x", 64) + ".invalid" // no name server has to be asked for that
 	cases := []struct {
 		name string
 		does fault
@@ -163,9 +191,10 @@ func TestFaultsOfAServerCostErrorsAndNothingElse(t *testing.T) {
 		{"later", answers(http.StatusTooManyRequests, "Retry-After", "1"), "429"},
 		{"s500", answers(http.StatusInternalServerError), "500"},
 		{"s503", answers(http.StatusServiceUnavailable, "Retry-After", "Thu, 01 Jan 1970 00:00:00 GMT"), "503"},
-		{"loops", func(w http.ResponseWriter, r *http.Request, _ http.Handler) {
-			http.Redirect(w, r, r.URL.Path, http.StatusTemporaryRedirect)
-		}, "redirects"},
+		{"loops", leads("?"), "redirects"},
+		{"dns", leads("http://" + nobody + "/"), "no such host"},
+		{"expired", leads(outdated(t)), "certificate has expired"},
+		{public, leads("http://10.0.0.1/"), "10.0.0.1 is a private address"},
 		{"short", changed(func(_ http.Header, b []byte) []byte { return b[:len(b)/2] }), "EOF"},
 		{"wrong", changed(func(_ http.Header, b []byte) []byte { b[0] ^= 1; return b }), "corrupt"},
 		{"range", changed(func(h http.Header, b []byte) []byte { h.Set("Content-Range", "bytes 0-1/2"); return b }), "Content-Range"},
@@ -181,7 +210,15 @@ func TestFaultsOfAServerCostErrorsAndNothingElse(t *testing.T) {
 	t.Setenv("DOCKER_CONFIG", dockerConfig)
 
 	l, server := newLab(t), newFaulty(t)
+	t.Setenv("HTTP_PROXY", "http://"+server.addr) // not for what is at loopback
+	t.Setenv("NO_PROXY", nobody)
 	l.start("--read-deadline", "1s")
+	host := func(repository string) string {
+		if repository == public {
+			return "registry.example"
+		}
+		return server.addr
+	}
 	trees := l.smallImages(len(cases) + 1)
 	targets := make([]string, len(trees))
 	for i, tree := range trees {
@@ -189,9 +226,10 @@ func TestFaultsOfAServerCostErrorsAndNothingElse(t *testing.T) {
 		if i < len(cases) {
 			name = cases[i].name
 		}
-		ref := server.addr + "/" + name + ":1"
-		l.pagein("convert", "dir:"+tree, ref)
-		targets[i] = l.mount(ref, name)
+		ref := host(name) + "/" + name + ":1"
+		l.pagein("--plain-http", "convert", "dir:"+tree, ref)
+		targets[i] = l.target(name)
+		l.pagein("--plain-http", "mount", ref, targets[i])
 	}
 	for _, c := range cases {
 		server.set(c.name, c.does)
@@ -216,11 +254,8 @@ func TestFaultsOfAServerCostErrorsAndNothingElse(t *testing.T) {
 		return ""
 	}
 	for i, c := range cases {
-		said := problem(targets[i])
-		for _, word := range []string{server.addr + "/" + c.name + "@sha256:", "bytes ", c.says} {
-			if !strings.Contains(said, word) {
-				t.Errorf("%s: the problem does not say %q: %q", c.name, word, said)
-			}
+		for _, word := range []string{host(c.name) + "/" + c.name + "@sha256:", "bytes ", c.says} {
+			l.waitFor(fmt.Sprintf("the problem of %s to say %q", c.name, word), func() bool { return strings.Contains(problem(targets[i]), word) })
 		}
 	}
 	for _, c := range cases {

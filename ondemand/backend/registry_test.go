@@ -3,20 +3,13 @@ package backend_test
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	cryptorand "crypto/rand"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"log"
-	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -255,7 +248,7 @@ func TestWhenToComeBackIsTold(t *testing.T) {
 }
 
 func TestExpiredCertificatesAreRefusedForGood(t *testing.T) {
-	cert, key := certificate(t, time.Now().Add(-time.Minute))
+	cert, key := servertest.Certificate(t, time.Now().Add(-time.Minute))
 	dir := t.TempDir()
 	writeObject(t, dir+"/object", content)
 	url := "https://" + servertest.NginxTLS(t, dir, cert, key, "").Addr
@@ -263,37 +256,12 @@ func TestExpiredCertificatesAreRefusedForGood(t *testing.T) {
 	if _, err := backendtest.Read(context.Background(), o, 0, 10); err == nil || !backend.IsPermanent(err) || !strings.Contains(err.Error(), "expired") {
 		t.Errorf("error is %v", err)
 	}
-	cert, key = certificate(t, time.Now().Add(time.Minute))
+	cert, key = servertest.Certificate(t, time.Now().Add(time.Minute))
 	url = "https://" + servertest.NginxTLS(t, dir, cert, key, "").Addr
 	o = openURL(t, storage(t, backend.Place{URL: url, CA: cert}), url+"/object", len(content))
 	if _, err := backendtest.Read(context.Background(), o, 0, 10); err != nil {
 		t.Errorf("a good one: %v", err)
 	}
-}
-
-// certificate makes a certificate for loopback that is its own authority, and returns the PEM files of it and its key.
-func certificate(t *testing.T, until time.Time) (cert, key string) {
-	t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), cryptorand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: until, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
-	}
-	der, err := x509.CreateCertificate(cryptorand.Reader, template, template, &private.PublicKey, private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	raw, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, key = filepath.Join(t.TempDir(), "cert.pem"), filepath.Join(t.TempDir(), "key.pem")
-	writeObject(t, cert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
-	writeObject(t, key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: raw}))
-	return cert, key
 }
 
 // hijack cuts the connection.
