@@ -300,11 +300,13 @@ func (n *Node) cacheStatus() (control.Cache, error) {
 	if err != nil {
 		return control.Cache{}, err
 	}
+	untracked := n.transports.untracked()
 	e := n.evictor
-	e.mu.Lock()
+	e.mu.Lock() // taken last: who waits for a write that finds no space may have others
 	defer e.mu.Unlock()
 	c := control.Cache{
-		Bytes: s.cache, FreeBytes: s.free, TotalBytes: s.total, FreeFiles: s.freeFiles, Full: e.full, ReserveBytes: e.reserve.held, Evicted: make(map[string]int64),
+		Bytes: s.cache, FreeBytes: s.free, TotalBytes: s.total, FreeFiles: s.freeFiles, Full: e.full, ReserveBytes: e.reserve.held,
+		Untracked: untracked, Evicted: make(map[string]int64),
 		HighBytes: e.limits.High.Bytes, LowBytes: e.limits.Low.Bytes, HighPercent: e.limits.High.Percent, LowPercent: e.limits.Low.Percent,
 	}
 	for _, reason := range []string{evictedForSpace, evictedForReaders, evictedByRequest} {

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/pagein/pagein/node/control"
+	"github.com/pagein/pagein/ondemand"
+	"github.com/pagein/pagein/ondemand/backend"
 	"github.com/pagein/pagein/ondemand/store"
 )
 
@@ -74,5 +76,28 @@ func TestWhatCannotBeRemovedKeepsNothingElse(t *testing.T) {
 	}
 	if len(r.Evicted) != 2 {
 		t.Errorf("%d objects were removed, want 2", len(r.Evicted))
+	}
+}
+
+// evictable is a transport that could evict ranges.
+type evictable struct{ ondemand.Transport }
+
+func (evictable) Evict(*ondemand.Blob, int64) (int64, error) { return 0, nil }
+
+// TestWhatALostImageReadsStays has two images share a blob, of which one is mounted and not served.
+func TestWhatALostImageReadsStays(t *testing.T) {
+	m, object := newBlob(t, 100)
+	b, err := newEngine(t).Blob(m, []backend.Object{&gone{size: int64(len(object))}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := &image{attached: &ondemand.Image{Blobs: []*ondemand.Blob{b}}, transport: evictable{}}
+	n := &Node{images: map[string]*image{"served": served}}
+	if got := len(n.mountedBlobs()); got != 1 {
+		t.Errorf("of %d blobs ranges can be evicted, want 1", got)
+	}
+	n.lost = []imageState{{record: record{Blobs: []blobRecord{{ID: b.ID()}}}}}
+	if got := len(n.mountedBlobs()); got != 0 {
+		t.Errorf("ranges of %d blobs can be evicted that a lost image has", got)
 	}
 }

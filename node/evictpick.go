@@ -199,8 +199,15 @@ type mountedBlob struct {
 	by   evicter
 }
 
-// mountedBlobs lists blobs of which ranges can be evicted, the one that was used longest ago first. What is being prefetched stays. The caller holds n.mu.
+// mountedBlobs lists blobs of which ranges can be evicted, the one that was used longest ago first. What is being prefetched stays, and what an image has that is mounted and not
+// served, of whose reads nobody knows. The caller holds n.mu.
 func (n *Node) mountedBlobs() []mountedBlob {
+	unknown := make(map[string]bool)
+	for _, i := range n.lost {
+		for _, id := range i.parts() {
+			unknown[id] = true
+		}
+	}
 	var all []mountedBlob
 	for _, img := range n.images {
 		by, ok := img.transport.(evicter)
@@ -208,7 +215,7 @@ func (n *Node) mountedBlobs() []mountedBlob {
 			continue
 		}
 		for _, b := range img.attached.Blobs {
-			if !slices.ContainsFunc(all, func(m mountedBlob) bool { return m.blob == b }) {
+			if !unknown[b.ID()] && !slices.ContainsFunc(all, func(m mountedBlob) bool { return m.blob == b }) {
 				all = append(all, mountedBlob{b, by})
 			}
 		}

@@ -60,12 +60,13 @@ var (
 	freeDesc    = prometheus.NewDesc("pagein_disk_free_bytes", "Free space on the store's disk.", nil, nil)
 	reserveDesc = prometheus.NewDesc("pagein_disk_reserve_bytes", "Space that is kept for readers on a full disk; 0 while it is given up.", nil, nil)
 	fullDesc    = prometheus.NewDesc("pagein_disk_full", "1 while the store's disk is full and all of the store is in use.", nil, nil)
+	untrackDesc = prometheus.NewDesc("pagein_cache_untracked_blobs", "Mounted blobs of which no range can be evicted, although the configuration wants that.", nil, nil)
 	evictedDesc = prometheus.NewDesc("pagein_evicted_bytes_total", "Disk space of the store given back.", []string{"reason"}, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (c *nodeCollector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{buildDesc, imageDesc, blobDesc, sizeDesc, cacheDesc, limitDesc, freeDesc, reserveDesc, fullDesc, evictedDesc} {
+	for _, d := range []*prometheus.Desc{buildDesc, imageDesc, blobDesc, sizeDesc, cacheDesc, limitDesc, freeDesc, reserveDesc, fullDesc, untrackDesc, evictedDesc} {
 		out <- d
 	}
 }
@@ -89,6 +90,7 @@ func (c *nodeCollector) Collect(out chan<- prometheus.Metric) {
 			full = 1
 		}
 		gauge(fullDesc, full)
+		gauge(untrackDesc, float64(cache.Untracked))
 		for reason, bytes := range cache.Evicted {
 			out <- prometheus.MustNewConstMetric(evictedDesc, prometheus.CounterValue, float64(bytes), reason)
 		}

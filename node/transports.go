@@ -147,6 +147,18 @@ func (t *transports) served() bool {
 	return t.serving != nil
 }
 
+// untracked counts the blobs whose ranges were to be evicted and cannot be.
+func (t *transports) untracked() (blobs int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, tr := range t.opened {
+		if u, ok := tr.(interface{ Untracked() int }); ok {
+			blobs += u.Untracked()
+		}
+	}
+	return blobs
+}
+
 // serve starts to answer the kernel, until ctx is done.
 func (t *transports) serve(ctx context.Context) {
 	t.mu.Lock()

@@ -86,4 +86,7 @@ func printCache(out io.Writer, c control.Cache) {
 		evicted += n
 	}
 	fmt.Fprintf(out, "\n  limits\t%s, %s evicted\n", limits, size(evicted))
+	if c.Untracked > 0 {
+		fmt.Fprintf(out, "  ranges\tof %s cannot be evicted before they are unmounted\n", count(int64(c.Untracked), "mounted blob"))
+	}
 }

@@ -244,6 +244,25 @@ func TestEvictionInsideMountsShowsNoWrongByte(t *testing.T) {
 	t.Logf("%d files compared, %d MiB evicted, 4 kills", ranges, evicted>>20)
 }
 
+// TestMountsFromBeforeTheirRangesWereToGoAreCounted: nobody would know otherwise why nothing is evicted.
+func TestMountsFromBeforeTheirRangesWereToGoAreCounted(t *testing.T) {
+	onHost(t)
+	l := newLab(t)
+	l.start()
+	ref := l.layout(l.bigFiles("a", "b"))
+	l.mount(ref, "before")
+	l.stop(unix.SIGTERM)
+	l.startWith("evict-mounted-ranges = true\n")
+	if s := l.status(); s.Cache.Untracked != 1 || !strings.Contains(l.pagein("status"), "1 mounted blob cannot be evicted") {
+		t.Errorf("%d blobs are said not to be tracked", s.Cache.Untracked)
+	}
+	l.unused(filepath.Join(l.dir, "mnt-before"))
+	l.mount(ref, "after")
+	if s := l.status(); s.Cache.Untracked != 0 || strings.Contains(l.pagein("status"), "cannot be evicted") {
+		t.Errorf("%d blobs are said not to be tracked after another mount", s.Cache.Untracked)
+	}
+}
+
 // compareCold compares two files, of which the kernel must ask for the second anew.
 func compareCold(want, got string) error {
 	f, err := os.Open(got)

@@ -10,6 +10,7 @@ type Cache struct {
 	FreeFiles    int64 `json:"free_files"`              // inodes
 	ReserveBytes int64 `json:"reserve_bytes,omitempty"` // kept for readers on a full disk; 0 while it is given up
 	Full         bool  `json:"full,omitempty"`          // the disk is full, and all of the store is in use: reads of what is missing fail
+	Untracked    int   `json:"untracked,omitempty"`     // mounted blobs of which no range can be evicted before they are unmounted, although that is wanted: their reads are not all known
 
 	// Watermarks: eviction begins above high and ends at low. They are bytes of the cache, or percent of the disk that are in use by whatever.
 	HighBytes   int64 `json:"high_bytes,omitempty"`
