@@ -27,7 +27,7 @@ import (
 	"github.com/pagein/pagein/oci"
 )
 
-// fakeNode has artifacts by reference. What it mounts is a directory with the artifact's files.
+// fakeNode has artifacts by reference. What it mounts is a directory with the artifact's name in a file, and a directory that is its owner's only.
 type fakeNode struct {
 	t testing.TB
 
@@ -73,6 +73,9 @@ func (f *fakeNode) Mount(_ context.Context, artifact, target string) error {
 	if err := os.WriteFile(filepath.Join(dir, "from"), []byte(artifact), 0o644); err != nil {
 		return err
 	}
+	if err := os.Mkdir(filepath.Join(dir, "private"), 0o700); err != nil {
+		return err
+	}
 	f.mounts++
 	if err := unix.Mount(dir, target, "", unix.MS_BIND, ""); err != nil {
 		return err
@@ -115,6 +118,7 @@ func newLab(t *testing.T) *lab {
 	})
 	for i := range 3 {
 		tar := tartest.Archive(t, tartest.File(fmt.Sprintf("layer%d", i+1), "x"), tartest.File(".wh.gone", ""))
+		tar = append(tar, make([]byte, 8<<10)...) // as programs pad them
 		id := digest.NewDigestFromBytes(digest.SHA256, sum(tar))
 		chain := id
 		if i > 0 {

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/containerd/containerd/v2/core/snapshots"
+	"github.com/containerd/containerd/v2/pkg/snapshotters"
+	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 
 	"github.com/pagein/pagein/internal/tartest"
@@ -101,6 +103,32 @@ func TestAnUnpackingThatWasKilledIsDoneAgain(t *testing.T) {
 		}
 		if entries, err := os.ReadDir(l.lower(mounts)[0]); err != nil || len(entries) != 2 {
 			t.Errorf("%s: there are %v, %v", where, entries, err)
+		}
+	}
+}
+
+// TestDirectoriesOfLowerLayersKeepTheirModes has a layer with a file in a directory that only the layer below it describes, which is unpacked too, or is mounted.
+func TestDirectoriesOfLowerLayersKeepTheirModes(t *testing.T) {
+	for name, first := range map[string]int{"unpacked": 0, "mounted": 1} {
+		l := newLab(t)
+		for i, tar := range [][]byte{tartest.Archive(t, tartest.Directory("private", 0o700)), tartest.Archive(t, tartest.File("private/x", "x"))} {
+			l.node.layers[l.chains[i]], l.node.diffIDs[l.chains[i]] = tar, digest.NewDigestFromBytes(digest.SHA256, sum(tar))
+		}
+		if first > 0 { // another image
+			other := l.artifact()
+			other.Subject, other.Chains = digest.FromString("base"), l.chains[:first]
+			l.node.found[imageRepo+"@"+other.Subject.String()] = other
+			if !l.layer(l.chains[0], "", labels(l.chains[0], snapshotters.TargetManifestDigestLabel, other.Subject.String())) {
+				t.Fatal(l.log)
+			}
+		}
+		l.pull()
+		mounts, err := l.Prepare(t.Context(), "other", l.chains[1].String())
+		if err != nil || len(l.lower(mounts)) != 2 {
+			t.Fatalf("%s: %v, %v", name, mounts, err)
+		}
+		if info, err := os.Stat(filepath.Join(l.lower(mounts)[0], "private")); err != nil || info.Mode().Perm() != 0o700 {
+			t.Errorf("%s: %v, %v", name, info, err)
 		}
 	}
 }
