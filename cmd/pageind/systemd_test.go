@@ -143,7 +143,7 @@ func (r *reading) end(t testing.TB) {
 		for _, d := range diffs[:min(len(diffs), 20)] {
 			t.Error(d)
 		}
-	case <-time.After(time.Minute):
+	case <-time.After(patience):
 		t.Error("a reader is stuck")
 	}
 }

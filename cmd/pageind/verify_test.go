@@ -168,7 +168,7 @@ func (v *verifier) end() verified {
 	}()
 	select {
 	case <-ended:
-	case <-time.After(2 * time.Minute):
+	case <-time.After(patience):
 		v.Error("a reader is stuck")
 	}
 	v.mu.Lock()

@@ -23,6 +23,9 @@ import (
 	"github.com/pagein/pagein/internal/require"
 )
 
+// patience is how long what must happen may take on a busy machine.
+const patience = 2 * time.Minute
+
 // boot makes the machine's file systems and becomes its first process.
 //
 //go:embed boot.sh
@@ -157,7 +160,7 @@ func (m *Machine) Reboot() {
 	}
 	select {
 	case <-m.ended:
-	case <-time.After(2 * time.Minute):
+	case <-time.After(patience):
 		m.Fatal("the machine does not go down")
 	}
 	m.removeCgroup()
@@ -256,11 +259,10 @@ func (m *Machine) DropIn(unit, content string) {
 
 func (m *Machine) await(what string, ok func() bool) {
 	m.Helper()
-	for range 1500 {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		if ok() {
 			return
 		}
-		time.Sleep(20 * time.Millisecond)
 	}
 	m.Fatalf("timed out waiting for %s", what)
 }

@@ -135,7 +135,7 @@ func take(t *testing.T, opt Options) map[string]int {
 
 func waitGone(t *testing.T, socket string) {
 	t.Helper()
-	for end := time.Now().Add(4 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		if keeperPid(socket) == 0 {
 			if _, err := os.Stat(socket); !errors.Is(err, os.ErrNotExist) {
 				t.Errorf("the socket is left behind: %v", err)
@@ -199,7 +199,7 @@ func TestNewDescriptorReplacesTheOldOne(t *testing.T) {
 		t.Fatalf("the pipe's writing end is not held: %v", err)
 	}
 	hold(t, c, "x", memfd(t, "second"))
-	if err := readable(pipe[0], 5*time.Second); err != nil {
+	if err := readable(pipe[0], patience); err != nil {
 		t.Errorf("the replaced descriptor is still open: %v", err)
 	}
 	if fds := take(t, opt); len(fds) != 1 || content(t, fds["x"]) != "second" {

@@ -69,7 +69,7 @@ func TestReaderWaitsForTheSuccessor(t *testing.T) {
 	}
 	group = take(t, opt)["group"]
 	event := make([]byte, 4096)
-	if err := readable(group, 5*time.Second); err != nil {
+	if err := readable(group, patience); err != nil {
 		t.Fatal(err)
 	}
 	n, err := unix.Read(group, event)
@@ -90,7 +90,7 @@ func TestReaderWaitsForTheSuccessor(t *testing.T) {
 		if got != "filled" {
 			t.Errorf("the reader got %q", got)
 		}
-	case <-time.After(5 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("the reader is stuck")
 	}
 }

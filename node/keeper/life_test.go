@@ -156,7 +156,7 @@ func TestLostKeeperIsNoticedAndRestored(t *testing.T) {
 		}
 		select {
 		case <-lost:
-		case <-time.After(5 * time.Second):
+		case <-time.After(patience):
 			t.Fatal("the keeper's death was not noticed")
 		}
 		if err := c.Hold("c", memfd(t, "c")); err == nil {

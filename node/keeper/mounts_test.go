@@ -67,7 +67,7 @@ func wantWatches(t *testing.T, fd, want int, when string) {
 	// A detached superblock may die a moment after the call that let go of it (task work, RCU).
 	var n int
 	var err error
-	for end := time.Now().Add(time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		if n, err = watches(fd); err != nil {
 			t.Fatal(err)
 		}
