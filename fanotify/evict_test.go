@@ -297,6 +297,32 @@ func TestASuccessorKnowsTheReadsUnderWay(t *testing.T) {
 	}
 }
 
+// TestThreadsOfAnotherPIDNamespaceAreNotTakenForOthers: their numbers may be those of other threads here, or of none.
+func TestThreadsOfAnotherPIDNamespaceAreNotTakenForOthers(t *testing.T) {
+	j, err := newJournal(true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer j.close()
+	for _, elsewhere := range []bool{false, true} {
+		if elsewhere {
+			j.mem[journalPIDs]++
+		}
+		fd, err := unix.Dup(j.fd)
+		if err != nil {
+			t.Fatal(err)
+		}
+		after, err := adoptJournal(fd)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer after.close()
+		if after.reads.tracked() == elsewhere {
+			t.Errorf("of another namespace: %v, tracked: %v", elsewhere, after.reads.tracked())
+		}
+	}
+}
+
 // TestMoreReadersThanTheTableHoldsStopEviction, and nothing else.
 func TestMoreReadersThanTheTableHoldsStopEviction(t *testing.T) {
 	j, err := newJournal(true)

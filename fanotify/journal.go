@@ -17,6 +17,7 @@ import (
 //	   8  u32 version: 1, or 2 with a table of reads
 //	  12  u32 number of slots
 //	  16  u32 1 when the table of reads is not complete
+//	  24  u64 in version 2 the PID namespace, by the inode of /proc/self/ns/pid, whose thread IDs are in the table of reads
 //	4096  slots of 128 bytes:
 //	        0  the event as read(2) left it; its first u32 is its length, and 0 says that the slot is free. Behind one without a range there may be another of the kind
 //	       64  blob ID, 32 bytes
@@ -29,6 +30,7 @@ const (
 	journalPlain   = 1
 	journalTracked = 2
 	journalLost    = 16
+	journalPIDs    = 24
 	journalHeader  = 4096
 
 	slots     = 256 // for each group: events that can be in work at a time; more wait in the kernel's queue
@@ -81,7 +83,9 @@ func newJournal(tracked bool) (*journal, error) {
 	copy(j.mem, journalMagic)
 	binary.NativeEndian.PutUint32(j.mem[8:], version)
 	binary.NativeEndian.PutUint32(j.mem[12:], slots)
-	j.openReads()
+	if err := j.openReads(true); err != nil {
+		return nil, errors.Join(err, j.close())
+	}
 	return j, nil
 }
 
@@ -104,7 +108,9 @@ func adoptJournal(fd int) (*journal, error) {
 	if string(j.mem[:8]) != journalMagic || !fits || n != slots {
 		return nil, errors.Join(fmt.Errorf("adopt journal: magic %q, version %d, %d slots: made by another version of pagein", j.mem[:8], version, n), unix.Munmap(j.mem))
 	}
-	j.openReads()
+	if err := j.openReads(false); err != nil {
+		return nil, errors.Join(err, unix.Munmap(j.mem))
+	}
 	return j, nil
 }
 
@@ -119,11 +125,22 @@ func mapJournal(fd, size int) (*journal, error) {
 	return &journal{fd: fd, mem: mem}, nil
 }
 
-// openReads opens the table of reads, if there is one.
-func (j *journal) openReads() {
-	if len(j.mem) == journalSize(true) {
-		j.reads = adoptReads(j.mem[journalSize(false):], (*uint32)(unsafe.Pointer(&j.mem[journalLost])))
+// openReads opens the table of reads, if there is one. One from another PID namespace, whose threads have other numbers here, counts for nothing.
+func (j *journal) openReads(fresh bool) error {
+	if len(j.mem) != journalSize(true) {
+		return nil
 	}
+	var ns unix.Stat_t
+	if err := unix.Stat("/proc/self/ns/pid", &ns); err != nil {
+		return fmt.Errorf("look at the PID namespace: %w", err)
+	}
+	j.reads = adoptReads(j.mem[journalSize(false):], (*uint32)(unsafe.Pointer(&j.mem[journalLost])))
+	if fresh {
+		binary.NativeEndian.PutUint64(j.mem[journalPIDs:], ns.Ino)
+	} else if binary.NativeEndian.Uint64(j.mem[journalPIDs:]) != ns.Ino {
+		j.reads.lose()
+	}
+	return nil
 }
 
 func (j *journal) close() error {
