@@ -28,6 +28,7 @@ func TestPowerCutsUnderALiveDaemon(t *testing.T) {
 			reading.Go(func() { treetest.Compare(t, tree, target) })
 			for seed := range 4 {
 				c := d.Cut(t, uint64(seed))
+				c.Mount()
 				if r := l.check(filepath.Join(c.Dir, "root")); r.Problems > 0 {
 					t.Errorf("cut %d, %d writes unflushed: %+v", seed, c.Cached, r)
 				}
@@ -38,6 +39,7 @@ func TestPowerCutsUnderALiveDaemon(t *testing.T) {
 			time.Sleep(2 * checkpointInterval)
 
 			c := d.Cut(t, 99)
+			c.Mount()
 			t.Cleanup(c.Close)
 			after := newLab(t)
 			after.root = filepath.Join(c.Dir, "root")

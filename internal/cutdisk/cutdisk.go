@@ -105,6 +105,15 @@ func (d *Disk) start(t testing.TB, dir, image string) {
 	d.expect(t)
 }
 
+// ask tells the server what to do, and returns its answer.
+func (d *Disk) ask(t testing.TB, format string, arg any) string {
+	t.Helper()
+	if _, err := fmt.Fprintf(d.command, format+"\n", arg); err != nil {
+		t.Fatal(err)
+	}
+	return d.expect(t)
+}
+
 func (d *Disk) expect(t testing.TB) string {
 	t.Helper()
 	if !d.answer.Scan() || !strings.HasPrefix(d.answer.Text(), "ok") {
@@ -115,39 +124,40 @@ func (d *Disk) expect(t testing.TB) string {
 
 // Cut is what a power cut left.
 type Cut struct {
-	Dir    string // where the disk is mounted again, its journal replayed
+	Dir    string // where Mount mounts the disk
 	Cached int    // writes that the disk had not flushed
 
+	disk  *Disk
 	image string
 	t     testing.TB
 }
 
-// Cut makes an image of what a power cut at this moment could leave, and mounts it. The seed decides what of the unflushed writes is there. One goroutine at a time may call it.
+// Cut takes down what a power cut at this moment could leave. The seed decides what of the unflushed writes is there. One goroutine at a time may call it and Mount, which must come before the next Cut.
 func (d *Disk) Cut(t testing.TB, seed uint64) *Cut {
 	t.Helper()
 	dir := t.TempDir()
-	c := &Cut{Dir: filepath.Join(dir, "mnt"), image: filepath.Join(dir, "image"), t: t}
-	if _, err := fmt.Fprintf(d.command, "cut %d %q\n", seed, c.image); err != nil {
-		t.Fatal(err)
-	}
+	c := &Cut{Dir: filepath.Join(dir, "mnt"), disk: d, image: filepath.Join(dir, "image"), t: t}
 	var err error
-	if c.Cached, err = strconv.Atoi(d.expect(t)); err != nil {
+	if c.Cached, err = strconv.Atoi(d.ask(t, "cut %d", seed)); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Mkdir(c.Dir, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	mount(t, d.fstype, c.image, c.Dir)
 	return c
+}
+
+// Mount mounts what the cut left, its journal replayed. The test's end unmounts it, too.
+func (c *Cut) Mount() {
+	c.t.Helper()
+	c.disk.ask(c.t, "save %q", c.image)
+	if err := os.Mkdir(c.Dir, 0o700); err != nil {
+		c.t.Fatal(err)
+	}
+	mount(c.t, c.disk.fstype, c.image, c.Dir)
 }
 
 // Spoil has the disk fail to read every sector that has a text in it, until the sector is written again. What the kernel has cached stays. One goroutine at a time may call it.
 func (d *Disk) Spoil(t testing.TB, text string) {
 	t.Helper()
-	if _, err := fmt.Fprintf(d.command, "spoil %q\n", text); err != nil {
-		t.Fatal(err)
-	}
-	if n := d.expect(t); n == "0" {
+	if n := d.ask(t, "spoil %q", text); n == "0" {
 		t.Fatalf("no sector has %q in it", text)
 	}
 }

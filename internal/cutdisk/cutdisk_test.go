@@ -34,6 +34,7 @@ func TestWhatWasSyncedIsThereAfterACut(t *testing.T) {
 				}
 			}
 			c := d.Cut(t, 1)
+			c.Mount()
 			defer c.Close()
 			if b, err := os.ReadFile(filepath.Join(c.Dir, "synced")); err != nil || string(b) != "synced" {
 				t.Errorf("got %q, %v", b, err)

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
+	"strings"
 	"syscall"
 
 	"github.com/hanwen/go-fuse/v2/fs"
@@ -32,8 +34,9 @@ func serve(dir, image string) error {
 		return fmt.Errorf("serve a disk at %s: %w", dir, err)
 	}
 	fmt.Println("ok")
+	s := server{disk: d}
 	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
-		n, err := d.obey(in.Text())
+		n, err := s.obey(in.Text())
 		if err != nil {
 			return fmt.Errorf("command %q: %w", in.Text(), err)
 		}
@@ -42,18 +45,33 @@ func serve(dir, image string) error {
 	return nil
 }
 
-// obey does what a line says: "cut SEED PATH" or "spoil TEXT".
-func (d *disk) obey(line string) (n int, err error) {
-	var seed uint64
-	var arg string
-	if _, err := fmt.Sscanf(line, "spoil %q", &arg); err == nil {
-		return d.spoil(arg), nil
+// server is a disk with the last cut of its power.
+type server struct {
+	*disk
+	left map[int64]sector
+}
+
+// obey does what a line says: "cut SEED", "save PATH" of what that left, or "spoil TEXT".
+func (s *server) obey(line string) (n int, err error) {
+	verb, arg, _ := strings.Cut(line, " ")
+	if verb == "cut" {
+		seed, err := strconv.ParseUint(arg, 10, 64)
+		if err != nil {
+			return 0, err
+		}
+		s.left, n = s.cut(seed)
+		return n, nil
 	}
-	if _, err := fmt.Sscanf(line, "cut %d %q", &seed, &arg); err != nil {
+	text, err := strconv.Unquote(arg)
+	switch {
+	case err != nil:
 		return 0, err
+	case verb == "spoil":
+		return s.spoil(text), nil
+	case verb == "save":
+		return 0, save(s.left, s.size, text)
 	}
-	left, cached := d.cut(seed)
-	return cached, save(left, d.size, arg)
+	return 0, errors.New("unknown")
 }
 
 // file is the disk as a file.

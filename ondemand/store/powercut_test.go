@@ -90,6 +90,8 @@ type writer struct {
 	state  atomic.Int64 // the number that was saved last
 
 	checkpoints, forgotten int
+
+	turn sync.Mutex // held during a step
 }
 
 func (w *writer) must(err error) {
@@ -142,7 +144,9 @@ func (w *writer) run(ctx context.Context) {
 		w.open(i)
 	}
 	for ctx.Err() == nil && !w.t.Failed() {
+		w.turn.Lock()
 		w.step(w.rnd.IntN(cutBlobs))
+		w.turn.Unlock()
 	}
 	for i := range w.blobs {
 		w.close(i)
@@ -238,6 +242,9 @@ type verdict struct {
 func (w *writer) cut(d *cutdisk.Disk, seed uint64, v *verdict) {
 	before := w.look()
 	c := d.Cut(w.t, seed)
+	w.turn.Lock() // the cut was in the middle of something; what the writer does before it is looked at costs time only
+	defer w.turn.Unlock()
+	c.Mount()
 	defer c.Close()
 	s, err := Open(c.Dir + "/store")
 	if err != nil {
