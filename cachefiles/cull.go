@@ -86,12 +86,12 @@ func (t *Transport) cull(ctx context.Context, key string) error {
 	if t.attachedKey(key) {
 		return ErrInUse
 	}
-	named, err := t.named(ctx)
-	if err != nil || named[key] == "" {
+	dir, _, err := t.find(ctx, key)
+	if err != nil || dir == "" {
 		return err
 	}
 	return t.inCache(func(d *device) error {
-		err := d.commandIn(named[key], "cull "+cookiePrefix+key)
+		err := d.commandIn(dir, "cull "+cookiePrefix+key)
 		switch {
 		case errors.Is(err, unix.EBUSY):
 			return ErrInUse
@@ -100,6 +100,15 @@ func (t *Transport) cull(ctx context.Context, key string) error {
 		}
 		return err
 	})
+}
+
+// Stored is how many bytes of the metadata image or blob with that ID are on the disk in a cache file that has a name, and 0 if there is none.
+func (t *Transport) Stored(key string) int64 {
+	dir, st, err := t.find(context.Background(), key)
+	if err != nil || dir == "" {
+		return 0
+	}
+	return st.Blocks * 512
 }
 
 // gone reports whether the kernel says that there is no such file.
@@ -115,21 +124,46 @@ func (t *Transport) attachedKey(key string) bool {
 	return t.metas[key] != nil || t.blobs[key] != nil
 }
 
+// shards lists the directories that cache files are in, 256 at most.
+func (t *Transport) shards() (dirs []string, err error) {
+	entries, err := os.ReadDir(t.volumeDir())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	for _, e := range entries {
+		dirs = append(dirs, filepath.Join(t.volumeDir(), e.Name()))
+	}
+	return dirs, nil
+}
+
+// find returns the directory of a key's cache file, "" if it has no name.
+func (t *Transport) find(ctx context.Context, key string) (dir string, st unix.Stat_t, err error) {
+	shards, err := t.shards()
+	if err != nil {
+		return "", st, err
+	}
+	for _, dir := range shards {
+		if ctx.Err() != nil {
+			return "", st, context.Cause(ctx)
+		}
+		if unix.Lstat(filepath.Join(dir, cookiePrefix+key), &st) == nil {
+			return dir, st, nil
+		}
+	}
+	return "", st, nil
+}
+
 // named finds the directory of each key's cache file, as far as they have names.
 func (t *Transport) named(ctx context.Context) (map[string]string, error) {
-	shards, err := os.ReadDir(t.volumeDir())
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
+	shards, err := t.shards()
 	if err != nil {
 		return nil, err
 	}
 	named := make(map[string]string)
-	for _, shard := range shards {
+	for _, dir := range shards {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		dir := filepath.Join(t.volumeDir(), shard.Name())
 		entries, err := os.ReadDir(dir)
 		if err != nil {
 			return nil, err

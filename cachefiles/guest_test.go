@@ -106,6 +106,12 @@ func TestRemountAsksForNothing(t *testing.T) {
 	t.Run("next daemon", func(t *testing.T) {
 		d.stop()
 		d := start(t, cfg, ondemand.Options{}, img)
+		if eb := d.blobs[b.m.ID()]; eb.Bound() || d.tr.Stored(eb.ID()) < eb.Size() {
+			t.Errorf("before the kernel opens it, %d of %d bytes are stored", d.tr.Stored(eb.ID()), eb.Size())
+		}
+		if n := d.tr.Stored("stranger"); n != 0 {
+			t.Errorf("%d bytes are stored of what is not there", n)
+		}
 		dir := d.mount(img)
 		verify(t, dir, img)
 		d.unmount(dir)

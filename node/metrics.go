@@ -122,19 +122,23 @@ func (n *Node) census() table {
 	if n.closed {
 		return t
 	}
+	seen := make(map[string]bool)
 	for _, img := range n.images {
 		state, _ := img.state()
 		t.images[imageKind{img.transport.Name(), string(state)}]++
+		for _, b := range img.attached.Blobs {
+			if !seen[b.ID()] {
+				seen[b.ID()] = true
+				t.blobs++
+				t.total += b.Size()
+				t.present += img.present(b)
+			}
+		}
 	}
 	for _, i := range slices.Concat(n.lost, n.absent) {
 		if i.problem != nil {
 			t.images[imageKind{i.Transport, string(control.Lost)}]++
 		}
-	}
-	for _, b := range n.blobs {
-		t.blobs++
-		t.total += b.Size()
-		t.present += b.Present()
 	}
 	return t
 }

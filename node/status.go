@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 
+	"github.com/pagein/pagein/cachefiles"
 	"github.com/pagein/pagein/node/control"
 	"github.com/pagein/pagein/ondemand"
 )
@@ -71,7 +72,7 @@ func (img *image) status() (control.Image, error) {
 	}
 	for _, b := range img.attached.Blobs {
 		s.TotalBytes += b.Size()
-		s.PresentBytes += b.Present()
+		s.PresentBytes += img.present(b)
 		s.FetchedBytes += b.Fetched()
 	}
 	var problem error
@@ -79,6 +80,15 @@ func (img *image) status() (control.Image, error) {
 		s.Problem = problem.Error()
 	}
 	return s, nil
+}
+
+// present is how many bytes of one of the image's blobs are on the disk. A daemon that took a mount over from another one goes by the size of the kernel's file, until the kernel asks
+// it for something and shows what is in there.
+func (img *image) present(b *ondemand.Blob) int64 {
+	if cache, ok := img.transport.(*cachefiles.Transport); ok && !b.Bound() {
+		return min(cache.Stored(b.ID()), b.Size())
+	}
+	return b.Present()
 }
 
 // status describes an image that is lost.

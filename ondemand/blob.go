@@ -92,6 +92,13 @@ func (b *Blob) OnComplete(f func()) {
 	b.onDone = f
 }
 
+// Bound reports whether it is known where the blob's bytes go, and so which of them are there.
+func (b *Blob) Bound() bool {
+	b.binding.RLock()
+	defer b.binding.RUnlock()
+	return b.bound != nil
+}
+
 // Complete reports whether every frame is in the target.
 func (b *Blob) Complete() bool {
 	b.binding.RLock()

@@ -41,6 +41,21 @@ func TestTermLeavesMountsToASuccessor(t *testing.T) {
 	}
 }
 
+// TestASuccessorKnowsWhatIsPresent has the daemon killed when all was read: nothing has to be asked for again to know that.
+func TestASuccessorKnowsWhatIsPresent(t *testing.T) {
+	l := newLab(t)
+	tree := l.bigFiles("one", "two")
+	l.start()
+	l.readAll(tree, l.mount(l.layout(tree), "a"))
+	before := l.idle().Images[0]
+	l.stop(unix.SIGKILL)
+	l.start()
+	l.waitFor("the mount to be adopted", func() bool { return len(l.status().Images) == 1 })
+	if after := l.status().Images[0]; before.PresentBytes == 0 || after.PresentBytes != before.PresentBytes {
+		t.Errorf("%d bytes were present, and after a restart %d of %d", before.PresentBytes, after.PresentBytes, after.TotalBytes)
+	}
+}
+
 // TestUnmountOnExitLeavesNothing asks the daemon to clean up when it goes.
 func TestUnmountOnExitLeavesNothing(t *testing.T) {
 	l := newLab(t)
