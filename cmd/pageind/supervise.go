@@ -44,7 +44,7 @@ func supervise(ctx context.Context, cfg config) error {
 		up, err := runSupervised(ctx, self, log)
 		everUp = everUp || up
 		switch {
-		case err == nil:
+		case err == nil, errors.Is(err, context.Canceled): // the daemon ended as it was told to, or was not started any more
 			return nil
 		case ctx.Err() != nil || !everUp:
 			return statusOf(err)
@@ -87,9 +87,6 @@ func runSupervised(ctx context.Context, self string, log *slog.Logger) (up bool,
 		word <- len(b) > 0
 	}()
 	err = cmd.Wait()
-	if errors.Is(err, context.Canceled) {
-		err = nil
-	}
 	return <-word, err
 }
 
