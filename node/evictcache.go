@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"time"
 
 	"github.com/pagein/pagein/cachefiles"
 	"github.com/pagein/pagein/ondemand/store"
@@ -41,17 +42,26 @@ func removeCacheFile(cache *cachefiles.Transport, id string) error {
 	return err
 }
 
+// cacheAgain is how long it is not tried again to open a device that could not be had: finding out who has it means to look at all that all processes have open.
+const cacheAgain = 30 * time.Second
+
 // cache returns transport cachefiles if it has something in its directory, opening it for that, or nil if there is nothing or the kernel's device cannot be had.
 func (t *transports) cache(dir string) *cachefiles.Transport {
 	t.mu.Lock()
-	tr := t.opened[cachefilesTransport]
+	tr, recent := t.opened[cachefilesTransport], time.Since(t.cacheTried) < cacheAgain
 	t.mu.Unlock()
+	if tr == nil && recent {
+		return nil
+	}
 	if tr == nil {
 		if found, err := filepath.Glob(filepath.Join(dir, "cache", "I*", "@*", "D*")); err != nil || len(found) == 0 {
 			return nil
 		}
 		var err error
 		if tr, err = t.get(cachefilesTransport); err != nil {
+			t.mu.Lock()
+			t.cacheTried = time.Now()
+			t.mu.Unlock()
 			return nil // another program has the device, or this kernel none; a mount would say so
 		}
 	}

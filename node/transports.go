@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/pagein/pagein/cachefiles"
 	"github.com/pagein/pagein/fanotify"
@@ -32,11 +33,12 @@ type kind struct {
 type transports struct {
 	kinds []kind // in order of preference
 
-	mu      sync.Mutex
-	opened  map[string]ondemand.Transport
-	serving context.Context // nil before serve
-	running sync.WaitGroup
-	failed  chan error
+	mu         sync.Mutex
+	opened     map[string]ondemand.Transport
+	serving    context.Context // nil before serve
+	cacheTried time.Time       // when transport cachefiles could not be opened for what is in its directory
+	running    sync.WaitGroup
+	failed     chan error
 }
 
 // newTransports knows all transports. Those that a predecessor has left descriptors of are opened at once.
