@@ -2,18 +2,13 @@ package node
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/pagein/pagein/blob"
 	"github.com/pagein/pagein/internal/kmount"
 	"github.com/pagein/pagein/ondemand"
-	"github.com/pagein/pagein/ondemand/backend"
-	"github.com/pagein/pagein/ondemand/store"
 )
 
 // record is what must be known of an image to attach it without asking anybody: the rest is in the store. It is kept on disk.
@@ -49,15 +44,9 @@ type image struct {
 	targets   []string       // where it was mounted by us and has not been unmounted by us
 	since     time.Time      // when it was attached
 	dropped   chan struct{}  // closed when the image is not attached any more
+	also      []record       // the same image at other places, which its blobs are read from too
 
 	prefetches prefetches
-}
-
-// sharedBlob is a blob that some attached images use.
-type sharedBlob struct {
-	*ondemand.Blob
-	raw   []byte // its map, from the store
-	users int
 }
 
 // attach makes an image answerable whose metadata and maps are in the store. The caller holds n.mu.
@@ -109,65 +98,6 @@ func (n *Node) tryAttach(ctx context.Context, r record, tr ondemand.Transport) (
 		return nil, err
 	}
 	return img, nil
-}
-
-// share returns the blob for one more image. The caller holds n.mu.
-func (n *Node) share(ctx context.Context, o origin, r blobRecord) (*ondemand.Blob, error) {
-	if b := n.blobs[r.ID]; b != nil {
-		b.users++
-		return b.Blob, nil
-	}
-	raw, err := n.store.Map(ctx, r.ID, func(context.Context, io.Writer) error {
-		return errors.New("it is not in the store: unmount the image and mount it again")
-	})
-	if err != nil {
-		return nil, fmt.Errorf("map of blob %s: %w", r.ID, err)
-	}
-	b, err := n.openBlob(o, r, raw)
-	if err != nil {
-		return nil, errors.Join(err, store.Unmap(raw))
-	}
-	n.blobs[r.ID] = &sharedBlob{Blob: b, raw: raw, users: 1}
-	return b, nil
-}
-
-func (n *Node) openBlob(o origin, r blobRecord, raw []byte) (*ondemand.Blob, error) {
-	m, err := blob.Parse(raw)
-	if err != nil {
-		return nil, fmt.Errorf("map of blob %s: %w", r.ID, err)
-	}
-	var objects []backend.Object
-	for _, s := range r.Sources {
-		object, err := n.remotes.object(o, s)
-		if err != nil {
-			return nil, err
-		}
-		objects = append(objects, object)
-	}
-	return n.engine.Blob(m, objects)
-}
-
-// unshare takes the image off its blobs and closes those that no other image uses, whose maps the caller unmaps when the transport has let go of them. The
-// caller holds n.mu.
-func (n *Node) unshare(img *image) (closed []*sharedBlob) {
-	for _, b := range img.attached.Blobs {
-		shared := n.blobs[b.ID()]
-		if shared.users--; shared.users == 0 {
-			b.Close()
-			delete(n.blobs, b.ID())
-			closed = append(closed, shared)
-		}
-	}
-	return closed
-}
-
-// unmap gives back the maps of closed blobs that nobody uses any more.
-func (n *Node) unmap(closed []*sharedBlob) {
-	for _, b := range closed {
-		if err := store.Unmap(b.raw); err != nil {
-			n.log.Warn("map stays in memory", "blob", b.ID(), "err", err)
-		}
-	}
 }
 
 // detach forgets an image that the kernel has let go of. The caller holds n.mu.

@@ -97,6 +97,7 @@ func (n *Node) attached(ctx context.Context, r record, transport string) (*image
 			return nil, control.Errorf(control.AlreadyExists, "mount %s: the image is attached through transport %s: unmount it first, or leave the choice to pageind",
 				r.Origin.Ref, img.transport.Name())
 		}
+		n.joinImage(img, r)
 		n.adjust(img, r.Policy)
 		return img, nil
 	}

@@ -75,6 +75,16 @@ func (r *remotes) object(o origin, s sourceRecord) (backend.Object, error) {
 	return r.Prefer(s.URLs, at), nil
 }
 
+// placeKey tells the places of source objects apart: it is the same for those that object gives the same object for.
+func placeKey(o origin, s sourceRecord) string {
+	at := o.Ref
+	if ref, err := oci.ParseRef(o.Ref); err == nil {
+		ref.Tag, ref.Digest = "", ""
+		at = ref.String()
+	}
+	return fmt.Sprintf("%v %v %s %s %q", o.PlainHTTP, o.Insecure, at, s.Digest, s.URLs)
+}
+
 // atOrigin returns a source object as it is beside the artifact.
 func (r *remotes) atOrigin(o origin, s sourceRecord) (backend.Object, error) {
 	ref, err := oci.ParseRef(o.Ref)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"sync"
 
 	"github.com/pagein/pagein/internal/httprange"
 )
@@ -19,36 +20,56 @@ func First(log *slog.Logger, objects ...Object) Object {
 	if len(objects) == 1 {
 		return objects[0]
 	}
-	f := &firstObject{log: log, places: make([]place, len(objects))}
-	for i, o := range objects {
-		f.places[i].Object = o
+	f := &firstObject{log: log}
+	for _, o := range objects {
+		f.places = append(f.places, &place{Object: o, users: 1})
 	}
 	return f
 }
 
 type firstObject struct {
-	log    *slog.Logger
-	places []place
+	log *slog.Logger
+
+	mu     sync.Mutex
+	places []*place // at least one; those of an object that First returned stay
 }
 
 type place struct {
 	Object
 	health httprange.Health
+
+	key   string // see Places
+	users int    // guarded by the object's mu
+}
+
+func (f *firstObject) preferred() (*place, int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.places[0], len(f.places)
 }
 
 // Size implements [Object].
-func (f *firstObject) Size() int64 { return f.places[0].Size() }
+func (f *firstObject) Size() int64 {
+	p, _ := f.preferred()
+	return p.Size()
+}
 
 // String implements [Object].
 func (f *firstObject) String() string {
-	return fmt.Sprintf("%s or %d other places", f.places[0].Object, len(f.places)-1)
+	p, n := f.preferred()
+	if n == 1 {
+		return p.String()
+	}
+	return fmt.Sprintf("%s or %d other places", p.Object, n-1)
 }
 
 // order returns the places in the order in which to ask them.
 func (f *firstObject) order() []*place {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	var well, paused []*place
-	for i := range f.places {
-		if p := &f.places[i]; p.health.Paused() {
+	for _, p := range f.places {
+		if p.health.Paused() {
 			paused = append(paused, p)
 		} else {
 			well = append(well, p)
@@ -64,6 +85,9 @@ func (f *firstObject) Range(ctx context.Context, off, n int64) (io.ReadCloser, e
 	}
 	var failed httprange.SourcesError
 	places := f.order()
+	if len(places) == 1 { // there is nothing to prefer
+		return places[0].Range(ctx, off, n)
+	}
 	for i, p := range places {
 		r, release, err := p.open(ctx, off, n, i == len(places)-1)
 		if err == nil {

@@ -17,7 +17,10 @@ func Site(o Object) (kind, host string) {
 	case *layoutObject:
 		return "layout", ""
 	case *firstObject:
-		return Site(o.places[0].Object)
+		p, _ := o.preferred()
+		return Site(p.Object)
+	case *Places:
+		return Site(&o.firstObject)
 	}
 	return "other", ""
 }
