@@ -49,15 +49,17 @@ func (s *Store) LoadState(name string, v any) error {
 	return err
 }
 
-// CheckState returns nil if all records and copies are sound, else [ErrDamaged] and what is wrong.
+// CheckState returns nil if all records are sound, else [ErrDamaged] and what is wrong. Copies may be anything, as they need no sync.
 func (s *Store) CheckState() error {
 	records, err := filepath.Glob(s.path("state", "*.json"))
 	copies, copiesErr := filepath.Glob(s.path("state", "*.json"+copySuffix))
 	err = errors.Join(err, copiesErr)
-	for _, f := range append(records, copies...) {
+	for _, f := range records {
 		var v any
 		err = errors.Join(err, loadState(f, &v))
-		if record, ok := strings.CutSuffix(f, copySuffix); ok && !slices.Contains(records, record) {
+	}
+	for _, f := range copies {
+		if record := strings.TrimSuffix(f, copySuffix); !slices.Contains(records, record) {
 			err = errors.Join(err, fmt.Errorf("%w: %s: there is nothing but its copy", ErrDamaged, record))
 		}
 	}

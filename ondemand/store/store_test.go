@@ -223,20 +223,6 @@ func TestLostStateIsReadFromItsCopy(t *testing.T) {
 	}
 }
 
-// TestADamagedCopyIsFound although nobody needs it yet.
-func TestADamagedCopyIsFound(t *testing.T) {
-	s := open(t, t.TempDir())
-	if err := s.SaveState("mounts", "precious"); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(s.stateCopy("mounts"), []byte("precious"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.CheckState(); !errors.Is(err, ErrDamaged) {
-		t.Errorf("the check says %v", err)
-	}
-}
-
 // TestDamagedStateIsReadFromItsCopy changes what a disk may change. Only when the copy is damaged, too, nobody knows.
 func TestDamagedStateIsReadFromItsCopy(t *testing.T) {
 	for _, c := range []struct {
