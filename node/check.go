@@ -2,6 +2,8 @@ package node
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/pagein/pagein/node/control"
@@ -43,6 +45,43 @@ func (u storeUser) SaveState() error {
 	u.n.mu.Lock()
 	defer u.n.mu.Unlock()
 	return u.n.save()
+}
+
+// Reload puts a sound file in the place of a metadata image or map that is in use. Who uses the damaged one goes on to.
+func (u storeUser) Reload(ctx context.Context, id string) (string, error) {
+	r, ok := u.user(id)
+	if !ok {
+		return "", errors.New("nobody knows where it is from")
+	}
+	again, err := u.n.load(ctx, r.Origin)
+	if err != nil {
+		return "", err
+	}
+	defer u.n.unpin(again)
+	if !slices.Contains(again.parts(), id) {
+		return "", fmt.Errorf("%s is another image now", r.Origin.Ref)
+	}
+	if id == r.ID {
+		return "programs see the damaged one until the image is unmounted", nil
+	}
+	return "pageind uses the damaged one until it is restarted, or all images of the blob are unmounted", nil
+}
+
+// user returns an image that has a part.
+func (u storeUser) user(id string) (record, bool) {
+	u.n.mu.Lock()
+	defer u.n.mu.Unlock()
+	for _, img := range u.n.images {
+		if slices.Contains(img.parts(), id) {
+			return img.record, true
+		}
+	}
+	for _, i := range slices.Concat(u.n.lost, u.n.absent) {
+		if slices.Contains(i.parts(), id) {
+			return i.record, true
+		}
+	}
+	return record{}, false
 }
 
 // Refetch fills a range of a blob that is in use. Readers of it cannot be told what they have read.

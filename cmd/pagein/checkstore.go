@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
@@ -93,8 +92,8 @@ func checkAtRest(ctx context.Context, root string, req control.CheckRequest) (re
 		return resp, fmt.Errorf("check store %s: %w", root, err)
 	}
 	for _, m := range mounts {
-		// Reads of what is marked would wait for a daemon, as its readers do.
-		if m.Type == "erofs" && strings.HasPrefix(m.Source, s.Root()+"/") {
+		// Reads of what is marked would wait for a daemon, as its readers do. The source is a metadata image, by the path that its daemon knows.
+		if m.Type == "erofs" && sameDir(filepath.Dir(filepath.Dir(m.Source)), root) {
 			return resp, fmt.Errorf("check store %s: an image of it is mounted at %s: start pageind, which then does the check", root, m.Target)
 		}
 	}

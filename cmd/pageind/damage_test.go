@@ -179,6 +179,61 @@ func TestDamageIsMendedUnderAMount(t *testing.T) {
 	}
 }
 
+// TestWhatDescribesAMountIsFetchedAgain damages maps and metadata image of an image that is mounted. A repair puts sound ones there, with which the next daemon serves the mount.
+func TestWhatDescribesAMountIsFetchedAgain(t *testing.T) {
+	onHost(t)
+	l := newLab(t)
+	tree := l.bigFiles("a", "b")
+	ref := l.layout(tree)
+	l.start()
+	target := l.mount(ref, "image")
+	l.readAll(tree, target)
+	l.idle()
+	for _, f := range l.files("maps/*") {
+		l.damage(f)
+	}
+	if r := l.check(); r.OK {
+		t.Errorf("the damage is not found: %+v", r)
+	}
+	r := l.check("--repair")
+	if !r.OK || r.Problems == 0 || !strings.Contains(r.ProblemList[0].Note, "restarted") {
+		t.Errorf("got %+v", r)
+	}
+	if r := l.check(); r.Problems > 0 {
+		t.Errorf("after the repair: %+v", r)
+	}
+	l.stop(unix.SIGKILL)
+	l.start()
+	if s := l.status(); len(s.Images) != 1 {
+		t.Errorf("the next daemon serves %+v", s.Images)
+	}
+	l.readAll(tree, target)
+	l.pagein("umount", target)
+	l.waitFor("the image to go", func() bool { return len(l.status().Images) == 0 })
+}
+
+// TestAStoreInUseIsNotCheckedWithoutItsDaemon kills the daemon below a mount. A check would wait for it as readers do, by whatever path it comes to the store.
+func TestAStoreInUseIsNotCheckedWithoutItsDaemon(t *testing.T) {
+	onHost(t)
+	l := newLab(t)
+	tree := l.bigFiles("a", "b")
+	ref := l.layout(tree)
+	l.start()
+	target := l.mount(ref, "image")
+	l.stop(unix.SIGKILL)
+	link := filepath.Join(l.dir, "link")
+	if err := os.Symlink(l.root, link); err != nil {
+		t.Fatal(err)
+	}
+	for _, root := range []string{l.root, link} {
+		if out, err := l.try("check", "--store", root); err == nil || !strings.Contains(out+err.Error(), "start pageind") {
+			t.Errorf("%s: %v, %s", root, err, out)
+		}
+	}
+	l.start()
+	l.readAll(tree, target)
+}
+
 // TestADamagedMountTableLosesNoMount damages the mount table while the daemon is dead and an image is mounted: the next daemon reads its copy. With the copy damaged, too, it does not start, because it
 // would not know whose readers wait.
 func TestADamagedMountTableLosesNoMount(t *testing.T) {

@@ -19,6 +19,8 @@ type User interface {
 	InUse(meta string) bool
 	// SaveState writes the daemon's records anew.
 	SaveState() error
+	// Reload fetches a metadata image or a map anew that is in use. It says who has the damaged one still.
+	Reload(ctx context.Context, id string) (note string, err error)
 	// Refetch brings back bytes that were found bad, if the blob is in use. It says what readers may have seen, or "".
 	Refetch(ctx context.Context, blob string, off, n int64) (note string, err error)
 }
@@ -67,8 +69,12 @@ func (a *answer) problem(p scrub.Problem) {
 		w.Note = note
 	case p.Part == scrub.PartState:
 		w.Note = "the next pageind writes it anew"
-	case !p.Repaired:
-		w.Note = "it is in use: unmount the image, and mount it again"
+	case !p.Repaired && a.user != nil:
+		note, err := a.user.Reload(a.ctx, p.ID)
+		if err != nil {
+			note = "it is in use and could not be fetched again: " + err.Error()
+		}
+		w.Repaired, w.Note = err == nil, note
 	}
 	a.OK = a.OK && w.Repaired
 	a.Problems++
