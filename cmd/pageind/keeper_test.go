@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pagein/pagein/internal/treetest"
+	"github.com/pagein/pagein/node/control"
 )
 
 // TestTermLeavesMountsToASuccessor stops the daemon; a reader waits until there is another.
@@ -202,6 +204,32 @@ func TestKillingTheDaemonWhileItMounts(t *testing.T) {
 		}
 	}
 	t.Logf("%d of %d times it was mounted by then, with kills up to %v after the request", mounted, rounds, most)
+	l.pagein("mount", ref, target)
+	l.readAll(tree, target)
+}
+
+// TestAMountThatCannotBeServedIsToldAndTakenOff has a successor that lacks what it needs to serve a mount: the status says so for as long as it is there.
+func TestAMountThatCannotBeServedIsToldAndTakenOff(t *testing.T) {
+	onHost(t)
+	l := newLab(t)
+	tree := l.bigFiles("f")
+	l.start()
+	ref := l.layout(tree)
+	target := l.mount(ref, "a")
+	l.stop(unix.SIGKILL)
+	if err := os.RemoveAll(filepath.Join(l.root, "maps")); err != nil {
+		t.Fatal(err)
+	}
+	l.start()
+	s := l.status()
+	if len(s.Images) != 1 || s.Images[0].State != control.Lost || !slices.Equal(s.Images[0].Targets, []string{target}) || !strings.Contains(s.Images[0].Problem, "map of blob") {
+		t.Errorf("status shows %+v", s.Images)
+	}
+	l.pagein("umount", target)
+	if entries, err := os.ReadDir(target); err != nil || len(entries) != 0 {
+		t.Errorf("%s shows %d entries, %v", target, len(entries), err)
+	}
+	l.waitFor("the image to be forgotten", func() bool { return len(l.status().Images) == 0 })
 	l.pagein("mount", ref, target)
 	l.readAll(tree, target)
 }
