@@ -104,7 +104,7 @@ func (l *lab) cleanUp() {
 	l.waitFor("the keeper to end", func() bool { return len(l.keepers()) == 0 })
 }
 
-// unmountAll takes off what is mounted on the lab's targets.
+// unmountAll takes off what is mounted on the lab's targets, and images elsewhere in its directory.
 func (l *lab) unmountAll() {
 	l.Helper()
 	mounts, err := os.ReadFile("/proc/self/mounts")
@@ -112,7 +112,8 @@ func (l *lab) unmountAll() {
 		l.Error(err)
 	}
 	for line := range strings.Lines(string(mounts)) {
-		if target := strings.Fields(line)[1]; strings.HasPrefix(target, l.dir+"/mnt") {
+		f := strings.Fields(line)
+		if target := f[1]; strings.HasPrefix(target, l.dir+"/mnt") || f[2] == "erofs" && strings.HasPrefix(target, l.dir+"/") {
 			if err := unix.Unmount(target, unix.MNT_DETACH); err != nil {
 				l.Errorf("unmount %s: %v", target, err)
 			}
