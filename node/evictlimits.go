@@ -106,3 +106,12 @@ func (n *Node) space() (space, error) {
 	}
 	return s, err
 }
+
+// freeBytes is what is free on the store's disk, with what is kept for root: its growth says that somebody gave space back. 0 if that cannot be told.
+func (n *Node) freeBytes() int64 {
+	var st unix.Statfs_t
+	if err := unix.Statfs(n.store.Root(), &st); err != nil {
+		return 0
+	}
+	return int64(st.Bfree) * st.Bsize
+}

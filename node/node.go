@@ -103,7 +103,7 @@ func (n *Node) open(ctx context.Context) (err error) {
 		return err
 	}
 	engine := n.cfg.Engine
-	engine.Room = n.room
+	engine.Room, engine.Free = n.room, n.freeBytes
 	if n.engine, err = ondemand.New(n.log, engine); err != nil {
 		return err
 	}

@@ -42,6 +42,7 @@ type binding struct {
 	target   Target
 	presence Presence
 	room     func() bool // makes room for another write, nil if nobody can
+	space    *space
 }
 
 // fetching is a frame on its way. done is closed once err and backend are final.
@@ -69,7 +70,7 @@ func (b *Blob) Fetched() int64 { return b.fetched.Load() }
 func (b *Blob) Bind(t Target, p Presence) {
 	b.binding.Lock()
 	defer b.binding.Unlock()
-	b.bound = &binding{target: t, presence: p}
+	b.bound = &binding{target: t, presence: p, space: &b.engine.space}
 	if room := b.engine.opts.Room; room != nil {
 		b.bound.room = func() bool { return room(b.ctx) }
 	}
@@ -268,7 +269,10 @@ func (b *Blob) start(off, n int64) (waits []*fetching, own bool, err error) {
 	}
 	own = len(waits) == 0
 	wanted := missing[len(missing)-1]
-	more := b.ahead.extend(b, missing)
+	var more guess
+	if !b.engine.space.full() {
+		more = b.ahead.extend(b, missing)
+	}
 	b.launch(append(missing, more.frames...), wanted, more.class)
 	for _, i := range missing {
 		waits = append(waits, b.inflight[i])

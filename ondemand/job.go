@@ -282,6 +282,9 @@ func (j *job) attempt(spent *time.Duration) (done int, err error) {
 		return 0, err
 	}
 	defer release()
+	if err := b.engine.space.admit(); err != nil {
+		return 0, err
+	}
 	b.mu.Lock()
 	j.begin()
 	run := j.frames

@@ -31,6 +31,7 @@ type Options struct {
 	Backoff       time.Duration // wait before the second try, doubled for each further one up to 5 s, default 200 ms
 
 	Room func(ctx context.Context) bool // called when a target has no space left; reports whether there is some now. nil: nobody can make some
+	Free func() int64                   // bytes that are free on the targets' disk; nil: that is not known
 }
 
 const (
@@ -43,7 +44,7 @@ const (
 func (o Options) withDefaults() Options {
 	def := Options{
 		Requests: 32, RequestBytes: 4 << 20, ReadAhead: 8 << 20, ReadAround: 2 << 20, HostBandwidth: max(o.HostBandwidth, 0), Deadline: 30 * time.Second, Attempts: max(o.Attempts, 0),
-		Backoff: 200 * time.Millisecond, Room: o.Room,
+		Backoff: 200 * time.Millisecond, Room: o.Room, Free: o.Free,
 	}
 	if o.Requests > 0 {
 		def.Requests = max(o.Requests, 2)
@@ -82,6 +83,7 @@ type Engine struct {
 	log   *slog.Logger
 	slots *slots
 	gate  gate
+	space space
 	bufs  buffers
 	dec   *blob.Decoder
 	stats stats
@@ -105,7 +107,7 @@ func New(log *slog.Logger, o Options) (*Engine, error) {
 	}
 	ctx, cancel := context.WithCancelCause(context.Background())
 	return &Engine{
-		opts: o, log: log, slots: newSlots(o.Requests), dec: dec, stats: newStats(), ctx: ctx, cancel: cancel,
+		opts: o, log: log, slots: newSlots(o.Requests), space: space{free: o.Free}, dec: dec, stats: newStats(), ctx: ctx, cancel: cancel,
 		lanes: make(map[string]*lane), kinds: make(map[string]*sourceStats),
 	}, nil
 }

@@ -21,6 +21,9 @@ func (bd *binding) put(frame int, p []byte, off int64) error {
 	for try := 0; try < roomTries && noSpace(err) && bd.room != nil && bd.room(); try++ {
 		err = bd.tryPut(frame, p, off)
 	}
+	if err == nil || noSpace(err) {
+		bd.space.written(err)
+	}
 	return err
 }
 

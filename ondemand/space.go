@@ -1,0 +1,62 @@
+package ondemand
+
+import (
+	"fmt"
+	"sync"
+	"time"
+)
+
+const (
+	// firstLack is for how long nothing is fetched after a target had no space left; it doubles up to longestLack while one fetch after the other finds none.
+	firstLack   = time.Second
+	longestLack = 10 * time.Second
+	// leastFreed is by how many bytes the free space must have grown for the next fetch not to wait for that.
+	leastFreed = 256 << 10
+)
+
+// space remembers that the targets' disk is full: whatever would be fetched then would be thrown away. Its methods may be called concurrently.
+type space struct {
+	free func() int64 // bytes on the disk; nil if that is not known
+
+	mu   sync.Mutex
+	lack error         // of the last write, nil while there is space
+	left int64         // bytes that were free then
+	next time.Time     // when one fetch may try whether there is some again
+	wait time.Duration // from that to the next
+}
+
+// full reports whether the last write found no space.
+func (s *space) full() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lack != nil
+}
+
+// admit returns nil for a fetch whose bytes there may be space for, and why there is none for others.
+func (s *space) admit() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch now := time.Now(); {
+	case s.lack == nil:
+		return nil
+	case s.free != nil && s.free() >= s.left+leastFreed:
+		return nil
+	case now.Before(s.next):
+		return fmt.Errorf("%w: nothing is fetched while there is no space for it: %w", errTarget, s.lack)
+	default:
+		s.next, s.wait = now.Add(s.wait), min(2*s.wait, longestLack)
+		return nil
+	}
+}
+
+// written notes how a write went, err being nil or that there was no space.
+func (s *space) written(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err != nil && s.lack == nil {
+		s.next, s.wait = time.Now().Add(firstLack), 2*firstLack
+	}
+	if s.lack = err; err != nil && s.free != nil {
+		s.left = s.free()
+	}
+}
