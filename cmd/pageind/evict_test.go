@@ -169,13 +169,13 @@ func TestIdleMountsGoOnlyByPolicy(t *testing.T) {
 		idle   string // where the idle one is, below the lab's directory
 		left   int
 	}{
-		"never":               {"never", "idle", 2},
-		"soon":                {"200ms", "idle", 1},
-		"soon, of a snapshot": {"1ms", "root/snapshotter/snapshots/1/fs", 2},
+		"never":               {"never", "mnt-idle", 2},
+		"soon":                {"200ms", "mnt-idle", 1},
+		"soon, of a snapshot": {"1ms", "mnt-snapshots/snapshots/1/fs", 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := newLab(t)
-			l.startWith("cache-high = '4MiB'\ncache-low = '1MiB'\nevict-idle-mounts = '" + c.policy + "'\n")
+			l.startWith("cache-high = '4MiB'\ncache-low = '1MiB'\nevict-idle-mounts = '" + c.policy + "'\n[snapshotter]\nroot = '" + l.dir + "/mnt-snapshots'\n")
 			busy, idle := l.big("busy", 3), l.big("idle", 3)
 			busyOn, idleOn := l.mount(l.layout(busy), "busy"), filepath.Join(l.dir, c.idle)
 			if err := os.MkdirAll(idleOn, 0o755); err != nil {
