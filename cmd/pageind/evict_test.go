@@ -200,6 +200,23 @@ func TestIdleMountsGoOnlyByPolicy(t *testing.T) {
 	}
 }
 
+// TestNoMoreIdleMountsGoThanMust has two, of which either is enough: the one that was used last stays.
+func TestNoMoreIdleMountsGoThanMust(t *testing.T) {
+	onHost(t)
+	l := newLab(t)
+	l.startWith("cache-high = '5MiB'\ncache-low = '4MiB'\nevict-idle-mounts = '1s'\n")
+	var targets []string
+	for _, name := range []string{"first", "last"} {
+		tree := l.big(name, 3)
+		targets = append(targets, l.mount(l.layout(tree), name))
+		l.readAll(tree, targets[len(targets)-1])
+	}
+	l.waitFor("the cache to shrink", func() bool { return l.status().Cache.Bytes <= 4<<20 })
+	if images := l.status().Images; len(images) != 1 || !slices.Equal(images[0].Targets, targets[1:]) {
+		t.Errorf("still mounted is %+v, want %s", images, targets[1])
+	}
+}
+
 // TestEvictionInsideMountsShowsNoWrongByte keeps a mounted image over the limit, so that ranges of it are evicted again and again, while readers compare all of it
 // and the daemon is killed.
 func TestEvictionInsideMountsShowsNoWrongByte(t *testing.T) {
