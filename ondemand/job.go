@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/pagein/pagein/blob"
@@ -214,7 +215,7 @@ func (j *job) verdict(attempt int, err error, spent time.Duration) (over, skip b
 		return true, false
 	case !final:
 		j.unhold() // a source in trouble is no reason not to use the others, until it brings something
-		log.Warn("frame is fetched again", "blob", b.ID(), "frame", j.frames[0], "attempt", attempt, "err", err)
+		log.Warn("frame could not be fetched; it is tried again", "blob", b.ID(), "frame", j.frames[0], "attempt", attempt, "err", err)
 		b.trouble(j.frames[0], err, false)
 		return false, false
 	}
@@ -333,7 +334,10 @@ func (j *job) attempt(spent *time.Duration) (done int, err error) {
 			if !errors.Is(err, errTarget) {
 				s.stats.errors.Add(1)
 			}
-			return done, fmt.Errorf("%s: %w", s, err)
+			if !strings.Contains(err.Error(), s.String()) {
+				err = fmt.Errorf("%s: %w", s, err)
+			}
+			return done, err
 		}
 		if done++; done < len(run) && !j.yield() {
 			return done, nil

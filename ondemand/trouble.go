@@ -13,7 +13,7 @@ type Problem struct {
 	Frame int
 	Err   error     // names the object, the range, who is to blame and why
 	Since time.Time // when it began
-	Final bool      // readers got an error; if not, they wait while it is tried again
+	Final bool      // since then readers got errors; if not, they wait while it is tried again
 }
 
 // Problem is what is wrong with the blob now, nil if nothing is known to be. It is nil again once the frame is there, or shows that its source is well.
@@ -23,7 +23,7 @@ func (b *Blob) Problem() *Problem { return b.problem.Load() }
 func (b *Blob) trouble(frame int, err error, final bool) {
 	p := &Problem{Frame: frame, Err: err, Since: time.Now(), Final: final}
 	if old := b.problem.Load(); old != nil {
-		p.Since = old.Since
+		p.Since, p.Final = old.Since, final || old.Final // whom it has cost something is not to be hidden by who waits now
 	}
 	b.problem.Store(p)
 }

@@ -52,6 +52,26 @@ func TestAProblemEndsWhenItsSourceIsWellAgain(t *testing.T) {
 	}
 }
 
+// TestReadersThatWaitDoNotHideThoseThatGotErrors has one reader of a dead source give up, and then another wait.
+func TestReadersThatWaitDoNotHideThoseThatGotErrors(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, Options{ReadAhead: -1, Deadline: time.Second})
+		f.object.spoil = func(_, _ int64, _ []byte) ([]byte, error) { return nil, errors.New("refused") }
+		if err := f.Fill(t.Context(), 0, 1); err == nil {
+			t.Fatal("it was read")
+		}
+		f.SetDeadline(time.Hour)
+		ctx, stop := context.WithCancel(t.Context())
+		go func() { _ = f.Fill(ctx, 0, 1) }()
+		time.Sleep(10 * time.Second)
+		if p := f.Problem(); p == nil || !p.Final {
+			t.Errorf("the problem is %+v", p)
+		}
+		stop()
+		f.Close()
+	})
+}
+
 func TestWhatCannotBeStoredIsNotFetchedAgainAndAgain(t *testing.T) {
 	for name, read := range map[string]func(*Blob, context.Context, int64, int64) error{"read": (*Blob).Fill, "prefetch": (*Blob).Prefetch} {
 		t.Run(name, func(t *testing.T) {
