@@ -139,7 +139,9 @@ func (s *session) read(m message, free func()) {
 		return // a successor will do it
 	}
 	if err != nil && !abandoned(err) {
-		s.cfg.Log.Error("read fails", "key", o.key, "off", m.off, "bytes", m.n, "err", err)
+		if untold, ok := o.denials.Tell(); ok {
+			s.cfg.Log.Error("reader gets an error", "key", o.key, "offset", m.off, "bytes", m.n, "earlier", untold, "err", err)
+		}
 	}
 	if err := o.complete(m.id); err != nil && !errors.Is(err, errGone) {
 		// EINVAL: the object was dropped or the reader killed, and the request with it.

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pagein/pagein/internal/quiet"
 	"github.com/pagein/pagein/ondemand"
 )
 
@@ -35,6 +36,8 @@ type object struct {
 	preparing sync.Mutex
 	prepared  bool
 	content   content
+
+	denials quiet.Limiter // errors that readers got
 }
 
 // content is where an object's bytes come from.

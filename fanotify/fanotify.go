@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pagein/pagein/internal/kmount"
+	"github.com/pagein/pagein/internal/quiet"
 	"github.com/pagein/pagein/ondemand"
 	"github.com/pagein/pagein/ondemand/store"
 )
@@ -72,6 +73,8 @@ type marked struct {
 	inode  inode
 	group  *group // nil for a blob that was complete from the start
 	users  int
+
+	denials quiet.Limiter // errors that readers got
 
 	evicting sync.Mutex // held while frames are discarded; taken before t.mu
 	unmarked bool       // the file has no mark any more, written with evicting and t.mu held

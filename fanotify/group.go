@@ -310,7 +310,9 @@ func (g *group) fill(ctx context.Context, m *marked, ev event) (verdict uint32, 
 	case ctx.Err() != nil:
 		return 0, false
 	}
-	g.t.cfg.Log.Error("reader gets an error", "blob", m.blob.ID(), "offset", ev.off, "bytes", ev.n, "err", err)
+	if untold, ok := m.denials.Tell(); ok {
+		g.t.cfg.Log.Error("reader gets an error", "blob", m.blob.ID(), "offset", ev.off, "bytes", ev.n, "earlier", untold, "err", err)
+	}
 	return unix.FAN_DENY, true
 }
 
