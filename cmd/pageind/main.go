@@ -197,7 +197,7 @@ func lockRun(dir string) (*os.File, error) {
 }
 
 // lockPatience is how long to wait for another daemon to go: a killed process keeps its locks until it is gone for good.
-const lockPatience = time.Second
+const lockPatience = 3 * time.Second
 
 // manyFiles is as many descriptors as pageind asks for: each reader that waits in the kernel costs one.
 const manyFiles = 1 << 20

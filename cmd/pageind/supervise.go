@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"runtime"
 	"slices"
 	"strconv"
 	"syscall"
@@ -30,6 +31,8 @@ const (
 // supervise runs this program as a daemon, without the option that asks for a supervisor, and starts it again whenever it fails. What was mounted is taken up like after
 // any other start: the keeper has it. A daemon that fails before one was ever up is not started again, for then something is wrong with how it was called.
 func supervise(ctx context.Context, cfg config) error {
+	runtime.LockOSThread() // the kernel takes the end of the thread that started a process for the end of its parent
+	defer runtime.UnlockOSThread()
 	log, err := cfg.logger(os.Stderr)
 	if err != nil {
 		return cli.Exit(err.Error(), exitUsage)
@@ -73,7 +76,8 @@ func runSupervised(ctx context.Context, self string, log *slog.Logger) (up bool,
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.ExtraFiles = []*os.File{readyW}
 	cmd.Env = append(os.Environ(), readyEnv+"=3")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a terminal's ^C is for the supervisor: two signals end a daemon the hard way
+	// A terminal's ^C is for the supervisor: two signals end a daemon the hard way. Should the supervisor be killed, the daemon ends too and makes room for the next.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: unix.SIGTERM}
 	cmd.Cancel = func() error { return cmd.Process.Signal(unix.SIGTERM) }
 	err = cmd.Start()
 	readyW.Close()

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -38,6 +39,19 @@ func TestTheSupervisorStartsTheDaemonAgain(t *testing.T) {
 	if _, err := l.try("status"); err == nil {
 		t.Error("a daemon outlived its supervisor")
 	}
+	l.start("--supervise")
+	l.readAll(tree, target)
+}
+
+// TestAKilledSupervisorTakesItsDaemonAlong, which would keep the next one from its place otherwise.
+func TestAKilledSupervisorTakesItsDaemonAlong(t *testing.T) {
+	l := newLab(t)
+	tree := l.sources(1, 4)[0]
+	l.start("--supervise")
+	target := l.mount(l.layout(tree), "a")
+	daemon := l.status().PID
+	l.stop(unix.SIGKILL)
+	l.waitFor("the daemon's end", func() bool { return errors.Is(unix.Kill(daemon, 0), unix.ESRCH) })
 	l.start("--supervise")
 	l.readAll(tree, target)
 }
