@@ -1,7 +1,6 @@
 package node
 
 import (
-	"fmt"
 	"slices"
 	"time"
 
@@ -15,43 +14,16 @@ type policy struct {
 	Prefetch bool          `json:",omitempty"` // all of it, in the background
 }
 
-// Words of a control.Policy.
-const (
-	waitForever  = "wait"
-	prefetchNone = "none"
-	prefetchAll  = "all"
-)
-
-// ParseDeadline reads how long readers wait for bytes that cannot be had: a positive duration, or "wait", which is a negative one.
-func ParseDeadline(s string) (time.Duration, error) {
-	if s == waitForever {
-		return -1, nil
-	}
-	d, err := time.ParseDuration(s)
-	if err != nil || d <= 0 {
-		return 0, fmt.Errorf("deadline %q is neither a time such as 30s nor %q", s, waitForever)
-	}
-	return d, nil
-}
-
-// ParsePrefetch reads what is fetched before somebody reads it, and reports whether that is everything.
-func ParsePrefetch(s string) (bool, error) {
-	if s != prefetchNone && s != prefetchAll {
-		return false, fmt.Errorf("prefetch %q is neither %q nor %q", s, prefetchNone, prefetchAll)
-	}
-	return s == prefetchAll, nil
-}
-
 // policy reads a request's wishes.
 func (n *Node) policy(want control.Policy) (p policy, err error) {
 	p = policy{Prefetch: n.cfg.Prefetch}
 	if want.Deadline != "" {
-		if p.Deadline, err = ParseDeadline(want.Deadline); err != nil {
+		if p.Deadline, err = control.ParseDeadline(want.Deadline); err != nil {
 			return p, control.Errorf(control.Invalid, "%w", err)
 		}
 	}
 	if want.Prefetch != "" {
-		if p.Prefetch, err = ParsePrefetch(want.Prefetch); err != nil {
+		if p.Prefetch, err = control.ParsePrefetch(want.Prefetch); err != nil {
 			return p, control.Errorf(control.Invalid, "%w", err)
 		}
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"io"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -35,9 +36,11 @@ func source(c *cli.Context, ref string) (control.Source, error) {
 	return control.Source{Ref: absolute.String(), PlainHTTP: c.Bool("plain-http"), Insecure: c.Bool("insecure")}, nil
 }
 
-// transportFlag chooses how the kernel's misses reach the daemon.
+// transports are the words for how the kernel's misses reach the daemon.
+var transports = []string{"auto", "fanotify", "cachefiles", "file"}
+
 func transportFlag() cli.Flag {
-	return &cli.StringFlag{Name: "transport", Usage: "serve the image through `TRANSPORT` (auto, fanotify, cachefiles, file) instead of the daemon's default"}
+	return &cli.StringFlag{Name: "transport", Usage: "serve the image through `TRANSPORT` (" + strings.Join(transports, ", ") + ") instead of the daemon's default"}
 }
 
 func jsonFlag() cli.Flag {

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -25,7 +26,11 @@ func mountCommand() *cli.Command {
 			if c.NArg() != 2 {
 				return misuse(c, "want REF and DIR; got %q", c.Args().Slice())
 			}
-			resp, err := mount(c, c.Args().Get(0), c.Args().Get(1), c.String("transport"), policy(c))
+			transport, policy, err := wishes(c)
+			if err != nil {
+				return err
+			}
+			resp, err := mount(c, c.Args().Get(0), c.Args().Get(1), transport, policy)
 			if err != nil {
 				return err
 			}
@@ -64,8 +69,17 @@ func policyFlags() []cli.Flag {
 	}
 }
 
-func policy(c *cli.Context) control.Policy {
-	return control.Policy{Deadline: c.String("deadline"), Prefetch: c.String("prefetch")}
+// wishes returns what the flags say about the transport and the policy.
+func wishes(c *cli.Context) (transport string, p control.Policy, err error) {
+	transport = c.String("transport")
+	if transport != "" && !slices.Contains(transports, transport) {
+		return "", p, misuse(c, "there is no transport %q: choose one of %s", transport, strings.Join(transports, ", "))
+	}
+	p = control.Policy{Deadline: c.String("deadline"), Prefetch: c.String("prefetch")}
+	if err := p.Validate(); err != nil {
+		return "", p, misuse(c, "%v", err)
+	}
+	return transport, p, nil
 }
 
 func umountCommand() *cli.Command {
@@ -103,6 +117,10 @@ func prepareCommand() *cli.Command {
 			if c.NArg() != 1 {
 				return misuse(c, "want REF; got %q", c.Args().Slice())
 			}
+			transport, policy, err := wishes(c)
+			if err != nil {
+				return err
+			}
 			src, err := source(c, c.Args().First())
 			if err != nil {
 				return err
@@ -112,7 +130,7 @@ func prepareCommand() *cli.Command {
 				return err
 			}
 			defer client.Close()
-			resp, err := client.Prepare(c.Context, control.PrepareRequest{Source: src, Transport: c.String("transport"), Policy: policy(c)})
+			resp, err := client.Prepare(c.Context, control.PrepareRequest{Source: src, Transport: transport, Policy: policy})
 			if err != nil {
 				return err
 			}

@@ -30,15 +30,20 @@ type progressLine struct {
 	on   bool // the terminal's line holds something
 }
 
+func onTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	return err == nil
+}
+
 func newProgressLine(w io.Writer, quiet bool) *progressLine {
 	if quiet {
 		return &progressLine{}
 	}
-	p := &progressLine{w: w}
-	if f, ok := w.(*os.File); ok {
-		_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
-		p.terminal = err == nil
-	}
+	p := &progressLine{w: w, terminal: onTerminal(w)}
 	p.next = time.Now().Add(p.pace(progressDelay))
 	return p
 }

@@ -41,7 +41,7 @@ func topCommand() *cli.Command {
 			switch {
 			case c.Bool("json"):
 				show = showJSON
-			case c.Bool("once"):
+			case c.Bool("once"), !onTerminal(c.App.Writer):
 				show = printTop
 			}
 			err = watchTop(c.Context, client.Status, c.Duration("interval"), c.Bool("once"), func(s interval) error { return show(c.App.Writer, s) })

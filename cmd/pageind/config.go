@@ -69,6 +69,10 @@ func readConfig(c *cli.Context) (config, error) {
 		if errors.As(err, &strict) {
 			return cfg, fmt.Errorf("read configuration %s: keys that pageind does not know:\n%s", path, strict.String())
 		}
+		if wrong := (*toml.DecodeError)(nil); errors.As(err, &wrong) {
+			row, _ := wrong.Position()
+			return cfg, fmt.Errorf("read configuration %s, line %d: %w (times, sizes and addresses are written in quotes)\n%s", path, row, err, wrong.String())
+		}
 		return cfg, fmt.Errorf("read configuration %s: %w", path, err)
 	}
 	for name, value := range map[string]*string{

@@ -2,9 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/pagein/pagein/node/control"
 )
@@ -16,6 +19,9 @@ func listenMetrics(ctx context.Context, address string) (net.Listener, error) {
 	}
 	var c net.ListenConfig
 	l, err := c.Listen(ctx, "tcp", address)
+	if errors.Is(err, unix.EACCES) {
+		return nil, fmt.Errorf("serve metrics at %s: %w: pageind has given up the right to ports below 1024, choose another", address, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("serve metrics at %s: %w", address, err)
 	}

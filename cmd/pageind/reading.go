@@ -6,7 +6,7 @@ import (
 
 	"github.com/dustin/go-humanize"
 
-	"github.com/pagein/pagein/node"
+	"github.com/pagein/pagein/node/control"
 	"github.com/pagein/pagein/ondemand"
 )
 
@@ -27,10 +27,10 @@ const maxAround = 32 << 20
 
 // reading checks the settings. It returns bounds for the engine, and whether images are fetched in the background.
 func (c readingConfig) reading() (o ondemand.Options, prefetch bool, err error) {
-	if o.Deadline, err = node.ParseDeadline(c.ReadDeadline); err != nil {
+	if o.Deadline, err = control.ParseDeadline(c.ReadDeadline); err != nil {
 		return o, false, fmt.Errorf("read-deadline: %w", err)
 	}
-	if prefetch, err = node.ParsePrefetch(c.Prefetch); err != nil {
+	if prefetch, err = control.ParsePrefetch(c.Prefetch); err != nil {
 		return o, false, err
 	}
 	if c.HostRequests != 0 && (c.HostRequests < 2 || c.HostRequests > 1024) {

@@ -10,9 +10,13 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
+
+// statusPatience is how long a daemon may take to describe itself: it fetches nothing for that.
+const statusPatience = 20 * time.Second
 
 // Client asks a daemon. Its methods may be called concurrently; each waits until the daemon has answered or ctx ends, in which case the
 // daemon gives up too. Errors of the daemon are [*Error]s.
@@ -75,6 +79,8 @@ func (c *Client) CheckStore(ctx context.Context, req CheckRequest) (CheckRespons
 
 // Status describes the daemon and what it serves.
 func (c *Client) Status(ctx context.Context) (Status, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, statusPatience, fmt.Errorf("no answer within %s: it is stopped or hangs, see its log", statusPatience))
+	defer cancel()
 	var resp Status
 	err := c.do(ctx, http.MethodGet, "/v1/status", nil, &resp)
 	return resp, err
