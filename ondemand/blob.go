@@ -250,8 +250,11 @@ func (b *Blob) start(off, n int64) (waits []*fetching, own bool, err error) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	short := b.engine.space.short()
 	if here {
-		b.ahead.reached(b, first, last, false)
+		if !short {
+			b.ahead.reached(b, first, last, false)
+		}
 		return nil, false, nil
 	}
 	var missing []int
@@ -264,13 +267,15 @@ func (b *Blob) start(off, n int64) (waits []*fetching, own bool, err error) {
 		}
 	}
 	if len(missing) == 0 {
-		b.ahead.reached(b, first, last, true)
+		if !short {
+			b.ahead.reached(b, first, last, true)
+		}
 		return waits, false, nil
 	}
 	own = len(waits) == 0
 	wanted := missing[len(missing)-1]
 	var more guess
-	if !b.engine.space.full() {
+	if !short {
 		more = b.ahead.extend(b, missing)
 	}
 	b.launch(append(missing, more.frames...), wanted, more.class)

@@ -18,6 +18,9 @@ const roomTries = 3
 // put writes a frame to the target and marks it as present. It has room made for it if there is none.
 func (bd *binding) put(frame int, p []byte, off int64) error {
 	err := bd.tryPut(frame, p, off)
+	if noSpace(err) {
+		bd.space.missed()
+	}
 	for try := 0; try < roomTries && noSpace(err) && bd.room != nil && bd.room(); try++ {
 		err = bd.tryPut(frame, p, off)
 	}

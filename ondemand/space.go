@@ -23,13 +23,22 @@ type space struct {
 	left int64         // bytes that were free then
 	next time.Time     // when one fetch may try whether there is some again
 	wait time.Duration // from that to the next
+
+	until time.Time // space counts as short
 }
 
-// full reports whether the last write found no space.
-func (s *space) full() bool {
+// short reports whether a write found no space lately, even if some was made for it: that is for what readers want, not for guesses.
+func (s *space) short() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.lack != nil
+	return s.lack != nil || time.Now().Before(s.until)
+}
+
+// missed notes that a write found no space, and that some may be made.
+func (s *space) missed() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.until = time.Now().Add(longestLack)
 }
 
 // admit returns nil for a fetch whose bytes there may be space for, and why there is none for others.

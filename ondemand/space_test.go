@@ -57,7 +57,7 @@ func TestNothingIsFetchedForAFullDisk(t *testing.T) {
 				if n := readAll(); n != 0 {
 					t.Errorf("%d reads failed though there is space", n)
 				}
-				if f.engine.space.full() || f.Problem() != nil {
+				if f.engine.space.lack != nil || f.Problem() != nil {
 					t.Errorf("the disk still counts as full, problem %v", f.Problem())
 				}
 			})
