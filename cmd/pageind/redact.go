@@ -10,7 +10,12 @@ import (
 var secrets = regexp.MustCompile(`(https?://|s3://)(?:[^/@\s"]+@)?([^?\s"]*)\?[^\s"]*` + `|(https?://|s3://)[^/@\s"]+@` + `|(?i:(bearer|basic))\s+[A-Za-z0-9._~+/=-]{8,}`)
 
 // redact takes secrets from what is logged. Nothing should have put them there; this is for what somebody forgets, and for what libraries say.
+//
+// Durations get their units also in JSON.
 func redact(_ []string, a slog.Attr) slog.Attr {
+	if a.Value.Kind() == slog.KindDuration {
+		return slog.String(a.Key, a.Value.Duration().String())
+	}
 	if k := a.Value.Kind(); k != slog.KindString && k != slog.KindAny {
 		return a
 	}

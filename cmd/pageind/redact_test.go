@@ -5,7 +5,21 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 )
+
+func TestDurationsAreLoggedWithTheirUnits(t *testing.T) {
+	for _, format := range []string{"text", "json"} {
+		var out strings.Builder
+		log, err := config{LogLevel: "info", LogFormat: format}.logger(&out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if log.Info("message", "after", 1500*time.Millisecond); !strings.Contains(out.String(), "1.5s") {
+			t.Errorf("%s: %s", format, out.String())
+		}
+	}
+}
 
 func TestLogsHoldNoSecrets(t *testing.T) {
 	const signed = "https://s3.example.com/bucket/key?X-Amz-Credential=AKIAEXAMPLE&X-Amz-Signature=5ecre7"
