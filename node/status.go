@@ -25,7 +25,7 @@ func (n *Node) Status(context.Context) (control.Status, error) {
 		Images:     []control.Image{},
 		Totals: control.Totals{
 			BackendBytes: e.Received, BackendRequests: e.Requests, BackendRetries: e.Retries, BackendHedges: e.Hedges, BackendErrors: e.Errors, FailedReads: e.Failed,
-			DemandBytes: e.Demand, AheadBytes: e.Ahead + e.Around, PrefetchBytes: e.Prefetch, InFlight: e.Active, WaitingReads: e.Waiting,
+			DemandBytes: e.Demand, AheadBytes: e.Ahead, AroundBytes: e.Around, PrefetchBytes: e.Prefetch, UselessBytes: e.Useless, InFlight: e.Active, WaitingReads: e.Waiting,
 			OwnTime: quantiles(e.Own), MissTime: quantiles(e.Total),
 		},
 	}

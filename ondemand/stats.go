@@ -22,6 +22,8 @@ type Stats struct {
 
 	// Source bytes that were verified and written, by why they were fetched.
 	Demand, Ahead, Around, Prefetch int64
+	// Useless are those that were received for nothing.
+	Useless int64
 
 	// Own is the daemon's own share of the kernel requests that started a fetch: from the call of Fill to its return, less the time spent waiting for
 	// the backend. Requests that found their frames present, or on their way for somebody else, are not in it.
@@ -108,6 +110,7 @@ func (e *Engine) Stats() Stats {
 		st.Prefetch += s.bytes[prefetch].Load()
 	}
 	e.mu.Unlock()
+	st.Useless = max(st.Received-st.Demand-st.Ahead-st.Around-st.Prefetch, 0) // not counting what is on its way into place
 	s := &e.stats
 	s.mu.Lock()
 	defer s.mu.Unlock()

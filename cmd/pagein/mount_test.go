@@ -180,7 +180,7 @@ func sampleStatus() control.Status {
 		},
 		Totals: control.Totals{
 			BackendBytes: 5 << 20, BackendRequests: 1, BackendErrors: 2, BackendRetries: 3, FailedReads: 4, BackendHedges: 5, WaitingReads: 6,
-			DemandBytes: 1 << 20, AheadBytes: 2 << 20,
+			DemandBytes: 1 << 20, AheadBytes: 2 << 20, AroundBytes: 3 << 19, UselessBytes: 1 << 19,
 			OwnTime:  control.Quantiles{Count: 9, P50: 90 * time.Microsecond, P99: time.Millisecond, Max: 2 * time.Millisecond},
 			MissTime: control.Quantiles{Count: 9, P50: 12 * time.Millisecond, P99: 20 * time.Millisecond, Max: 31415926},
 		},

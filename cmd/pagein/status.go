@@ -59,7 +59,8 @@ func printStatus(w io.Writer, s control.Status, now time.Time) error {
 	t := s.Totals
 	fmt.Fprintf(out, "fetched\t%s in %s, %d failed, %d repeated, %d asked twice\n", size(t.BackendBytes), count(t.BackendRequests, "request"), t.BackendErrors, t.BackendRetries,
 		t.BackendHedges)
-	fmt.Fprintf(out, "  of that\t%s for readers, %s ahead of them, %s prefetched\n", size(t.DemandBytes), size(t.AheadBytes), size(t.PrefetchBytes))
+	fmt.Fprintf(out, "  of that\t%s for readers, %s ahead of them, %s guessed around them, %s prefetched, %s of no use\n", size(t.DemandBytes), size(t.AheadBytes), size(t.AroundBytes),
+		size(t.PrefetchBytes), size(t.UselessBytes))
 	fmt.Fprintf(out, "misses\t%s, %s, %d waiting\n", count(t.MissTime.Count, "answered"), count(t.FailedReads, "failed"), t.WaitingReads)
 	if t.MissTime.Count > 0 {
 		fmt.Fprintf(out, "  in all\t%s\n", quantiles(t.MissTime))

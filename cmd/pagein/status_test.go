@@ -22,7 +22,7 @@ transport        auto
   cachefiles     no: there is no /dev/cachefiles
   file           available
 fetched          5.0 MiB in 1 request, 2 failed, 3 repeated, 5 asked twice
-  of that        1.0 MiB for readers, 2.0 MiB ahead of them, 0 B prefetched
+  of that        1.0 MiB for readers, 2.0 MiB ahead of them, 1.5 MiB guessed around them, 0 B prefetched, 512 KiB of no use
 misses           9 answered, 4 failed, 6 waiting
   in all         half within 12ms, 99 % within 20ms, at most 31.42ms
   pageind's own  half within 90µs, 99 % within 1ms, at most 2ms
@@ -41,7 +41,7 @@ keeper     none: lazy mounts through fanotify are refused
 problem    no space left on device
 transport  file
 fetched    0 B in 0 requests, 0 failed, 0 repeated, 0 asked twice
-  of that  0 B for readers, 0 B ahead of them, 0 B prefetched
+  of that  0 B for readers, 0 B ahead of them, 0 B guessed around them, 0 B prefetched, 0 B of no use
 misses     0 answered, 0 failed, 0 waiting
 cache      0 B, 0 B of 0 B free on its disk
   limits   none, 0 B evicted

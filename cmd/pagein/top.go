@@ -112,7 +112,7 @@ func printTop(w io.Writer, s interval) error {
 	t := s.now.Totals
 	fmt.Fprintf(out, "pageind\t%s\tprocess %d\n", s.now.Version, s.now.PID)
 	fmt.Fprintf(out, "received\t%s\tfor readers %s, ahead of them %s, prefetched %s\n", bytes(func(t control.Totals) int64 { return t.BackendBytes }),
-		bytes(func(t control.Totals) int64 { return t.DemandBytes }), bytes(func(t control.Totals) int64 { return t.AheadBytes }),
+		bytes(func(t control.Totals) int64 { return t.DemandBytes }), bytes(func(t control.Totals) int64 { return t.AheadBytes + t.AroundBytes }),
 		bytes(func(t control.Totals) int64 { return t.PrefetchBytes }))
 	fmt.Fprintf(out, "requests\t%.0f/s\t%d under way, %d failed, %d repeated, %d asked twice\n", rate(func(t control.Totals) int64 { return t.BackendRequests }), t.InFlight,
 		t.BackendErrors, t.BackendRetries, t.BackendHedges)

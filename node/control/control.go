@@ -144,7 +144,9 @@ type Totals struct {
 	BackendErrors   int64     `json:"backend_errors"`   // requests that failed or brought corrupt bytes
 	InFlight        int64     `json:"in_flight"`        // backend requests under way
 	DemandBytes     int64     `json:"demand_bytes"`     // fetched because somebody waited for them, before decompression
-	AheadBytes      int64     `json:"ahead_bytes"`      // fetched because somebody might want them soon
+	AheadBytes      int64     `json:"ahead_bytes"`      // fetched because a sequential reader is about to want them
+	AroundBytes     int64     `json:"around_bytes"`     // fetched as a guess from what was read nearby
+	UselessBytes    int64     `json:"useless_bytes"`    // received for nothing: of answers that broke off, were corrupt or could not be stored
 	PrefetchBytes   int64     `json:"prefetch_bytes"`   // fetched to have all
 	WaitingReads    int64     `json:"waiting_reads"`    // the kernel's requests that wait now
 	FailedReads     int64     `json:"failed_reads"`     // the kernel's requests that ended in an error
