@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -121,7 +122,18 @@ func (n *Node) withRoom(do func() error) error {
 	for isFull(err) && n.makeRoom() {
 		err = do()
 	}
-	return err
+	return advise(err)
+}
+
+// errNoSpace is what to do then.
+var errNoSpace = errors.New("the store's disk is full: give it space, or unmount images (see pagein status) and run pagein gc")
+
+// advise adds to the error of what failed for want of space what can be done about it.
+func advise(err error) error {
+	if !isFull(err) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", errNoSpace, err)
 }
 
 // makeRoom gives up the reserve, or evicts what nobody needs, for a write that found no space, and reports whether there is some now. The caller holds n.mu.

@@ -40,6 +40,9 @@ func (n *Node) Ready(context.Context) error {
 	defer n.mu.Unlock()
 	for _, t := range n.transports.status() {
 		if t.Available {
+			if problem := n.evictor.problem(); !errors.Is(problem, errReserve) { // with that, there still is some space
+				return problem
+			}
 			return nil
 		}
 	}
@@ -57,6 +60,7 @@ var (
 
 	cacheDesc   = prometheus.NewDesc("pagein_cache_bytes", "Disk space that the store's blobs and metadata images take.", nil, nil)
 	limitDesc   = prometheus.NewDesc("pagein_cache_limit_bytes", "Watermarks of the cache: eviction begins above high and ends at low. Parts of the disk are given in its bytes in use.", []string{"watermark"}, nil)
+	limitedDesc = prometheus.NewDesc("pagein_cache_limited_bytes", "What the watermarks of the cache are compared with: the store's blobs and metadata images, or all that is in use of the disk where they are parts of it.", nil, nil)
 	freeDesc    = prometheus.NewDesc("pagein_disk_free_bytes", "Free space on the store's disk.", nil, nil)
 	reserveDesc = prometheus.NewDesc("pagein_disk_reserve_bytes", "Space that is kept for readers on a full disk; 0 while it is given up.", nil, nil)
 	fullDesc    = prometheus.NewDesc("pagein_disk_full", "1 while the store's disk is full and all of the store is in use.", nil, nil)
@@ -66,7 +70,7 @@ var (
 
 // Describe implements prometheus.Collector.
 func (c *nodeCollector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{buildDesc, imageDesc, blobDesc, sizeDesc, cacheDesc, limitDesc, freeDesc, reserveDesc, fullDesc, untrackDesc, evictedDesc} {
+	for _, d := range []*prometheus.Desc{buildDesc, imageDesc, blobDesc, sizeDesc, cacheDesc, limitDesc, limitedDesc, freeDesc, reserveDesc, fullDesc, untrackDesc, evictedDesc} {
 		out <- d
 	}
 }
@@ -83,6 +87,11 @@ func (c *nodeCollector) Collect(out chan<- prometheus.Metric) {
 		gauge(cacheDesc, float64(cache.Bytes))
 		gauge(limitDesc, float64(max(cache.HighBytes, part(cache.TotalBytes, cache.HighPercent))), "high")
 		gauge(limitDesc, float64(max(cache.LowBytes, part(cache.TotalBytes, cache.LowPercent))), "low")
+		limited := cache.Bytes
+		if cache.HighPercent > 0 {
+			limited = cache.TotalBytes - cache.FreeBytes
+		}
+		gauge(limitedDesc, float64(limited))
 		gauge(freeDesc, float64(cache.FreeBytes))
 		gauge(reserveDesc, float64(cache.ReserveBytes))
 		full := 0.0

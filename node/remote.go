@@ -154,6 +154,7 @@ func (n *Node) loadArtifact(ctx context.Context, o origin) (record, *artifact.Ar
 	for try := 0; try < 2 && isFull(err) && n.room(ctx); try++ {
 		err = n.fetch(ctx, a)
 	}
+	err = advise(err)
 	if err == nil {
 		if err = n.checkMeta(ctx, r.ID, a); err != nil {
 			err = fmt.Errorf("artifact %s: %w", ref, err)

@@ -114,7 +114,7 @@ func TestGCRemovesWhatNobodyHasMounted(t *testing.T) {
 	}
 	metrics := l.metrics()
 	for _, want := range []string{
-		fmt.Sprintf("pagein_evicted_bytes_total{reason=\"gc\"} %v\n", float64(done.Bytes)), "pagein_cache_limit_bytes{watermark=\"high\"} ", "pagein_disk_full 0\n",
+		fmt.Sprintf("pagein_evicted_bytes_total{reason=\"gc\"} %v\n", float64(done.Bytes)), "pagein_cache_limit_bytes{watermark=\"high\"} ", "pagein_disk_full 0\n", "pagein_cache_limited_bytes ",
 		fmt.Sprintf("pagein_disk_reserve_bytes %v\n", float64(after.Cache.ReserveBytes)),
 	} {
 		if !strings.Contains(metrics, want) {
