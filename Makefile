@@ -24,7 +24,7 @@ install: build ## the programs in $(PREFIX)/bin, their man pages, systemd units,
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man8 docs/man/mkfs.pagein.8
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man1 docs/man/pagein-mkfs.1
 	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
-	for unit in pageind.service pagein-keeper.service; do \
+	for unit in pageind.service pagein-keeper.service pagein-check.service pagein-check.timer; do \
 		sed 's,/usr/local/,$(PREFIX)/,' dist/systemd/$$unit >$(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit || exit; \
 	done
 	install -d $(DESTDIR)/sbin
