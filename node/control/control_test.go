@@ -99,7 +99,7 @@ func TestRequestsAndAnswersTravelWhole(t *testing.T) {
 			ID: "i", Ref: "r", Transport: "t", Targets: []string{"/a b"}, Blobs: 1, MetaBytes: 2, TotalBytes: 3, PresentBytes: 4, FetchedBytes: 5,
 			State: Waiting, Problem: "p",
 		}},
-		Totals: Totals{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, Quantiles{1, 2, 3, 4}, Quantiles{5, 6, 7, 8}},
+		Totals: Totals{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, Quantiles{1, 2, 3, 4}, Quantiles{5, 6, 7, 8}},
 	}}
 	c := client(t, serve(t, svc))
 	mount := MountRequest{Source{"oci:/x:y", true, true}, "/a b/ü?&=#", "file", Policy{"30s", "all"}}
