@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 
 	"github.com/pagein/pagein/node/control"
@@ -24,7 +25,12 @@ func (n *Node) CheckStore(ctx context.Context, req control.CheckRequest) (contro
 	n.mu.Unlock()
 	resp, err := storecheck.Run(ctx, n.store, req, storeUser{n})
 	if err == nil {
-		n.log.Info("checked the store", "frames", resp.Frames, "bytes", resp.FrameBytes, "problems", resp.Problems, "repair", req.Repair)
+		n.noteCheck(resp)
+		level := slog.LevelInfo
+		if resp.Problems > 0 {
+			level = slog.LevelError
+		}
+		n.log.Log(ctx, level, "checked the store", "frames", resp.Frames, "bytes", resp.FrameBytes, "problems", resp.Problems, "repair", req.Repair)
 	}
 	return resp, err
 }
@@ -38,6 +44,25 @@ func (u storeUser) InUse(meta string) bool {
 	defer u.n.mu.Unlock()
 	is := func(i imageState) bool { return i.ID == meta }
 	return u.n.images[meta] != nil || u.n.pins[meta] > 0 || slices.ContainsFunc(u.n.lost, is) || slices.ContainsFunc(u.n.absent, is)
+}
+
+// Refs names the images that use a metadata image or a blob.
+func (u storeUser) Refs(id string) (refs []string) {
+	u.n.mu.Lock()
+	defer u.n.mu.Unlock()
+	note := func(r record) {
+		if slices.Contains(r.parts(), id) && !slices.Contains(refs, r.Origin.Ref) {
+			refs = append(refs, r.Origin.Ref)
+		}
+	}
+	for _, img := range u.n.images {
+		note(img.record)
+	}
+	for _, i := range slices.Concat(u.n.lost, u.n.absent) {
+		note(i.record)
+	}
+	slices.Sort(refs)
+	return refs
 }
 
 // SaveState writes the mount table.

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
@@ -109,6 +110,9 @@ func printStoreCheck(c *cli.Context, r control.CheckResponse) {
 			state = "repaired"
 		}
 		fmt.Fprintf(out, "%s: %s %s: %s\n", state, p.Part, p.Where, p.What)
+		if len(p.Images) > 0 {
+			fmt.Fprintf(out, "  used by %s\n", strings.Join(p.Images, ", "))
+		}
 		if p.Note != "" {
 			fmt.Fprintf(out, "  %s\n", p.Note)
 		}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -167,7 +168,7 @@ func TestDamageIsMendedUnderAMount(t *testing.T) {
 			l.damage(f)
 		}
 		r := l.check("--repair")
-		if !r.OK || r.Problems == 0 || !strings.Contains(r.ProblemList[0].Note, "in use") {
+		if !r.OK || r.Problems == 0 || !strings.Contains(r.ProblemList[0].Note, "in use") || !slices.Equal(r.ProblemList[0].Images, []string{ref}) {
 			t.Errorf("got %+v", r)
 		}
 		l.pagein("umount", target)
@@ -196,7 +197,7 @@ func TestWhatDescribesAMountIsFetchedAgain(t *testing.T) {
 		t.Errorf("the damage is not found: %+v", r)
 	}
 	r := l.check("--repair")
-	if !r.OK || r.Problems == 0 || !strings.Contains(r.ProblemList[0].Note, "restarted") {
+	if !r.OK || r.Problems == 0 || !strings.Contains(r.ProblemList[0].Note, "restarted") || !slices.Equal(r.ProblemList[0].Images, []string{ref}) {
 		t.Errorf("got %+v", r)
 	}
 	if r := l.check(); r.Problems > 0 {

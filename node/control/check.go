@@ -26,4 +26,6 @@ type CheckProblem struct {
 	What     string `json:"what"`
 	Repaired bool   `json:"repaired"`
 	Note     string `json:"note,omitempty"` // what else is to be said or done about it
+
+	Images []string `json:"images,omitempty"` // references of those that are mounted, or should be, and use it
 }

@@ -17,6 +17,8 @@ const maxListed = 1000
 type User interface {
 	// InUse reports whether a metadata image is mounted, or may be.
 	InUse(meta string) bool
+	// Refs names the images that use a metadata image, or a blob.
+	Refs(id string) []string
 	// SaveState writes the daemon's records anew.
 	SaveState() error
 	// Reload fetches a metadata image or a map anew that is in use. It says who has the damaged one still.
@@ -52,6 +54,9 @@ func (a *answer) problem(p scrub.Problem) {
 	w := control.CheckProblem{Part: string(p.Part), Where: p.ID, What: p.Err.Error(), Repaired: p.Repaired}
 	if p.Part == scrub.PartFrame {
 		w.Where = fmt.Sprintf("%d of blob %s (bytes %d to %d)", p.Frame, p.ID, p.Off, p.Off+p.Len)
+	}
+	if a.user != nil {
+		w.Images = a.user.Refs(p.ID)
 	}
 	switch {
 	case !a.repair:
