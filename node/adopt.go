@@ -167,7 +167,7 @@ func (img *image) complete() bool {
 	return !slices.ContainsFunc(img.attached.Blobs, func(b *ondemand.Blob) bool { return !b.Complete() })
 }
 
-// takeAway unmounts what cannot be trusted, where this mount namespace shows it.
+// takeAway unmounts what cannot be trusted, where this mount namespace shows it. The caller holds n.mu.
 func (n *Node) takeAway(i imageState) {
 	for _, target := range i.Targets {
 		n.log.Error("mount is taken away: its keeper died with its daemon, so its bytes cannot be trusted; restart what still uses it", "ref", i.Origin.Ref, "target", target)
@@ -177,7 +177,9 @@ func (n *Node) takeAway(i imageState) {
 		}
 		if err := kmount.Unmount(target, unix.MNT_DETACH); err != nil {
 			n.log.Error("mount stays", "target", target, "err", err)
+			continue
 		}
+		n.takenAway++
 	}
 }
 

@@ -28,7 +28,7 @@ const scrapeTimeout = 10 * time.Second
 // Metrics answers requests for the node's metrics in Prometheus' format. Labels never name images, so there are as many series with one image as with a thousand.
 func (n *Node) Metrics() http.Handler {
 	r := prometheus.NewRegistry()
-	r.MustRegister(n.engine, n.mountTimes, &nodeCollector{n}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	r.MustRegister(n.engine, n.mountTimes, &nodeCollector{n}, &healthCollector{n}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return promhttp.HandlerFor(r, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: scrapeTimeout, ErrorHandling: promhttp.ContinueOnError})
 }
 

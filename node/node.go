@@ -28,18 +28,19 @@ import (
 
 // Config is what a node is made of. Store, Holder and Log are required.
 type Config struct {
-	Store     *store.Store     // it now belongs to the node
-	Transport string           // Auto, or the name of the one to use
-	Version   string           // for the status
-	Began     time.Time        // when the process began, for the log
-	Keeper    string           // for the status: who the holder is
-	Address   string           // of the control API, for mount commands
-	Engine    ondemand.Options // bounds on fetching
-	Remote    *remote.Remote   // where images may come from; nil for registries as they are. It belongs to the caller
-	Holder    ondemand.Holder  // keeps what mounts depend on
-	Adopted   map[string]int   // descriptors that the holder kept from a predecessor; they now belong to the node
-	Prefetch  bool             // fetch images in the background, unless a mount says otherwise
-	Log       *slog.Logger
+	Store      *store.Store     // it now belongs to the node
+	Transport  string           // Auto, or the name of the one to use
+	Version    string           // for the status
+	Began      time.Time        // when the process began, for the log
+	Keeper     string           // for the status: who the holder is
+	Address    string           // of the control API, for mount commands
+	Engine     ondemand.Options // bounds on fetching
+	Remote     *remote.Remote   // where images may come from; nil for registries as they are. It belongs to the caller
+	Holder     ondemand.Holder  // keeps what mounts depend on
+	HolderLost func() bool      // reports whether the holder has died and there is no other yet; nil = it cannot
+	Adopted    map[string]int   // descriptors that the holder kept from a predecessor; they now belong to the node
+	Prefetch   bool             // fetch images in the background, unless a mount says otherwise
+	Log        *slog.Logger
 
 	UnmountOnExit bool // unmount all when Run ends, instead of leaving the mounts to the holder
 	RestoreMounts bool // mount again what was mounted when the machine went down
@@ -75,6 +76,9 @@ type Node struct {
 
 	checking chan struct{} // holds one while the store is checked
 	unsaved  error         // why the mount table on disk is not that in memory, or nil
+
+	takenAway int64 // mounts that takeAway has unmounted
+	checked   storeCheck
 }
 
 // New takes up what a predecessor left, and serves it when it returns. It must be called before the process opens descriptors that it will close again:

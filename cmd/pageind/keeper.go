@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os/exec"
+	"sync/atomic"
 	"time"
 
 	"github.com/pagein/pagein/fanotify"
@@ -16,6 +17,7 @@ import (
 type keeperClient struct {
 	*keeper.Client
 	external bool
+	dead     atomic.Bool // and not replaced yet
 }
 
 // startKeeper attaches to the keeper. What a service manager gave back comes on top of what the keeper has.
@@ -53,6 +55,7 @@ func (k *keeperClient) watch(ctx context.Context, log *slog.Logger) {
 			return
 		case <-k.Lost():
 		}
+		k.dead.Store(true)
 		log.Error("the keeper has died: mounts depend on this process alone until there is another")
 		for told := false; ; {
 			err := k.Restore(ctx)
@@ -69,6 +72,7 @@ func (k *keeperClient) watch(ctx context.Context, log *slog.Logger) {
 			case <-time.After(pause):
 			}
 		}
+		k.dead.Store(false)
 		log.Info("there is a keeper again")
 	}
 }
