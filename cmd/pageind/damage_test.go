@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -186,16 +187,19 @@ func TestWhatDescribesAMountIsFetchedAgain(t *testing.T) {
 	l := newLab(t)
 	tree := l.bigFiles("a", "b")
 	ref := l.layout(tree)
-	l.start()
+	l.start("--metrics-address", "127.0.0.1:0")
 	target := l.mount(ref, "image")
 	l.readAll(tree, target)
 	l.idle()
 	for _, f := range l.files("maps/*") {
 		l.damage(f)
 	}
-	if r := l.check(); r.OK {
-		t.Errorf("the damage is not found: %+v", r)
+	l.measures("pagein_state_unsaved 0\n", "pagein_keeper_present 1\n")
+	found := l.check()
+	if found.OK {
+		t.Errorf("the damage is not found: %+v", found)
 	}
+	l.measures(fmt.Sprintf("pagein_store_check_problems %d\n", found.Problems), "pagein_store_check_timestamp_seconds ")
 	r := l.check("--repair")
 	if !r.OK || r.Problems == 0 || !strings.Contains(r.ProblemList[0].Note, "restarted") || !slices.Equal(r.ProblemList[0].Images, []string{ref}) {
 		t.Errorf("got %+v", r)

@@ -120,7 +120,7 @@ func TestWhatIsUnmountedWithoutADaemonIsLetGo(t *testing.T) {
 func TestADeadKeeperIsReplaced(t *testing.T) {
 	l := newLab(t)
 	tree := l.tree(1)
-	l.start()
+	l.start("--metrics-address", "127.0.0.1:0")
 	target := l.mount(l.layout(tree), "a")
 	old := l.keepers()
 	if len(old) != 1 {
@@ -130,6 +130,7 @@ func TestADeadKeeperIsReplaced(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.waitFor("another keeper", func() bool { return strings.Contains(l.said(), "there is a keeper again") })
+	l.waitFor("the keeper to count", func() bool { return strings.Contains(l.metrics(), "pagein_keeper_present 1\n") })
 	l.stop(unix.SIGKILL)
 	l.start()
 	l.readAll(tree, target)
@@ -147,10 +148,11 @@ func TestAMountThatNobodyGuardedIsTakenAway(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.stop(unix.SIGKILL)
-	l.start()
+	l.start("--metrics-address", "127.0.0.1:0")
 	if entries, err := os.ReadDir(target); err != nil || len(entries) != 0 {
 		t.Errorf("%s shows %d entries, %v", target, len(entries), err)
 	}
+	l.measures("pagein_mounts_taken_away_total 1\n")
 }
 
 // TestKillingTheDaemonWhileItMounts leaves no mount that nobody serves. The kills come later and later until one finds the mount made, and then at random before that: so they hit all

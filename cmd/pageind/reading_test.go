@@ -200,10 +200,11 @@ func TestReadersMayWaitAsLongAsItTakes(t *testing.T) {
 // metrics is what the daemon serves over TCP, where the API must not be.
 func (l *lab) metrics() string {
 	l.Helper()
-	found := regexp.MustCompile(`serving metrics" address=(\S+)`).FindStringSubmatch(l.said())
-	if found == nil {
-		l.Fatal("the daemon does not say where its metrics are")
-	}
+	var found []string
+	l.waitFor("the address of the metrics", func() bool {
+		found = regexp.MustCompile(`serving metrics" address=(\S+)`).FindStringSubmatch(l.said())
+		return found != nil
+	})
 	get := func(path string) (int, string) {
 		resp, err := http.Get("http://" + found[1] + path)
 		if err != nil {
@@ -232,6 +233,17 @@ func (l *lab) metrics() string {
 		}
 	}
 	return body
+}
+
+// measures fails the test unless the metrics have these lines, or parts of lines.
+func (l *lab) measures(want ...string) {
+	l.Helper()
+	metrics := l.metrics()
+	for _, w := range want {
+		if !strings.Contains(metrics, w) {
+			l.Errorf("metrics lack %s", w)
+		}
+	}
 }
 
 func TestReadingConfigurationThatMakesNoSenseIsRefused(t *testing.T) {
