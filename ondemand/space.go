@@ -3,6 +3,7 @@ package ondemand
 import (
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -16,7 +17,8 @@ const (
 
 // space remembers that the targets' disk is full: whatever would be fetched then would be thrown away. Its methods may be called concurrently.
 type space struct {
-	free func() int64 // bytes on the disk; nil if that is not known
+	free  func() int64 // bytes on the disk; nil if that is not known
+	tight atomic.Bool  // a write found no space, and what follows from that may still hold: while it is false, nobody who reads has to wait for mu
 
 	mu   sync.Mutex
 	lack error         // of the last write, nil while there is space
@@ -29,9 +31,13 @@ type space struct {
 
 // short reports whether a write found no space lately, even if some was made for it: that is for what readers want, not for guesses.
 func (s *space) short() bool {
+	if !s.tight.Load() {
+		return false
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.lack != nil || time.Now().Before(s.until)
+	s.tight.Store(s.lack != nil || time.Now().Before(s.until))
+	return s.tight.Load()
 }
 
 // missed notes that a write found no space, and that some may be made.
@@ -39,6 +45,7 @@ func (s *space) missed() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.until = time.Now().Add(longestLack)
+	s.tight.Store(true)
 }
 
 // admit returns nil for a fetch whose bytes there may be space for, and why there is none for others.
@@ -58,14 +65,20 @@ func (s *space) admit() error {
 	}
 }
 
-// written notes how a write went, err being nil or that there was no space.
+// written notes how a write went in the end; err is nil or that there was no space.
 func (s *space) written(err error) {
+	if err == nil && !s.tight.Load() {
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err != nil && s.lack == nil {
 		s.next, s.wait = time.Now().Add(firstLack), 2*firstLack
 	}
-	if s.lack = err; err != nil && s.free != nil {
-		s.left = s.free()
+	if s.lack = err; err != nil {
+		s.tight.Store(true)
+		if s.free != nil {
+			s.left = s.free()
+		}
 	}
 }
