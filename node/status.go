@@ -39,6 +39,9 @@ func (n *Node) Status(context.Context) (control.Status, error) {
 	if problem := n.evictor.problem(); problem != nil && s.Problem == "" {
 		s.Problem = problem.Error()
 	}
+	if n.holderLost() && s.Problem == "" {
+		s.Problem = "the keeper has died and there is no other yet: mounts depend on pageind alone"
+	}
 	for _, img := range n.images {
 		i, err := img.status()
 		if err != nil {

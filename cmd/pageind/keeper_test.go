@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -134,6 +135,53 @@ func TestADeadKeeperIsReplaced(t *testing.T) {
 	l.stop(unix.SIGKILL)
 	l.start()
 	l.readAll(tree, target)
+}
+
+// TestAnAbsentKeeperIsTold has nobody start another one.
+func TestAnAbsentKeeperIsTold(t *testing.T) {
+	l := newLab(t)
+	socket := filepath.Join(l.dir, "run", "keeper.sock")
+	if err := os.MkdirAll(filepath.Dir(socket), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	begin := func() {
+		t.Helper()
+		cmd := exec.Command(filepath.Join(programs, "pagein-keeper"), "--socket", socket, "--stay")
+		cmd.Args[0] = "pagein-keeper"
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			_ = cmd.Process.Kill()
+			_ = cmd.Wait()
+		})
+		l.waitFor("the keeper's socket", func() bool {
+			s, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer unix.Close(s)
+			return unix.Connect(s, &unix.SockaddrUnix{Name: socket}) == nil
+		})
+	}
+	begin()
+	l.start("--external-keeper", "--metrics-address", "127.0.0.1:0")
+	l.measures("pagein_keeper_present 1\n")
+	if err := unix.Kill(l.keepers()[0], unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	l.waitFor("the status to tell", func() bool { return strings.Contains(l.status().Problem, "the keeper has died") })
+	l.measures("pagein_keeper_present 0\n")
+	begin()
+	l.waitFor("the status to tell no more", func() bool { return l.status().Problem == "" })
+	l.measures("pagein_keeper_present 1\n")
+}
+
+func TestTheKeeperTellsItsVersion(t *testing.T) {
+	out, err := exec.Command(filepath.Join(programs, "pagein-keeper"), "--version").Output()
+	if err != nil || string(out) != "pagein-keeper version unknown\n" {
+		t.Errorf("%q, %v", out, err)
+	}
 }
 
 // TestAMountThatNobodyGuardedIsTakenAway kills the keeper and the daemon at once: nobody may read such a mount any more.

@@ -13,18 +13,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Main is the program pagein-keeper; args are those after its name. It returns the exit status: 0, 1 for a failure, 2 for wrong usage.
+// Main is the program pagein-keeper; args are those after its name, version is what it says it is. It returns the exit status: 0, 1 for a failure, 2 for wrong usage.
 //
 // It ignores SIGHUP and SIGINT, and SIGTERM as long as mounts need what it holds: they would serve zeros or be broken without. SIGKILL is
 // for whoever means it.
-func Main(args []string, stderr io.Writer) int {
+func Main(args []string, version string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet(programName, flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	socket := flags.String("socket", "/run/pagein/keeper.sock", "`path` of the socket to serve")
 	stay := flags.Bool("stay", false, "do not end when nothing is needed (for service managers)")
+	showVersion := flags.Bool("version", false, "print the version and end")
 	readyFD := flags.Int("ready-fd", -1, "`number` of a descriptor to say on that the socket is served")
 	flags.Usage = func() {
-		fmt.Fprintf(stderr, "usage: %s [--socket PATH] [--stay]\n\nKeeps the file descriptors that pagein's mounts depend on while pageind is away.\n\n", programName)
+		fmt.Fprintf(stderr, "usage: %s [--socket PATH] [--stay] | --version\n\nKeeps the file descriptors that pagein's mounts depend on while pageind is away.\n\n", programName)
 		flags.PrintDefaults()
 	}
 	switch err := flags.Parse(args); {
@@ -35,6 +36,9 @@ func Main(args []string, stderr io.Writer) int {
 	case flags.NArg() > 0:
 		fmt.Fprintf(stderr, "%s: unexpected argument %q\n", programName, flags.Arg(0))
 		return 2
+	case *showVersion:
+		fmt.Fprintf(stdout, "%s version %s\n", programName, version)
+		return 0
 	}
 	log := slog.New(slog.NewTextHandler(stderr, nil))
 	say := func(string) {}
@@ -52,6 +56,7 @@ func Main(args []string, stderr io.Writer) int {
 	for _, err := range harden() {
 		log.Debug("not hardened", "reason", err)
 	}
+	log.Info("the keeper begins", "version", version, "socket", *socket, "process", os.Getpid())
 	err := Serve(context.Background(), Config{
 		Socket: *socket, Stay: *stay, Log: log, Stop: stop,
 		Ready: func() {

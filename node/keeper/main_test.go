@@ -16,7 +16,7 @@ func TestMain(m *testing.M) {
 	kmount.Init()
 	switch os.Args[0] {
 	case programName:
-		os.Exit(Main(os.Args[1:], os.Stderr))
+		os.Exit(Main(os.Args[1:], "test", os.Stdout, os.Stderr))
 	case testDaemonName:
 		os.Exit(testDaemon(os.Args[1], os.Args[2]))
 	case testHeirName:
