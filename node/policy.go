@@ -30,6 +30,14 @@ func (n *Node) policy(want control.Policy) (p policy, err error) {
 	return p, nil
 }
 
+// words is a policy for people, with the node's choices where it has none.
+func (n *Node) words(p policy) control.Policy {
+	if p.Deadline == 0 {
+		p.Deadline = n.engine.Deadline()
+	}
+	return control.NewPolicy(p.Deadline, p.Prefetch)
+}
+
 // setDeadlines gives each blob the most patient deadline of the images that use it: who misses it is not known. The caller holds n.mu.
 func (n *Node) setDeadlines(blobs []*ondemand.Blob) {
 	patience := func(d time.Duration) time.Duration {

@@ -22,6 +22,7 @@ func (n *Node) Status(context.Context) (control.Status, error) {
 	s := control.Status{
 		Version: n.cfg.Version, PID: os.Getpid(), Started: n.started, Root: n.store.Root(), Transport: n.cfg.Transport, Keeper: n.cfg.Keeper,
 		Transports: n.transports.status(),
+		Policy:     n.words(policy{Prefetch: n.cfg.Prefetch}),
 		Images:     []control.Image{},
 		Totals: control.Totals{
 			BackendBytes: e.Received, BackendRequests: e.Requests, BackendRetries: e.Retries, BackendHedges: e.Hedges, BackendErrors: e.Errors, FailedReads: e.Failed,
@@ -47,11 +48,14 @@ func (n *Node) Status(context.Context) (control.Status, error) {
 		if err != nil {
 			return control.Status{}, err
 		}
+		i.Policy = n.words(img.Policy)
 		s.Images = append(s.Images, i)
 	}
 	for _, i := range slices.Concat(n.lost, n.absent) {
 		if i.problem != nil {
-			s.Images = append(s.Images, i.status())
+			lost := i.status()
+			lost.Policy = n.words(i.Policy)
+			s.Images = append(s.Images, lost)
 		}
 	}
 	slices.SortFunc(s.Images, func(a, b control.Image) int { return cmp.Compare(a.Ref, b.Ref) })

@@ -172,10 +172,12 @@ func sampleStatus() control.Status {
 			{Name: "cachefiles", Reason: "there is no /dev/cachefiles"},
 			{Name: "file", Available: true},
 		},
+		Policy: control.Policy{Deadline: "30s", Prefetch: "none"},
 		Images: []control.Image{
 			{
 				ID: strings.Repeat("ab", 32), Ref: "localhost:5000/go:lazy", Transport: "fanotify", Targets: []string{"/mnt/go", "/mnt/go2"},
-				Blobs: 2, TotalBytes: 300 << 20, PresentBytes: 12 << 20, FetchedBytes: 5 << 20, State: control.Waiting, Problem: "registry localhost:5000: connection refused",
+				Policy: control.Policy{Deadline: "wait", Prefetch: "none"},
+				Blobs:  2, TotalBytes: 300 << 20, PresentBytes: 12 << 20, FetchedBytes: 5 << 20, State: control.Waiting, Problem: "registry localhost:5000: connection refused",
 			},
 		},
 		Totals: control.Totals{

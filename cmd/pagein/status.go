@@ -84,6 +84,11 @@ func printStatus(w io.Writer, s control.Status, now time.Time) error {
 		return err
 	}
 	for _, i := range s.Images {
+		if i.Policy != s.Policy {
+			if _, err := fmt.Fprintf(w, "\n%.12s: deadline %s, prefetch %s\n", i.ID, i.Deadline, i.Prefetch); err != nil {
+				return err
+			}
+		}
 		if i.Problem != "" {
 			if _, err := fmt.Fprintf(w, "\n%.12s: %s: %s\n", i.ID, stateWords(i.State), i.Problem); err != nil {
 				return err

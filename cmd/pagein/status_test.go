@@ -33,6 +33,8 @@ images           1
 ID            TRANSPORT  STATE    PRESENT  OF       FETCHED  REF                     MOUNTED ON
 abababababab  fanotify   waiting  12 MiB   300 MiB  5.0 MiB  localhost:5000/go:lazy  /mnt/go /mnt/go2
 
+abababababab: deadline wait, prefetch none
+
 abababababab: readers wait, it is tried again: registry localhost:5000: connection refused
 `},
 		{control.Status{Started: s.Started, Transport: "file", Problem: "no space left on device"}, `pageind    , process 0, running for 1h0m5s

@@ -122,6 +122,9 @@ func TestReadersGetAnErrorAtTheirDeadline(t *testing.T) {
 	l.start("--metrics-address", "127.0.0.1:0")
 	target := l.target("a")
 	l.pagein("mount", "--deadline", "1s", ref, target)
+	if s := l.status(); s.Images[0].Policy != (control.Policy{Deadline: "1s", Prefetch: "none"}) || s.Policy != (control.Policy{Deadline: "30s", Prefetch: "none"}) {
+		t.Errorf("status has %+v of the image, %+v of others", s.Images[0].Policy, s.Policy)
+	}
 	if got := l.status().Images[0].State; got != control.Lazy {
 		t.Errorf("state %q", got)
 	}

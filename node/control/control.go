@@ -92,6 +92,7 @@ type Status struct {
 	Transport  string      `json:"transport"` // what is used unless a request names one
 	Keeper     string      `json:"keeper"`    // who holds the descriptors; "" = nobody, fanotify mounts are refused
 	Transports []Transport `json:"transports"`
+	Policy     Policy      `json:"policy"` // of images for which nothing else was asked
 	Images     []Image     `json:"images"`
 	Totals     Totals      `json:"totals"`
 	Cache      Cache       `json:"cache"`
@@ -118,6 +119,7 @@ type Image struct {
 	TotalBytes   int64  `json:"total_bytes"`
 	PresentBytes int64  `json:"present_bytes"`
 	FetchedBytes int64  `json:"fetched_bytes"`
+	Policy              // as its mounts asked for it, or as it is without
 	State        State  `json:"state"`
 	Problem      string `json:"problem,omitempty"` // what is wrong with it now, such as its registry being out of reach
 }

@@ -94,10 +94,11 @@ func client(t *testing.T, address string) *Client {
 func TestRequestsAndAnswersTravelWhole(t *testing.T) {
 	svc := &fake{status: Status{
 		Version: "v", PID: 7, Started: time.Unix(1, 0).UTC(), Root: "/r", Transport: "auto", Keeper: "k",
+		Policy:     Policy{"30s", "all"},
 		Transports: []Transport{{Name: "fanotify", Available: false, Reason: "none", InUse: true}},
 		Images: []Image{{
 			ID: "i", Ref: "r", Transport: "t", Targets: []string{"/a b"}, Blobs: 1, MetaBytes: 2, TotalBytes: 3, PresentBytes: 4, FetchedBytes: 5,
-			State: Waiting, Problem: "p",
+			Policy: Policy{"wait", "none"}, State: Waiting, Problem: "p",
 		}},
 		Totals: Totals{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, Quantiles{1, 2, 3, 4}, Quantiles{5, 6, 7, 8}},
 	}}

@@ -24,6 +24,18 @@ func ParseDeadline(s string) (time.Duration, error) {
 	return d, nil
 }
 
+// NewPolicy words a policy: how long readers wait, negative for as long as it takes, and whether everything is fetched.
+func NewPolicy(deadline time.Duration, all bool) Policy {
+	p := Policy{Deadline: deadline.String(), Prefetch: prefetchNone}
+	if deadline < 0 {
+		p.Deadline = waitForever
+	}
+	if all {
+		p.Prefetch = prefetchAll
+	}
+	return p
+}
+
 // ParsePrefetch reads what is fetched before somebody reads it, and reports whether that is everything.
 func ParsePrefetch(s string) (bool, error) {
 	if s != prefetchNone && s != prefetchAll {
