@@ -59,6 +59,7 @@ func newApp() *cli.App {
 		},
 		Flags: []cli.Flag{
 			&cli.PathFlag{Name: "config", Usage: "read options from the TOML file `F`; options given here win (default /etc/pagein/config.toml, if it is there)"},
+			&cli.BoolFlag{Name: "check-config", Usage: "say whether the configuration makes sense, and do nothing else; exit status 2 if not"},
 			&cli.PathFlag{Name: "root", Value: defaults.Root, Usage: "keep images and blobs in `DIR`, on ext4, xfs or btrfs"},
 			&cli.PathFlag{Name: "run", Value: defaults.Run, Usage: "keep the keeper's socket in `DIR`"},
 			&cli.StringFlag{Name: "address", Value: defaults.Address, EnvVars: []string{"PAGEIN_ADDRESS"}, Usage: "serve pagein at `unix://SOCK`"},
@@ -83,6 +84,9 @@ func newApp() *cli.App {
 			if err != nil {
 				return cli.Exit(err.Error(), exitUsage)
 			}
+			if c.Bool("check-config") {
+				return checkConfig(cfg, c.App.Writer)
+			}
 			if c.Bool("supervise") {
 				return supervise(c.Context, cfg)
 			}
@@ -98,13 +102,9 @@ func run(ctx context.Context, cfg config) error {
 	if err != nil {
 		return cli.Exit(err.Error(), exitUsage)
 	}
-	engine, prefetch, err := cfg.reading()
+	engine, prefetch, limits, err := cfg.settings()
 	if err != nil {
-		return cli.Exit("configuration: "+err.Error(), exitUsage)
-	}
-	limits, err := cfg.limits()
-	if err != nil {
-		return cli.Exit("configuration: "+err.Error(), exitUsage)
+		return err
 	}
 	if os.Geteuid() != 0 {
 		return errors.New("mounting needs root (CAP_SYS_ADMIN in the initial user namespace): run pageind as root")
