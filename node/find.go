@@ -59,7 +59,7 @@ func (n *Node) Layer(ctx context.Context, ref oci.Ref, chain digest.Digest) (io.
 	}
 	desc, err := repo.Resolve(ctx, ref.Reference())
 	if err != nil {
-		return nil, "", fmt.Errorf("find %s: %w", ref, registry.Explain(err))
+		return nil, "", registry.Unresolved(ref.String(), err)
 	}
 	img, err := ociimage.Load(ctx, repo, desc, nil)
 	if err != nil {

@@ -96,7 +96,7 @@ func (p Place) Resolve(ctx context.Context, ref oci.Ref) (ocispec.Descriptor, er
 		desc, err = p.Layout.Only()
 	}
 	if err != nil {
-		return ocispec.Descriptor{}, fmt.Errorf("find %s: %w", ref, registry.Explain(err))
+		return ocispec.Descriptor{}, registry.Unresolved(ref.String(), err)
 	}
 	return desc, nil
 }
@@ -131,7 +131,7 @@ func (p Place) Load(ctx context.Context, ref oci.Ref) (*Artifact, error) {
 	// Resolving and fetching in one request saves a round trip of every mount.
 	desc, body, err := p.Repository.FetchReference(ctx, ref.Reference())
 	if err != nil {
-		return nil, fmt.Errorf("find %s: %w", ref, registry.Explain(err))
+		return nil, registry.Unresolved(ref.String(), err)
 	}
 	if err := checkType(desc, ref.String()); err != nil {
 		return nil, errors.Join(err, body.Close())

@@ -93,8 +93,11 @@ func TestArtifactLoadsByTagAndDigestFromEveryPlace(t *testing.T) {
 func TestMissingArtifactIsReportedByItsName(t *testing.T) {
 	found, refs, _ := places(t)
 	for name, p := range found {
-		if _, err := p.Load(context.Background(), refs[name]); err == nil || !strings.Contains(err.Error(), "find "+refs[name].String()) || !strings.Contains(err.Error(), "not found") {
+		_, err := p.Load(context.Background(), refs[name])
+		if err == nil || !strings.Contains(err.Error(), "find "+refs[name].String()) || !strings.Contains(err.Error(), "not found") {
 			t.Errorf("%s: error is %v", name, err)
+		} else if strings.Count(err.Error(), refs[name].String()) > 1 {
+			t.Errorf("%s: the error names it twice: %v", name, err)
 		}
 	}
 }

@@ -62,6 +62,15 @@ func Explain(err error) error {
 	return err
 }
 
+// Unresolved is the error of what could not find ref. It has the name once: oras begins with it too if nothing is there.
+func Unresolved(ref string, err error) error {
+	err = Explain(err)
+	if errors.Is(err, errdef.ErrNotFound) && err.Error() == ref+": "+errdef.ErrNotFound.Error() {
+		err = errdef.ErrNotFound
+	}
+	return fmt.Errorf("find %s: %w", ref, err)
+}
+
 // howToLogIn adds to an error what to do about it, if that is to log in and nobody has said so yet.
 func howToLogIn(err error) error {
 	const hint = "log in, for example with docker login"
