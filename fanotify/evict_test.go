@@ -182,19 +182,9 @@ func TestAnEvictedBlobBecomesCompleteAgain(t *testing.T) {
 	if n, err := d.Evict(b, b.Size()); err != nil || n == 0 {
 		t.Fatalf("%d bytes were evicted, %v", n, err)
 	}
-	for _, b := range d.image.Blobs {
-		if err := b.Fill(t.Context(), 0, b.Size()); err != nil {
-			t.Fatal(err)
-		}
-	}
+	d.complete(t)
 	d.stop()
-	done := make(chan bool)
-	go func() { tr.verify(t, mnt, 2, 1); close(done) }()
-	select {
-	case <-done:
-	case <-time.After(20 * time.Second):
-		t.Fatal("readers wait although all bytes are there")
-	}
+	tr.verifyUnserved(t, mnt)
 }
 
 // TestEvictionEndsWithTheAttachment has a blob detached, and its group's journal unmapped, at a moment when its eviction is about to begin.

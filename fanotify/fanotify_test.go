@@ -182,6 +182,16 @@ type daemon struct {
 	stop  func()
 }
 
+// complete has all of the image fetched.
+func (d *daemon) complete(t *testing.T) {
+	t.Helper()
+	for _, b := range d.image.Blobs {
+		if err := b.Fill(t.Context(), 0, b.Size()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // successor makes a transport of what is held, and the image for it, which is not attached yet.
 func successor(t *testing.T, tr *tree, root string, h *holder, held map[string]int) (*Transport, *ondemand.Image, *store.Store) {
 	t.Helper()
@@ -386,11 +396,7 @@ func TestLazyMountReadsTheSource(t *testing.T) {
 	defer d.stop()
 	mount(t, spec, mnt)
 	tr.verify(t, mnt, 16, 4)
-	for _, b := range d.image.Blobs {
-		if err := b.Fill(t.Context(), 0, b.Size()); err != nil {
-			t.Fatal(err)
-		}
-	}
+	d.complete(t)
 	for i, o := range tr.origins {
 		if o.read.Load() != o.Size() {
 			t.Errorf("blob %d: %d bytes were read of an object of %d", i, o.read.Load(), o.Size())
@@ -433,12 +439,14 @@ func TestACompleteBlobRaisesNoEvents(t *testing.T) {
 	d, spec := start(t, tr, root, h, nil)
 	defer d.stop()
 	mount(t, spec, mnt)
-	for _, b := range d.image.Blobs {
-		if err := b.Fill(t.Context(), 0, b.Size()); err != nil {
-			t.Fatal(err)
-		}
-	}
+	d.complete(t)
 	d.stop()
+	tr.verifyUnserved(t, mnt)
+}
+
+// verifyUnserved reads everything of an image that is complete while no daemon serves it.
+func (tr *tree) verifyUnserved(t *testing.T, mnt string) {
+	t.Helper()
 	done := make(chan bool)
 	go func() { tr.verify(t, mnt, 2, 1); close(done) }()
 	select {

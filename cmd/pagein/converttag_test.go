@@ -15,9 +15,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"oras.land/oras-go/v2"
 
-	"github.com/pagein/pagein/oci"
 	"github.com/pagein/pagein/oci/layout"
-	"github.com/pagein/pagein/oci/registry"
 )
 
 // imageLayout is a layout that another tool wrote, with one image "v1".
@@ -102,19 +100,7 @@ func TestConvertLeavesTheTagsOfImagesInARegistryAlone(t *testing.T) {
 	t.Cleanup(srv.Close)
 	t.Setenv("DOCKER_CONFIG", t.TempDir())
 	name := strings.TrimPrefix(srv.URL, "http://") + "/app"
-	client, err := registry.NewClient(registry.Options{Anonymous: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(client.Close)
-	ref, err := oci.ParseRef(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	repo, err := client.Repository(ref)
-	if err != nil {
-		t.Fatal(err)
-	}
+	repo := repositoryOf(t, name)
 	dir, digest := imageLayout(t)
 	store, err := layout.Open(dir)
 	if err != nil {
