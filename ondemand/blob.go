@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/pagein/pagein/blob"
+	"github.com/pagein/pagein/ondemand/timeline"
 )
 
 // Blob is one blob that the engine can fill. Its methods may be called concurrently.
@@ -36,6 +37,8 @@ type Blob struct {
 
 	used   []atomic.Uint32 // one bit per frame: somebody wanted it since the hand passed
 	wanted atomic.Int64    // when somebody last wanted a frame, in nanoseconds since 1970
+
+	observed observed
 }
 
 type binding struct {
@@ -45,12 +48,12 @@ type binding struct {
 	space    *space
 }
 
-// fetching is a frame on its way. done is closed once err and backend are final.
+// fetching is a frame on its way. done is closed once err and cost are final.
 type fetching struct {
-	job     *job // guarded by the blob's mu
-	done    chan struct{}
-	err     error
-	backend time.Duration // time the fetch spent waiting for its backend, until this frame was complete
+	job  *job // guarded by the blob's mu
+	done chan struct{}
+	err  error
+	cost timeline.Cost // of the fetch until this frame was complete, over all attempts
 }
 
 // ID is the blob's name: 64 hex digits, the device tag and the cookie key.
@@ -134,7 +137,9 @@ func (b *Blob) Has(off, n int64) bool {
 	if err != nil || !b.bound.has(first, last) {
 		return false
 	}
-	b.use(first, last)
+	if b.use(first, last) {
+		b.recordTouch(off, n)
+	}
 	return true
 }
 
@@ -156,57 +161,63 @@ func (b *Blob) Fill(ctx context.Context, off, n int64) error {
 // fill is Fill with another deadline.
 func (b *Blob) fill(ctx context.Context, off, n int64, deadline func() (overdue <-chan time.Time, stop func())) error {
 	start := time.Now()
-	waits, alone, err := b.start(off, n)
-	if err == nil && len(waits) == 0 { // as most events find it while a mark is on
+	m, err := b.start(off, n)
+	if err == nil && len(m.waits) == 0 { // as most events find it while a mark is on
 		return nil
 	}
 	stats := &b.engine.stats
 	stats.waiting.Add(1)
 	defer stats.waiting.Add(-1)
+	defer b.observed.leave(b.observed.enter(off, n, start))
 	overdue, stop := deadline()
 	defer stop()
-	var backend time.Duration
-	for err == nil && len(waits) > 0 {
-		took, failed := b.await(ctx, waits, overdue)
-		backend += took
+	joined, reason := !m.own, m.class
+	var cost timeline.Cost
+	for err == nil && len(m.waits) > 0 {
+		took, failed := b.await(ctx, m.waits, overdue)
+		cost = cost.Plus(took)
 		if failed == nil {
 			break
 		}
 		if !errors.Is(failed, errDropped) {
 			stats.failed.Add(1)
+			b.recordWait(off, n, start, cost, joined, reason, failed)
 			return fmt.Errorf("fill blob %s at %d+%d: %w", b.ID(), off, n, failed)
 		}
-		alone = false // it was being discarded
-		waits, _, err = b.start(off, n)
+		joined = true // it was being discarded
+		m, err = b.start(off, n)
 	}
+	b.recordWait(off, n, start, cost, joined, reason, err)
 	if err != nil {
 		stats.failed.Add(1)
 		return fmt.Errorf("fill blob %s: %w", b.ID(), err)
 	}
 	stats.misses.Observe(time.Since(start).Seconds())
-	if alone {
-		stats.observe(time.Since(start), backend)
+	if !joined {
+		stats.observe(time.Since(start), cost.Backend())
 	}
 	return nil
 }
 
-// await waits for frames that are on their way, and returns how long that was the backend's doing.
-func (b *Blob) await(ctx context.Context, waits []*fetching, overdue <-chan time.Time) (backend time.Duration, err error) {
+// await waits for frames that are on their way, and returns what the longest wait for the backend went to.
+func (b *Blob) await(ctx context.Context, waits []*fetching, overdue <-chan time.Time) (cost timeline.Cost, err error) {
 	for _, f := range waits {
 		select {
 		case <-f.done:
 			err = f.err
-			backend = max(backend, f.backend)
+			if f.cost.Backend() > cost.Backend() {
+				cost = f.cost
+			}
 		case <-overdue:
 			err = b.late(f)
 		case <-ctx.Done():
 			err = context.Cause(ctx)
 		}
 		if err != nil {
-			return backend, err
+			return cost, err
 		}
 	}
-	return backend, nil
+	return cost, nil
 }
 
 // frames returns the first and last frame of a range that is clipped to the blob. The caller holds b.binding, without which the map may be gone.
@@ -232,21 +243,27 @@ func (b *Blob) fillable() error {
 	return nil
 }
 
-// start makes sure that every absent frame of the range is on its way and returns those to wait for, and whether all of them were
-// started here.
-func (b *Blob) start(off, n int64) (waits []*fetching, own bool, err error) {
+// missing is what a reader has to wait for.
+type missing struct {
+	waits []*fetching
+	own   bool  // none of it was on its way before
+	class class // why the first of it was, or is
+}
+
+// start makes sure that every absent frame of the range is on its way.
+func (b *Blob) start(off, n int64) (m missing, err error) {
 	b.binding.RLock()
 	defer b.binding.RUnlock()
 	if err := b.fillable(); err != nil {
-		return nil, false, err
+		return m, err
 	}
 	first, last, err := b.frames(off, n)
 	if err != nil {
-		return nil, false, err
+		return m, err
 	}
 	here := b.bound.has(first, last)
 	if here && b.ahead.marked(first, last) < 0 {
-		return nil, false, nil
+		return m, nil
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -255,35 +272,38 @@ func (b *Blob) start(off, n int64) (waits []*fetching, own bool, err error) {
 		if !short {
 			b.ahead.reached(b, first, last, false)
 		}
-		return nil, false, nil
+		return m, nil
 	}
-	var missing []int
+	var absent []int
 	for i := first; i <= last; i++ {
 		// Presence is set before the frame leaves inflight, so a frame in neither is truly missing.
 		if f := b.inflight[i]; f != nil {
-			waits = append(waits, b.wait(f, i))
+			if len(m.waits) == 0 && f.job != nil {
+				m.class = f.job.now()
+			}
+			m.waits = append(m.waits, b.wait(f, i))
 		} else if !b.bound.presence.Has(i) {
-			missing = append(missing, i)
+			absent = append(absent, i)
 		}
 	}
-	if len(missing) == 0 {
+	if len(absent) == 0 {
 		if !short {
 			b.ahead.reached(b, first, last, true)
 		}
-		return waits, false, nil
+		return m, nil
 	}
-	own = len(waits) == 0
-	wanted := missing[len(missing)-1]
+	m.own = len(m.waits) == 0
+	wanted := absent[len(absent)-1]
 	var more guess
 	if !short {
-		more = b.ahead.extend(b, missing)
+		more = b.ahead.extend(b, absent)
 	}
-	b.launch(append(missing, more.frames...), wanted, more.class)
-	for _, i := range missing {
-		waits = append(waits, b.inflight[i])
+	b.launch(append(absent, more.frames...), wanted, more.class)
+	for _, i := range absent {
+		m.waits = append(m.waits, b.inflight[i])
 	}
 	b.launch(more.elsewhere, -1, around)
-	return waits, own, nil
+	return m, nil
 }
 
 // runs cuts sorted frames into runs that one backend request each can serve: neighbours in the blob and in the source object, of most source bytes or one frame.

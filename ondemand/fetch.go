@@ -7,13 +7,14 @@ import (
 	"time"
 
 	"github.com/pagein/pagein/blob"
+	"github.com/pagein/pagein/ondemand/timeline"
 )
 
 // errTarget marks errors of the target: asking the backend again cannot mend them.
 var errTarget = errors.New("write blob")
 
 // bring reads frame i, the job's first, from body, verifies it, writes it and completes it.
-func (j *job) bring(i int, body io.Reader, spent *time.Duration) error {
+func (j *job) bring(i int, body io.Reader, spent *timeline.Cost) error {
 	b, e, f := j.b, j.b.engine, j.b.m.Frame(i)
 	dst := e.bufs.get(f.Len)
 	defer e.bufs.put(dst)
@@ -32,16 +33,20 @@ func (j *job) bring(i int, body io.Reader, spent *time.Duration) error {
 		n, err = io.ReadFull(body, src)
 		return err
 	})
-	*spent += time.Since(start)
+	spent.Transfer += time.Since(start)
 	b.fetched.Add(int64(n))
 	j.source.stats.received.Add(int64(n))
 	if err != nil {
 		return fmt.Errorf("read %d bytes at %d: %w", f.SrcLen, f.SrcOff, err)
 	}
-	if err := e.dec.Decode(dst, src, f); err != nil {
+	start = time.Now()
+	err = e.dec.Decode(dst, src, f)
+	if err != nil {
 		return fmt.Errorf("frame %d (%d bytes at %d): %w", i, f.SrcLen, f.SrcOff, err)
 	}
-	if err := j.bound.put(i, dst, f.Off); err != nil {
+	err = j.bound.put(i, dst, f.Off)
+	spent.Verify += time.Since(start)
+	if err != nil {
 		return fmt.Errorf("%w: %w", errTarget, err)
 	}
 	b.recovered(i)
@@ -52,6 +57,7 @@ func (j *job) bring(i int, body io.Reader, spent *time.Duration) error {
 		c = demand
 	}
 	j.source.stats.bytes[c].Add(int64(n))
+	b.recordBytes(c, n)
 	j.finish(nil, *spent)
 	var then func()
 	if b.onDone != nil && j.bound.presence.Count() == b.m.Frames() {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/pagein/pagein/blob"
 	"github.com/pagein/pagein/ondemand/backend"
+	"github.com/pagein/pagein/ondemand/timeline"
 )
 
 // job fetches a run of neighbouring frames: one backend request, or more when it fails. What readers wait for comes first; what follows it in the run is
@@ -155,9 +156,9 @@ func (b *Blob) wait(f *fetching, i int) *fetching {
 func (j *job) run() {
 	b, e := j.b, j.b.engine
 	pause := e.opts.Backoff
-	var spent time.Duration // in the backend, over all attempts
+	var spent timeline.Cost // over all attempts
 	for attempt := 1; ; attempt++ {
-		done, err := j.attempt(&spent)
+		done, err := j.attempt(attempt, &spent)
 		if err == nil {
 			return
 		}
@@ -176,7 +177,7 @@ func (j *job) run() {
 		wait := spread(max(pause, backend.RetryAfter(err))) // asking earlier would only make it worse
 		select {
 		case <-time.After(wait):
-			spent += wait
+			spent.Server += wait
 			pause = min(2*pause, maxBackoff)
 		case <-b.ctx.Done():
 		}
@@ -187,7 +188,7 @@ func (j *job) run() {
 func spread(wait time.Duration) time.Duration { return wait + rand.N(wait/4+1) }
 
 // verdict decides what becomes of the frames that an attempt has not brought: over says that all have got their verdict, skip that the first of them has.
-func (j *job) verdict(attempt int, err error, spent time.Duration) (over, skip bool) {
+func (j *job) verdict(attempt int, err error, spent timeline.Cost) (over, skip bool) {
 	b, log := j.b, j.b.engine.log
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -230,19 +231,19 @@ func (j *job) verdict(attempt int, err error, spent time.Duration) (over, skip b
 }
 
 // fail tells the readers of the first n frames that they cannot be had. The caller holds b.mu.
-func (j *job) fail(n int, err error, spent time.Duration) {
+func (j *job) fail(n int, err error, spent timeline.Cost) {
 	for range n {
 		j.finish(err, spent)
 	}
 }
 
 // finish tells those who wait for the first frame how it went, and goes on to the next. The caller holds b.mu.
-func (j *job) finish(err error, spent time.Duration) {
+func (j *job) finish(err error, spent timeline.Cost) {
 	i := j.frames[0]
 	j.frames = j.frames[1:]
 	f := j.b.inflight[i]
 	delete(j.b.inflight, i)
-	f.err, f.backend = err, spent
+	f.err, f.cost = err, spent
 	j.moved = time.Now()
 	close(f.done)
 	switch {
@@ -263,7 +264,7 @@ func (j *job) yield() bool {
 	}
 	for k, t := range j.tickets {
 		if !j.queues()[k].demote(t) {
-			j.fail(len(j.frames), errDropped, 0)
+			j.fail(len(j.frames), errDropped, timeline.Cost{})
 			b.mu.Unlock()
 			return false
 		}
@@ -275,9 +276,9 @@ func (j *job) yield() bool {
 }
 
 // attempt asks the backend once for the frames that are left and returns how many of them came into place before it was over.
-func (j *job) attempt(spent *time.Duration) (done int, err error) {
+func (j *job) attempt(number int, spent *timeline.Cost) (done int, err error) {
 	b, s := j.b, j.source
-	queued := time.Now()
+	queued, before := time.Now(), *spent
 	release, err := j.acquire()
 	if err != nil {
 		return 0, err
@@ -309,14 +310,15 @@ func (j *job) attempt(spent *time.Duration) (done int, err error) {
 	defer b.engine.active.Add(-1)
 
 	start := time.Now()
-	*spent += start.Sub(queued) // others' requests are in the way
+	spent.Queue += start.Sub(queued) // others' requests are in the way
+	defer func() { b.recordFetch(j.source, run, done, c, number, queued, spent.Minus(before), err) }()
 	s.stats.requests[c].Add(1)
 	var body io.ReadCloser
 	err = j.patiently(func() (err error) {
 		body, err = s.open(ctx, b, c, first.SrcOff, last.SrcOff+int64(last.SrcLen)-first.SrcOff)
 		return err
 	})
-	*spent += time.Since(start)
+	spent.Server += time.Since(start)
 	if body != nil {
 		defer body.Close()
 	}

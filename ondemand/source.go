@@ -2,6 +2,7 @@ package ondemand
 
 import (
 	"context"
+	"strings"
 	"sync"
 
 	"golang.org/x/time/rate"
@@ -12,6 +13,7 @@ import (
 // source is a source object, and what is known of where it is read from.
 type source struct {
 	backend.Object
+	site  string // kind and host of its backend
 	lane  *lane
 	stats *sourceStats // of its kind of backend
 }
@@ -44,7 +46,7 @@ func (e *Engine) source(o backend.Object) *source {
 		s = newSourceStats()
 		e.kinds[kind] = s
 	}
-	return &source{Object: o, lane: l, stats: s}
+	return &source{Object: o, site: strings.TrimSpace(key), lane: l, stats: s}
 }
 
 // pace waits until n more bytes may be read.

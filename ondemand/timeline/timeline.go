@@ -1,0 +1,78 @@
+// Package timeline keeps what happened to one image while it was read: who waited for which bytes, for how long and because of what, what was asked of which
+// source, and how many bytes had come when.
+//
+// It knows ranges of blobs, and neither files nor what is fetched how. The one idea to hold in mind: a start is over within minutes and what comes later
+// repeats itself, so the beginning is kept whole, then only what is latest; a [Recorder] never takes more than [MaxBytes].
+package timeline
+
+import "time"
+
+// Kind says what an event is.
+type Kind uint8
+
+// The kinds.
+const (
+	Wait  Kind = iota // a reader waited for a range
+	Touch             // a reader came for the first time to a range that was there already
+	Fetch             // a range was asked of its source
+)
+
+var kindNames = [...]string{"wait", "touch", "fetch"}
+
+// String is the kind's name in JSON.
+func (k Kind) String() string {
+	if int(k) < len(kindNames) {
+		return kindNames[k]
+	}
+	return "unknown"
+}
+
+// Event is one thing that happened. Times are kept in microseconds, up to 71 minutes.
+type Event struct {
+	Kind   Kind
+	Blob   int           // which of the image's blobs
+	At     time.Duration // when it began, since the recorder did
+	Off    int64         // of the range in the blob, bytes
+	Len    int64         // bytes of the blob
+	Took   time.Duration // until it was over
+	Cost   Cost          // what that time went to: of a Wait the part for which its reader waited
+	Reason string        // of a Fetch and a Wait: why the bytes were fetched
+	Joined bool          // of a Wait: the bytes, or some of them, were on their way already
+	Bytes  int64         // of a Fetch: bytes received from the source
+	Site   string        // of a Fetch: what was asked
+	Try    int           // of a Fetch: 1 for the first, up to 255
+	Err    string        // why it failed, "" if it did not
+}
+
+// Cost is what the time until bytes are there goes to.
+type Cost struct {
+	Queue    time.Duration // others' requests were in the way
+	Server   time.Duration // until the source's answer began, and between tries
+	Transfer time.Duration // until the bytes had come
+	Verify   time.Duration // they were unpacked, compared with their digest and written
+}
+
+// Backend is the part that is not pagein's own work.
+func (c Cost) Backend() time.Duration { return c.Queue + c.Server + c.Transfer }
+
+// Plus adds the parts.
+func (c Cost) Plus(d Cost) Cost {
+	return Cost{c.Queue + d.Queue, c.Server + d.Server, c.Transfer + d.Transfer, c.Verify + d.Verify}
+}
+
+// Minus returns what was added since c was before.
+func (c Cost) Minus(before Cost) Cost {
+	return Cost{c.Queue - before.Queue, c.Server - before.Server, c.Transfer - before.Transfer, c.Verify - before.Verify}
+}
+
+// Last returns what the last d of the time went to, for whoever began to wait so late.
+func (c Cost) Last(d time.Duration) Cost {
+	var last Cost
+	for _, part := range []struct{ of, into *time.Duration }{
+		{&c.Verify, &last.Verify}, {&c.Transfer, &last.Transfer}, {&c.Server, &last.Server}, {&c.Queue, &last.Queue},
+	} {
+		*part.into = min(*part.of, max(d, 0))
+		d -= *part.into
+	}
+	return last
+}

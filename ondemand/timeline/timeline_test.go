@@ -1,0 +1,114 @@
+package timeline
+
+import (
+	"fmt"
+	"reflect"
+	"runtime"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestEventsAreKeptAsTheyWere(t *testing.T) {
+	r := NewRecorder()
+	want := []Event{
+		{Kind: Wait, Blob: 3, At: 5 * time.Millisecond, Off: 1 << 40, Len: 4096, Took: 12345 * time.Microsecond, Cost: Cost{time.Millisecond, 2 * time.Millisecond, 3 * time.Millisecond, 4 * time.Millisecond}, Reason: "demand", Joined: true},
+		{Kind: Fetch, Off: 8192, Len: 1 << 20, Reason: "ahead", Bytes: 77777, Site: "registry example.com", Try: 2, Err: "no answer"},
+		{Kind: Touch, Blob: 65535, Len: 1},
+	}
+	for _, e := range want {
+		r.Add(e)
+	}
+	if got := r.Snapshot().Events; !reflect.DeepEqual(got, want) {
+		t.Errorf("kept %+v\nwant %+v", got, want)
+	}
+}
+
+func TestTheBeginningAndTheLatestAreKept(t *testing.T) {
+	r := NewRecorder()
+	const all = firstEvents + 3*lastEvents/2
+	for i := range int64(all) {
+		r.Add(Event{Off: i})
+	}
+	s := r.Snapshot()
+	if len(s.Events) != firstEvents+lastEvents || s.Missed != lastEvents/2 {
+		t.Fatalf("%d events, %d missed", len(s.Events), s.Missed)
+	}
+	for i, e := range s.Events {
+		want := int64(i)
+		if i >= firstEvents {
+			want += lastEvents / 2
+		}
+		if e.Off != want {
+			t.Fatalf("event %d is number %d, want %d", i, e.Off, want)
+		}
+	}
+}
+
+// TestARecorderIsSmall has more of everything than is kept.
+func TestARecorderIsSmall(t *testing.T) {
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	r := NewRecorder()
+	for i := range 100_000 {
+		text := fmt.Sprint(i, strings.Repeat("x", 1000))
+		r.Add(Event{Reason: text, Site: text, Err: text})
+		r.Received(text, 1)
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	if took := int64(after.HeapAlloc) - int64(before.HeapAlloc); took > MaxBytes {
+		t.Errorf("it takes %d bytes", took)
+	} else {
+		t.Logf("it takes %d bytes", took)
+	}
+	if s := r.Snapshot(); s.Events[20].Err != other {
+		t.Errorf("error number 20 is %q", s.Events[20].Err)
+	}
+}
+
+func TestCurvesCountEveryByteForHoweverLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := NewRecorder()
+		var demand, ahead int64
+		for i := range int64(1000) {
+			r.Received("demand", i)
+			demand += i
+			if i%3 == 0 {
+				r.Received("ahead", 1)
+				ahead++
+			}
+			time.Sleep(time.Duration(i) * time.Millisecond)
+		}
+		s := r.Snapshot()
+		if len(s.Curves) != 2 || s.Step < time.Second || s.Step > 4*time.Second {
+			t.Fatalf("%d curves, step %s", len(s.Curves), s.Step)
+		}
+		for k, want := range []int64{demand, ahead} {
+			curve := s.Curves[k].Bytes
+			if got := curve[len(curve)-1]; got != want {
+				t.Errorf("%s ends at %d, want %d", s.Curves[k].Reason, got, want)
+			}
+		}
+	})
+}
+
+func TestWhoComesLateWaitedForTheRest(t *testing.T) {
+	c := Cost{Queue: 4, Server: 30, Transfer: 20, Verify: 1}
+	for d, want := range map[time.Duration]Cost{
+		0: {}, 1: {Verify: 1}, 11: {Transfer: 10, Verify: 1}, 26: {Server: 5, Transfer: 20, Verify: 1}, 100: c, -5: {},
+	} {
+		if got := c.Last(d); got != want {
+			t.Errorf("last %d: %+v, want %+v", d, got, want)
+		}
+	}
+}
+
+func BenchmarkAdd(b *testing.B) {
+	r := NewRecorder()
+	for b.Loop() {
+		r.Add(Event{Reason: "demand", Site: "registry example.com"})
+	}
+}
