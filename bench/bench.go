@@ -47,6 +47,8 @@ type bench struct {
 	dir      string // for everything they write; removed when all is done
 	runs     int    // how often to repeat what is timed
 	progress func(format string, args ...any)
+
+	containers containerOptions
 }
 
 func main() {
@@ -67,6 +69,8 @@ func main() {
 	}
 	runs := flag.Int("runs", 5, "repeat what is timed this `often` and take medians")
 	only := flag.String("only", strings.Join(usual, ","), "measure only these `groups`, separated by commas; there are curves, too: "+strings.Join(curves, ", "))
+	var containers containerOptions
+	containers.flags(flag.CommandLine)
 	asJSON := flag.Bool("json", false, "print the results as JSON")
 	flag.Parse()
 	chosen := strings.Split(*only, ",")
@@ -83,7 +87,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	all = slices.DeleteFunc(all, func(g group) bool { return !slices.Contains(chosen, g.name) })
-	results, err := measure(ctx, all, *runs)
+	results, err := measure(ctx, all, *runs, containers)
 	if printErr := write(os.Stdout, results, *asJSON); printErr != nil {
 		err = errors.Join(err, printErr)
 	}
@@ -94,11 +98,11 @@ func main() {
 }
 
 // measure runs the groups one after the other; one that fails does not keep the others from running.
-func measure(ctx context.Context, groups []group, runs int) (results []result, err error) {
+func measure(ctx context.Context, groups []group, runs int, containers containerOptions) (results []result, err error) {
 	if os.Geteuid() != 0 {
 		return nil, errors.New("emptying the page cache and mounting need root: run the benchmarks as root")
 	}
-	b := &bench{runs: runs, progress: func(format string, args ...any) { fmt.Fprintf(os.Stderr, "bench: "+format+"\n", args...) }}
+	b := &bench{runs: runs, containers: containers, progress: func(format string, args ...any) { fmt.Fprintf(os.Stderr, "bench: "+format+"\n", args...) }}
 	if b.dir, err = os.MkdirTemp("", "pagein-bench-"); err != nil {
 		return nil, fmt.Errorf("make a temporary directory: %w", err)
 	}

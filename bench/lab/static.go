@@ -17,9 +17,10 @@ import (
 // Static is a registry that is a plain file server: it has what is in OCI layouts, by digest and by range, and does nothing else. A request costs it
 // a twentieth of what it costs distribution's registry.
 type Static struct {
-	server *http.Server
-	addr   string
-	done   chan error
+	server   *http.Server
+	requests *requests
+	addr     string
+	done     chan error
 }
 
 // StartStatic serves layouts at a free port of loopback, as repositories bench/NAME of one or more layouts each. It runs in this process until Stop is called.
@@ -45,7 +46,8 @@ func StartStatic(layouts map[string][]string) (*Static, error) {
 			http.NotFound(w, r)
 		}
 	})
-	s := &Static{server: &http.Server{Handler: mux}, addr: listener.Addr().String(), done: make(chan error, 1)}
+	asked := &requests{handler: mux}
+	s := &Static{server: &http.Server{Handler: asked}, requests: asked, addr: listener.Addr().String(), done: make(chan error, 1)}
 	go func() { s.done <- s.server.Serve(listener) }()
 	return s, nil
 }
@@ -111,6 +113,9 @@ func readBlob(dir string, d digest.Digest, v any) error {
 
 // Addr is its host:port.
 func (s *Static) Addr() string { return s.addr }
+
+// Requests returns what it was asked for since the last call, in the order in which the answers ended, 100,000 at most.
+func (s *Static) Requests() []Request { return s.requests.take() }
 
 // Stop ends it.
 func (s *Static) Stop() error {

@@ -66,4 +66,11 @@ func TestStaticServesBlobsByRangeAndManifestsByType(t *testing.T) {
 			}
 		})
 	}
+	asked := s.Requests()
+	if len(asked) != 8 || asked[3].Range != "bytes=2-10" || asked[3].Status != http.StatusPartialContent || asked[3].Bytes != 9 || asked[7].Status != http.StatusNotFound {
+		t.Errorf("it says that it was asked for %v", asked)
+	}
+	if again := s.Requests(); len(again) != 0 {
+		t.Errorf("it says again that it was asked for %v", again)
+	}
 }
