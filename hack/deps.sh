@@ -69,6 +69,20 @@ gotool() {
 	(cd "$root" && env -u GOOS -u GOARCH CGO_ENABLED=0 GOBIN="$bin" go install -trimpath -ldflags="-s -w" "$1")
 }
 
+# oldcontainerd: builds containerd 1.7 into a directory of its own. Its go.mod excludes versions, so it must be built from within a module that requires it.
+oldcontainerd() {
+	module=$root/hack/containerd-1.7 dir=$bin/containerd-1.7
+	version=$(awk '$1 == "github.com/containerd/containerd" { print $2 }' "$module/go.mod")
+	for name in containerd containerd-shim-runc-v2 ctr; do
+		if ! { [ -x "$dir/$name" ] && go version -m "$dir/$name" | awk -v v="$version" '$1 == "mod" && $3 == v { found = 1 } END { exit !found }'; }; then
+			echo "deps: building containerd $version"
+			mkdir -p "$dir"
+			(cd "$module" && env -u GOOS -u GOARCH CGO_ENABLED=0 GOBIN="$dir" go install -trimpath -ldflags="-s -w" tool)
+			return
+		fi
+	done
+}
+
 install_missing() {
 	[ -n "$missing" ] || return 0
 	if ! command -v apt-get >/dev/null 2>&1; then
@@ -89,6 +103,7 @@ command -v go >/dev/null 2>&1 || die "please install Go ($(sed -n 's/^go //p' "$
 
 [ $# -gt 0 ] || set -- test
 tools=
+old=
 for group; do
 	case $group in
 	demo)
@@ -125,6 +140,7 @@ for group; do
 		for name in containerd containerd-shim-runc-v2 ctr; do
 			tools="$tools $CONTAINERD/$name@$CONTAINERD_VERSION"
 		done
+		old=yes
 		;;
 	vm) need_vm ;;
 	lint)
@@ -137,3 +153,4 @@ install_missing
 for tool in $tools; do
 	gotool "$tool"
 done
+[ -z "$old" ] || oldcontainerd
