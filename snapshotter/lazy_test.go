@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -349,5 +350,38 @@ func TestWhatTheNodeMountsMeanwhileIsNotMountedTwice(t *testing.T) {
 	l.pull()
 	if l.node.mounts != 1 || len(l.mounted()) != 1 {
 		t.Errorf("mounted %d times: %v", l.node.mounts, l.mounted())
+	}
+}
+
+// TestWhatAKilledDaemonDidNotRecordStopsNobody has one killed after it made the directory of a snapshot and before it recorded the snapshot, so that the next one gets the same number.
+func TestWhatAKilledDaemonDidNotRecordStopsNobody(t *testing.T) {
+	l := newLab(t)
+	if _, err := l.Prepare(t.Context(), "first", ""); err != nil {
+		t.Fatal(err)
+	}
+	ids, err := l.ancestors(t.Context(), "first")
+	if err != nil {
+		t.Fatal(err)
+	}
+	last, err := strconv.Atoi(ids[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{strconv.Itoa(last + 1), "new-1"} {
+		if err := os.MkdirAll(filepath.Join(l.root, "snapshots", name, "fs", "sub"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l.open(nil)
+	if _, err := l.Prepare(t.Context(), "second", ""); err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []string{"first", "second"} {
+		if err := l.Remove(t.Context(), key); err != nil {
+			t.Error(err)
+		}
+	}
+	if left, err := os.ReadDir(filepath.Join(l.root, "snapshots")); err != nil || len(left) > 0 {
+		t.Errorf("left: %v, %v", left, err)
 	}
 }

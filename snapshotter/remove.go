@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 
 	"github.com/containerd/containerd/v2/core/snapshots/storage"
+	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
 
 	"github.com/pagein/pagein/internal/kmount"
 )
@@ -42,7 +44,7 @@ func (s *Snapshotter) Cleanup(ctx context.Context) error {
 func (s *Snapshotter) stale(ctx context.Context) (stale []string, err error) {
 	err = s.meta.WithTransaction(ctx, true, func(ctx context.Context) error {
 		known, err := storage.IDMap(ctx)
-		if err != nil {
+		if err != nil && !errdefs.IsNotFound(err) { // there has never been a snapshot
 			return err
 		}
 		entries, err := os.ReadDir(filepath.Join(s.root, "snapshots"))
@@ -54,6 +56,30 @@ func (s *Snapshotter) stale(ctx context.Context) (stale []string, err error) {
 		return err
 	})
 	return stale, err
+}
+
+// setAside renames directories that belong to no snapshot: one who was killed before it was recorded left it under a number that the next snapshot gets. They are removed as others are. What
+// something is mounted on was recorded once, and its number is not given again.
+func (s *Snapshotter) setAside(ctx context.Context) error {
+	stale, err := s.stale(ctx)
+	if err != nil {
+		return err
+	}
+	for _, id := range stale {
+		if _, mounted, err := kmount.Lookup(s.content(id)); err != nil {
+			return err
+		} else if mounted {
+			continue
+		}
+		aside, err := os.MkdirTemp(filepath.Join(s.root, "snapshots"), "stale-")
+		if err != nil {
+			return err
+		}
+		if err := unix.Rename(s.dir(id), aside); err != nil { // that of package os takes no directory for another
+			return err
+		}
+	}
+	return nil
 }
 
 // clear removes the directory of a snapshot that is not there any more.

@@ -58,7 +58,11 @@ func New(c Config) (*Snapshotter, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open snapshots in %s: %w", c.Root, err), meta.Close())
 	}
-	return &Snapshotter{Snapshotter: base, root: c.Root, meta: meta, node: c.Node, trust: c.Trust, log: c.Log, images: newDecisions()}, nil
+	s := &Snapshotter{Snapshotter: base, root: c.Root, meta: meta, node: c.Node, trust: c.Trust, log: c.Log, images: newDecisions()}
+	if err := s.setAside(context.Background()); err != nil {
+		return nil, errors.Join(fmt.Errorf("set aside in %s what belongs to no snapshot: %w", c.Root, err), s.Close())
+	}
+	return s, nil
 }
 
 // Prepare makes an active snapshot. If containerd asks for a layer of an image that has an artifact, it is told that the layer is there already.
