@@ -169,7 +169,7 @@ func TestConvertLaysDataOutAsItIsTold(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := profile.Profile{Entries: []profile.Entry{{Path: "/c", Len: 100}, {Path: "/b/1", Len: 100}}}
+	p := profile.Profile{Entries: []profile.Entry{{Path: "/c", Len: 4096}, {Path: "/b/1", Len: 4096}}}
 	if err := errors.Join(p.Write(f), f.Close()); err != nil {
 		t.Fatal(err)
 	}
