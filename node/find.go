@@ -10,6 +10,7 @@ import (
 
 	"github.com/pagein/pagein/node/control"
 	"github.com/pagein/pagein/oci"
+	"github.com/pagein/pagein/oci/artifact"
 	ociimage "github.com/pagein/pagein/oci/image"
 	"github.com/pagein/pagein/oci/registry"
 )
@@ -24,12 +25,12 @@ type Found struct {
 }
 
 // Find finds the artifact in a registry that ref names, or that is attached to the image that ref names, has all in the store that its mount needs, and makes sure that
-// there is a transport for it.
-func (n *Node) Find(ctx context.Context, ref oci.Ref) (*Found, error) {
+// there is a transport for it. Artifacts that are not accepted are left alone.
+func (n *Node) Find(ctx context.Context, ref oci.Ref, accept artifact.Accept) (*Found, error) {
 	if ref.Kind != oci.Registry {
 		return nil, control.Errorf(control.Invalid, "find an artifact for %s: it names no registry", ref)
 	}
-	r, a, err := n.loadArtifact(ctx, origin{Ref: ref.String()})
+	r, a, err := n.loadArtifact(ctx, origin{Ref: ref.String()}, accept)
 	if err != nil {
 		return nil, err
 	}

@@ -108,12 +108,12 @@ func (r *remotes) atOrigin(o origin, s sourceRecord) (backend.Object, error) {
 // load finds the artifact that o names, or that is attached to the image that o names, and has its metadata image and maps in the store, where they are pinned until the
 // caller unpins the record.
 func (n *Node) load(ctx context.Context, o origin) (record, error) {
-	r, _, err := n.loadArtifact(ctx, o)
+	r, _, err := n.loadArtifact(ctx, o, nil)
 	return r, err
 }
 
 // loadArtifact is load for those who want to know more of the artifact.
-func (n *Node) loadArtifact(ctx context.Context, o origin) (record, *artifact.Artifact, error) {
+func (n *Node) loadArtifact(ctx context.Context, o origin, accept artifact.Accept) (record, *artifact.Artifact, error) {
 	ref, err := oci.ParseRef(o.Ref)
 	if err != nil {
 		return record{}, nil, control.Errorf(control.Invalid, "%w", err)
@@ -126,7 +126,7 @@ func (n *Node) loadArtifact(ctx context.Context, o origin) (record, *artifact.Ar
 	if err != nil {
 		return record{}, nil, control.Errorf(control.Invalid, "%w", err)
 	}
-	a, err := place.Find(ctx, ref, nil)
+	a, err := place.Find(ctx, ref, nil, accept)
 	if errors.Is(err, artifact.ErrNotArtifact) {
 		return record{}, nil, control.Errorf(control.Invalid, "%w", err)
 	}

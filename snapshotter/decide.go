@@ -95,7 +95,7 @@ func (s *Snapshotter) find(ctx context.Context, c candidate) decision {
 	}
 	ctx, cancel := context.WithTimeout(ctx, decideTimeout)
 	defer cancel()
-	found, err := s.node.Find(ctx, c.ref)
+	found, err := s.node.Find(ctx, c.ref, nil)
 	switch {
 	case err != nil:
 		return decision{err: err}

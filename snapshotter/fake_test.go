@@ -25,6 +25,7 @@ import (
 	"github.com/pagein/pagein/internal/require"
 	"github.com/pagein/pagein/internal/tartest"
 	"github.com/pagein/pagein/oci"
+	"github.com/pagein/pagein/oci/artifact"
 )
 
 // fakeNode has artifacts by reference. What it mounts is a directory with the artifact's name in a file, and a directory that is its owner's only.
@@ -41,7 +42,7 @@ type fakeNode struct {
 	mounts  int
 }
 
-func (f *fakeNode) Find(ctx context.Context, ref oci.Ref) (*Found, error) {
+func (f *fakeNode) Find(ctx context.Context, ref oci.Ref, _ artifact.Accept) (*Found, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.asked = append(f.asked, ref.String())

@@ -7,13 +7,14 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/pagein/pagein/oci"
+	"github.com/pagein/pagein/oci/artifact"
 )
 
 // Node finds and mounts artifacts. Its methods may be called concurrently. It leaves mounts where they are until it is asked to unmount them, however long nobody reads: containerd may
 // have been told of a mount that it is only about to use.
 type Node interface {
-	// Find finds the artifact that ref names, or that is attached to the image that ref names, and has all on this machine that its mount needs.
-	Find(ctx context.Context, ref oci.Ref) (*Found, error)
+	// Find finds the artifact that ref names, or the newest accepted one that is attached to the image that ref names, and has all on this machine that its mount needs.
+	Find(ctx context.Context, ref oci.Ref, accept artifact.Accept) (*Found, error)
 	// Layer opens the layer of an image that has the given chain ID, as it is in the registry, and returns its diff ID. What is read is not verified.
 	Layer(ctx context.Context, image oci.Ref, chain digest.Digest) (io.ReadCloser, digest.Digest, error)
 	// Mount mounts an artifact, given by a reference with a digest, on a directory.

@@ -11,6 +11,7 @@ import (
 	"github.com/pagein/pagein/node"
 	"github.com/pagein/pagein/node/control"
 	"github.com/pagein/pagein/oci"
+	"github.com/pagein/pagein/oci/artifact"
 	"github.com/pagein/pagein/snapshotter"
 )
 
@@ -93,8 +94,8 @@ func (s *snapshots) serve(ctx context.Context, log *slog.Logger) error {
 // artifacts is a node as the snapshotter knows it. Mounts below the snapshotter's root are reserved, see [node.Config].
 type artifacts struct{ *node.Node }
 
-func (a artifacts) Find(ctx context.Context, ref oci.Ref) (*snapshotter.Found, error) {
-	found, err := a.Node.Find(ctx, ref)
+func (a artifacts) Find(ctx context.Context, ref oci.Ref, accept artifact.Accept) (*snapshotter.Found, error) {
+	found, err := a.Node.Find(ctx, ref, accept)
 	if err != nil {
 		return nil, err
 	}

@@ -12,8 +12,8 @@ import (
 // maxAttached bounds how many artifacts of one image are listed.
 const maxAttached = 100
 
-// Attached lists the artifacts whose subject is the given manifest, in the order in which the registry names them, the last 100 of them. In a layout there are none:
-// what is in a layout has a tag.
+// Attached lists what the registry calls artifacts whose subject is the given manifest, the newest first as far as the registry can be believed: the last 100 that it names. In a
+// layout there are none: what is in a layout has a tag.
 func (p Place) Attached(ctx context.Context, subject ocispec.Descriptor) ([]ocispec.Descriptor, error) {
 	if p.Repository == nil {
 		return nil, nil
@@ -34,5 +34,6 @@ func (p Place) Attached(ctx context.Context, subject ocispec.Descriptor) ([]ocis
 	if err != nil {
 		return nil, fmt.Errorf("list what is attached to %s@%s: %w", p.Repository, subject.Digest, registry.Explain(err))
 	}
+	sortNewest(list)
 	return list, nil
 }

@@ -12,47 +12,123 @@ import (
 	"github.com/pagein/pagein/oci/registry"
 )
 
+// maxTries bounds how many of the artifacts of an image are looked at, until one is accepted.
+const maxTries = 16
+
+// Candidate is an artifact of which only the manifest has been read: it has the digest that it should have, and calls itself an artifact.
+type Candidate struct {
+	Place    Place
+	Ref      oci.Ref             // by digest
+	Manifest ocispec.Descriptor  // the artifact's own
+	Subject  *ocispec.Descriptor // the image that it claims to be made from, or nil
+}
+
+// Accept says why an artifact is not to be used, or nil.
+type Accept func(context.Context, Candidate) error
+
+// check is asked between manifest and config.
+type check func(ctx context.Context, manifest ocispec.Descriptor, subject *ocispec.Descriptor) error
+
+// check asks about what is found at a place.
+func (accept Accept) check(p Place, ref oci.Ref) check {
+	if accept == nil {
+		return nil
+	}
+	return func(ctx context.Context, manifest ocispec.Descriptor, subject *ocispec.Descriptor) error {
+		ref.Tag, ref.Digest = "", manifest.Digest
+		return accept(ctx, Candidate{Place: p, Ref: ref, Manifest: manifest, Subject: subject})
+	}
+}
+
 // Find opens the place that ref names and loads from there what [Place.Find] finds.
 func Find(ctx context.Context, client *registry.Client, ref oci.Ref, platform *ocispec.Platform) (Place, *Artifact, error) {
 	place, err := Open(client, ref)
 	if err != nil {
 		return place, nil, err
 	}
-	a, err := place.Find(ctx, ref, platform)
+	a, err := place.Find(ctx, ref, platform, nil)
 	return place, a, err
 }
 
-// Find loads the artifact that ref means: the one that it names or, if it names an image in a registry, the last one that is attached to that image. The
-// platform, nil meaning Linux on this machine's architecture, chooses from an index. If there is no artifact, the error is [ErrNotArtifact].
-func (p Place) Find(ctx context.Context, ref oci.Ref, platform *ocispec.Platform) (*Artifact, error) {
-	a, err := p.Load(ctx, ref)
+// Find loads the artifact that ref means: the one that it names or, if it names an image in a registry, the newest one that is attached to that image, can be loaded and is accepted; a
+// nil accept accepts all. The platform, nil meaning Linux on this machine's architecture, chooses from an index. If there is no artifact, the error is [ErrNotArtifact].
+func (p Place) Find(ctx context.Context, ref oci.Ref, platform *ocispec.Platform, accept Accept) (*Artifact, error) {
+	a, err := p.load(ctx, ref, accept.check(p, ref))
 	if !errors.Is(err, ErrNotArtifact) || p.Repository == nil {
 		return a, err
 	}
-	desc, findErr := attached(ctx, p, ref, platform)
+	a, findErr := p.attached(ctx, ref, platform, accept)
 	if findErr != nil {
 		return nil, findErr
 	}
-	if desc == nil {
+	if a == nil {
 		return nil, fmt.Errorf("%w; no artifact is attached to it", err)
 	}
-	named := oci.Ref{Kind: ref.Kind, Host: ref.Host, Repository: ref.Repository, Digest: desc.Digest}
-	return Load(ctx, p.Target(), *desc, named.String())
+	return a, nil
 }
 
-// attached returns the artifact that belongs to an image, nil if there is none. Of several it is the one that the registry lists last: who converts an image again wants that one to be
-// used, and in the list that a tag names, which clients write, it comes last. Registries with the referrers API may have another order. Each of them shows the image.
-func attached(ctx context.Context, place Place, ref oci.Ref, platform *ocispec.Platform) (*ocispec.Descriptor, error) {
-	desc, err := place.Resolve(ctx, ref)
+// Newest returns the newest accepted artifact of an image in the repository that ref names, nil if there is none.
+func (p Place) Newest(ctx context.Context, ref oci.Ref, image ocispec.Descriptor, accept Accept) (*Predecessor, error) {
+	list, err := p.Attached(ctx, image)
 	if err != nil {
 		return nil, err
 	}
-	if desc, err = image.Choose(ctx, place.Target(), desc, platform); err != nil {
-		return nil, fmt.Errorf("find the image that %s names: %w", ref, err)
+	for _, desc := range list[:min(len(list), maxTries)] {
+		a, err := p.belonging(ctx, ref, desc, image, accept)
+		if err == nil {
+			return &Predecessor{Digest: a.Descriptor.Digest, Generation: a.Generation}, nil
+		}
+		if ctx.Err() != nil {
+			return nil, err
+		}
 	}
-	list, err := place.Attached(ctx, desc)
-	if err != nil || len(list) == 0 {
+	return nil, nil
+}
+
+// attached loads the artifact that belongs to the image that ref names, and returns nil if there is none. The newest one may not be the operator's, or damaged: then it is the one
+// before. Why none can be used is said of the newest.
+func (p Place) attached(ctx context.Context, ref oci.Ref, platform *ocispec.Platform, accept Accept) (*Artifact, error) {
+	desc, err := p.Resolve(ctx, ref)
+	if err != nil {
 		return nil, err
 	}
-	return &list[len(list)-1], nil
+	if desc, err = image.Choose(ctx, p.Target(), desc, platform); err != nil {
+		return nil, fmt.Errorf("find the image that %s names: %w", ref, err)
+	}
+	list, err := p.Attached(ctx, desc)
+	if err != nil {
+		return nil, err
+	}
+	for _, found := range list[:min(len(list), maxTries)] {
+		a, tryErr := p.belonging(ctx, ref, found, desc, accept)
+		if tryErr == nil {
+			return a, nil
+		}
+		if err == nil {
+			err = tryErr
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return nil, err
+}
+
+// belonging loads what is listed as an artifact of an image in the repository that ref names, if it is what the list says.
+func (p Place) belonging(ctx context.Context, ref oci.Ref, listed, image ocispec.Descriptor, accept Accept) (*Artifact, error) {
+	ref.Tag, ref.Digest = "", listed.Digest
+	accepted := accept.check(p, ref)
+	a, err := load(ctx, p.Target(), listed, ref.String(), func(ctx context.Context, manifest ocispec.Descriptor, subject *ocispec.Descriptor) error {
+		if subject == nil || subject.Digest != image.Digest {
+			return fmt.Errorf("it does not belong to image %s", image.Digest)
+		}
+		if accepted == nil {
+			return nil
+		}
+		return accepted(ctx, manifest, subject)
+	})
+	if err == nil && a.Generation != generation(listed.Annotations) {
+		return nil, fmt.Errorf("%s is of generation %d, and was listed as one of generation %d", ref, a.Generation, generation(listed.Annotations))
+	}
+	return a, err
 }

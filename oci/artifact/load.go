@@ -22,6 +22,7 @@ type Artifact struct {
 	Name       string              // for messages
 	Descriptor ocispec.Descriptor  // of the manifest
 	Subject    *ocispec.Descriptor // the image it was made from, or nil
+	Generation int                 // how many artifacts of that image it came after
 	MetaDigest digest.Digest       // SHA-256 of the plain metadata image
 	MetaSize   int64               // bytes of the plain metadata image
 	Meta       ocispec.Descriptor  // compressed metadata image
@@ -121,12 +122,16 @@ func (p Place) IsArtifact(ctx context.Context, desc ocispec.Descriptor) (bool, e
 // Load reads and checks the manifest and the config of the artifact that ref names. The error is [ErrNotArtifact] if it is something
 // else, such as an ordinary image.
 func (p Place) Load(ctx context.Context, ref oci.Ref) (*Artifact, error) {
+	return p.load(ctx, ref, nil)
+}
+
+func (p Place) load(ctx context.Context, ref oci.Ref, ok check) (*Artifact, error) {
 	if p.Repository == nil {
 		desc, err := p.Resolve(ctx, ref)
 		if err != nil {
 			return nil, err
 		}
-		return Load(ctx, p.Layout, desc, ref.String())
+		return load(ctx, p.Layout, desc, ref.String(), ok)
 	}
 	// Resolving and fetching in one request saves a round trip of every mount.
 	desc, body, err := p.Repository.FetchReference(ctx, ref.Reference())
@@ -140,11 +145,15 @@ func (p Place) Load(ctx context.Context, ref oci.Ref) (*Artifact, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load manifest of %s: %w", ref, err)
 	}
-	return parse(ctx, p.Repository, desc, b, ref.String())
+	return parse(ctx, p.Repository, desc, b, ref.String(), ok)
 }
 
 // Load reads and checks the manifest desc and its config from src. Name stands for the artifact in messages.
 func Load(ctx context.Context, src content.Fetcher, desc ocispec.Descriptor, name string) (*Artifact, error) {
+	return load(ctx, src, desc, name, nil)
+}
+
+func load(ctx context.Context, src content.Fetcher, desc ocispec.Descriptor, name string, ok check) (*Artifact, error) {
 	if err := checkType(desc, name); err != nil {
 		return nil, err
 	}
@@ -152,7 +161,7 @@ func Load(ctx context.Context, src content.Fetcher, desc ocispec.Descriptor, nam
 	if err != nil {
 		return nil, fmt.Errorf("load manifest of %s: %w", name, err)
 	}
-	return parse(ctx, src, desc, b, name)
+	return parse(ctx, src, desc, b, name, ok)
 }
 
 // checkType refuses what cannot be an artifact before it is read.
@@ -163,8 +172,8 @@ func checkType(desc ocispec.Descriptor, name string) error {
 	return nil
 }
 
-// parse checks the manifest in b, whose digest is verified, and loads its config.
-func parse(ctx context.Context, src content.Fetcher, desc ocispec.Descriptor, b []byte, name string) (*Artifact, error) {
+// parse checks the manifest in b, whose digest is verified, and loads its config if the artifact is accepted.
+func parse(ctx context.Context, src content.Fetcher, desc ocispec.Descriptor, b []byte, name string, ok check) (*Artifact, error) {
 	var m ocispec.Manifest
 	if err := json.Unmarshal(b, &m); err != nil {
 		return nil, fmt.Errorf("load manifest of %s: %w", name, err)
@@ -178,7 +187,12 @@ func parse(ctx context.Context, src content.Fetcher, desc ocispec.Descriptor, b 
 		}
 		return nil, fmt.Errorf("%s is %w (mediaType %s, config %s): run pagein convert", name, ErrNotArtifact, desc.MediaType, m.Config.MediaType)
 	}
-	a := &Artifact{Name: name, Descriptor: desc, Subject: m.Subject, src: src}
+	if ok != nil {
+		if err := ok(ctx, desc, m.Subject); err != nil {
+			return nil, fmt.Errorf("%s is not used: %w", name, err)
+		}
+	}
+	a := &Artifact{Name: name, Descriptor: desc, Subject: m.Subject, Generation: generation(m.Annotations), src: src}
 	if err := a.loadConfig(ctx, &m); err != nil {
 		return nil, fmt.Errorf("load config of %s: %w", name, err)
 	}

@@ -25,9 +25,13 @@ type Contents struct {
 	Blobs   []BlobContents
 	Subject *ocispec.Descriptor // the image it was made from, or nil
 	Chains  []digest.Digest     // chain IDs of the layers of that image, bottom first
+	After   *Predecessor        // the newest artifact of that image until now, or nil
 
 	Attached Attachment // where source objects go, or nil
 	Keep     bool       // source objects go to the target too
+
+	// Ready, unless nil, is called with the manifest's descriptor when all that the manifest names is stored. If it fails, the manifest is not stored.
+	Ready func(ctx context.Context, manifest ocispec.Descriptor) error
 
 	// Progress, unless nil, is told now and then how many of how many bytes are with the target. Both grow.
 	Progress func(done, total int64)
@@ -58,7 +62,7 @@ type Pushed struct {
 }
 
 // Push stores everything and then the manifest, which is not tagged. Equal contents give equal manifests. What the target has already is not
-// sent again.
+// sent again. If there is a predecessor, the manifest is that one or of the generation after it.
 func Push(ctx context.Context, dst content.Storage, c Contents) (Pushed, error) {
 	p := &pusher{dst: dst, attached: c.Attached, keep: c.Keep || c.Attached == nil, layers: make(map[digest.Digest]bool), progress: progress{report: c.Progress}}
 	if err := p.push(ctx, c); err != nil {
@@ -107,9 +111,33 @@ func (p *pusher) push(ctx context.Context, c Contents) error {
 	if c.Subject != nil { // only what names it: platforms and annotations of an index entry do not belong here
 		p.manifest.Subject = &ocispec.Descriptor{MediaType: c.Subject.MediaType, Digest: c.Subject.Digest, Size: c.Subject.Size}
 	}
-	desc, err := p.pushJSON(ctx, ocispec.MediaTypeImageManifest, p.manifest)
-	if err != nil {
+	if err := p.pushManifest(ctx, c); err != nil {
 		return fmt.Errorf("manifest: %w", err)
+	}
+	return nil
+}
+
+// pushManifest stores the manifest, which is complete but for its generation.
+func (p *pusher) pushManifest(ctx context.Context, c Contents) error {
+	if c.After != nil {
+		p.manifest.Annotations = annotate(c.After.Generation)
+	}
+	desc, b, err := inJSON(ocispec.MediaTypeImageManifest, p.manifest)
+	if err == nil && c.After != nil && c.After.Digest != desc.Digest { // else it is what there is already
+		p.manifest.Annotations = annotate(min(c.After.Generation+1, maxGeneration))
+		desc, b, err = inJSON(ocispec.MediaTypeImageManifest, p.manifest)
+	}
+	if err != nil {
+		return err
+	}
+	if c.Ready != nil {
+		if err := c.Ready(ctx, desc); err != nil {
+			return err
+		}
+	}
+	p.progress.total += desc.Size
+	if err := p.store(ctx, desc, bytes.NewReader(b)); err != nil {
+		return err
 	}
 	desc.ArtifactType = Type
 	p.done.Descriptor = desc
@@ -187,16 +215,23 @@ func (p *pusher) list(desc ocispec.Descriptor) bool {
 }
 
 func (p *pusher) pushJSON(ctx context.Context, mediaType string, v any) (ocispec.Descriptor, error) {
-	b, err := json.Marshal(v)
+	desc, b, err := inJSON(mediaType, v)
 	if err != nil {
-		return ocispec.Descriptor{}, err
+		return desc, err
 	}
-	if len(b) > maxManifest {
-		return ocispec.Descriptor{}, fmt.Errorf("it has %d bytes, registries take %d", len(b), maxManifest)
-	}
-	desc := content.NewDescriptorFromBytes(mediaType, b)
 	p.progress.total += desc.Size
 	return desc, p.store(ctx, desc, bytes.NewReader(b))
+}
+
+func inJSON(mediaType string, v any) (ocispec.Descriptor, []byte, error) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return ocispec.Descriptor{}, nil, err
+	}
+	if len(b) > maxManifest {
+		return ocispec.Descriptor{}, nil, fmt.Errorf("it has %d bytes, registries take %d", len(b), maxManifest)
+	}
+	return content.NewDescriptorFromBytes(mediaType, b), b, nil
 }
 
 // store sends what the target does not have yet. The descriptor was made from the bytes.
