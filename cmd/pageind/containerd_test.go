@@ -39,11 +39,20 @@ type runtimeLab struct {
 
 func newRuntimeLab(t *testing.T) *runtimeLab {
 	t.Helper()
-	return startRuntimeLab(t, true)
+	return startRuntimeLab(t, servertest.ContainerdOptions{})
 }
 
-// startRuntimeLab is for containerd that tells its snapshotter of which image a layer is, or does not.
-func startRuntimeLab(t *testing.T, told bool) *runtimeLab {
+// startRuntimeLab is for a containerd of one's own choice.
+func startRuntimeLab(t *testing.T, o servertest.ContainerdOptions) *runtimeLab {
+	t.Helper()
+	r := prepareRuntimeLab(t)
+	r.serve()
+	r.startContainerd(o)
+	return r
+}
+
+// prepareRuntimeLab has a registry, and nothing that runs containers yet.
+func prepareRuntimeLab(t *testing.T) *runtimeLab {
 	t.Helper()
 	if os.Getenv(require.GuestEnv) != "" {
 		t.Skip("the guests have no containerd and no registries")
@@ -64,14 +73,19 @@ func startRuntimeLab(t *testing.T, told bool) *runtimeLab {
 		r.layer(tartest.File("three", "3\n")),
 	}
 	r.registry = servertest.Distribution(t, nil).Addr
-	r.serve()
-	r.Containerd = servertest.StartContainerd(t, strings.TrimPrefix(r.snapshots(), "unix://"), told)
-	t.Cleanup(func() {
+	return r
+}
+
+// startContainerd starts containerd with the lab's snapshotter.
+func (r *runtimeLab) startContainerd(o servertest.ContainerdOptions) {
+	r.Helper()
+	o.Snapshotter, o.Root = strings.TrimPrefix(r.snapshots(), "unix://"), filepath.Join(r.root, "snapshotter")
+	r.Containerd = servertest.StartContainerd(r.lab.T, o)
+	r.Cleanup(func() {
 		if r.daemon == nil {
 			r.serve() // containerd removes what it has
 		}
 	})
-	return r
 }
 
 func (r *runtimeLab) snapshots() string {
@@ -125,7 +139,10 @@ func (r *runtimeLab) push(repository string, layers ...imageLayer) string {
 		return desc
 	}
 	manifest := ocispec.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest}
-	config := ocispec.Image{Platform: ocispec.Platform{OS: "linux", Architecture: runtime.GOARCH}, RootFS: ocispec.RootFS{Type: "layers"}}
+	config := ocispec.Image{
+		Platform: ocispec.Platform{OS: "linux", Architecture: runtime.GOARCH}, RootFS: ocispec.RootFS{Type: "layers"},
+		Config: ocispec.ImageConfig{Cmd: []string{"/bin/busybox", "sleep", "3600"}},
+	}
 	for _, l := range layers {
 		manifest.Layers = append(manifest.Layers, store(l.Descriptor, l.packed))
 		config.RootFS.DiffIDs = append(config.RootFS.DiffIDs, l.diffID)
@@ -291,7 +308,7 @@ func TestContainersOutliveTheDaemonAndContainerd(t *testing.T) {
 }
 
 func TestAnImageThatNamesItsArtifactNeedsNoSwitch(t *testing.T) {
-	r := startRuntimeLab(t, false)
+	r := startRuntimeLab(t, servertest.ContainerdOptions{Untold: true})
 	image := r.push("app", r.layers...)
 	r.pagein("convert", "--quiet", "--tag-suffix=-pagein", image)
 	image += "-pagein"

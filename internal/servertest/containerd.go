@@ -13,46 +13,28 @@ import (
 	"github.com/pagein/pagein/internal/require"
 )
 
-// containerdConfig is schema 3, of containerd 2. Who names one place to unpack for must name all: the built-in one is dropped.
-const containerdConfig = `version = 3
-root = %[1]q
-state = %[2]q
-disabled_plugins = ["io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime", "io.containerd.grpc.v1.cri", "io.containerd.nri.v1.nri"]
-[grpc]
-address = %[3]q
-[proxy_plugins.pagein]
-type = "snapshot"
-address = %[4]q
-[proxy_plugins.pagein.exports]
-enable_remote_snapshot_annotations = "%[5]t"
-[[plugins."io.containerd.transfer.v1.local".unpack_config]]
-platform = "linux"
-snapshotter = "overlayfs"
-[[plugins."io.containerd.transfer.v1.local".unpack_config]]
-platform = "linux"
-snapshotter = "pagein"
-`
-
 // Containerd is a container runtime with a directory of its own, and its command.
 type Containerd struct {
 	*Process
 	Dir string // short, as sockets' names must be
 
-	ctr string
+	ctr       string
+	namespace string // of containerd
 }
 
-// StartContainerd starts containerd with the snapshotter "pagein" at a socket, which need not be there yet, and is told of which image a layer is or not. The end of the test ends
-// the containers.
-func StartContainerd(t testing.TB, snapshotter string, told bool) *Containerd {
+// StartContainerd starts containerd with the snapshotter "pagein". The end of the test ends the containers.
+func StartContainerd(t testing.TB, o ContainerdOptions) *Containerd {
 	t.Helper()
-	program, ctr := require.Tool(t, "containerd"), require.Tool(t, "ctr")
-	require.Tool(t, "containerd-shim-runc-v2")
 	require.Tool(t, "runc")
+	programs := containerdPrograms(t, o.Old)
 	dir, err := os.MkdirTemp("", "ctrd-")
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &Containerd{Dir: dir, ctr: ctr}
+	c := &Containerd{Dir: dir, ctr: filepath.Join(programs, "ctr"), namespace: "default"}
+	if o.Sandbox != "" {
+		c.namespace = "k8s.io"
+	}
 	t.Cleanup(func() {
 		c.releaseMounts()
 		if err := os.RemoveAll(dir); err != nil {
@@ -60,18 +42,33 @@ func StartContainerd(t testing.TB, snapshotter string, told bool) *Containerd {
 		}
 	})
 	c.Process = start(t, func(string) *exec.Cmd {
-		config := writeFile(t, filepath.Join(dir, "config.toml"),
-			fmt.Sprintf(containerdConfig, filepath.Join(dir, "root"), filepath.Join(dir, "state"), c.socket(), snapshotter, told))
-		cmd := exec.Command(program, "--config", config) // #nosec G204 -- a test's own
+		config := writeFile(t, filepath.Join(dir, "config.toml"), o.config(dir, c.Socket()))
+		cmd := exec.Command(filepath.Join(programs, "containerd"), "--config", config) // #nosec G204 -- a test's own
 		// The shims are found in PATH, and outlive containerd: as they must, and until the test ends them.
-		cmd.Env = append(cmd.Environ(), "PATH="+filepath.Dir(program)+":"+os.Getenv("PATH"))
+		cmd.Env = append(cmd.Environ(), "PATH="+programs+":"+os.Getenv("PATH"))
 		return cmd
 	}, c.Answers)
 	t.Cleanup(c.empty)
 	return c
 }
 
-func (c *Containerd) socket() string { return filepath.Join(c.Dir, "sock") }
+// containerdPrograms is the directory with containerd's programs. Those of the 1.7 series lie below that of the others.
+func containerdPrograms(t testing.TB, old bool) string {
+	t.Helper()
+	dir := filepath.Dir(require.Tool(t, "containerd"))
+	if !old {
+		require.Tool(t, "ctr")
+		require.Tool(t, "containerd-shim-runc-v2")
+		return dir
+	}
+	dir = filepath.Join(dir, "containerd-1.7")
+	_, err := os.Stat(filepath.Join(dir, "containerd"))
+	require.Feature(t, err == nil, "containerd 1.7 (hack/deps.sh builds it)")
+	return dir
+}
+
+// Socket is where containerd serves.
+func (c *Containerd) Socket() string { return filepath.Join(c.Dir, "sock") }
 
 // Answers reports whether containerd is ready.
 func (c *Containerd) Answers(string) error {
@@ -89,9 +86,9 @@ func (c *Containerd) Ctr(args ...string) string {
 	return out
 }
 
-// Try runs a command of ctr.
+// Try runs a command of ctr, in the namespace of the CRI if that is served.
 func (c *Containerd) Try(args ...string) (string, error) {
-	cmd := exec.Command(c.ctr, append([]string{"--address", c.socket()}, args...)...) // #nosec G204 -- a test's own
+	cmd := exec.Command(c.ctr, append([]string{"--address", c.Socket(), "--namespace", c.namespace}, args...)...) // #nosec G204 -- a test's own
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
