@@ -114,6 +114,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 			mountHelperCommand(),
 			umountCommand(),
 			prepareCommand(),
+			pullCommand(),
 			statusCommand(),
 			topCommand(),
 			gcCommand(),

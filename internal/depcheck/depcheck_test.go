@@ -44,11 +44,12 @@ var rooms = []struct {
 		"erofs", "blob", "oci", "oci/registry", "oci/artifact", "oci/image", "oci/remote", "ondemand", "ondemand/backend", "ondemand/scrub", "ondemand/store",
 		"cachefiles", "fanotify", "node/keeper", "node/control", "node/storecheck",
 	}},
+	{"snapshotter/imagestore", []string{"oci", "oci/registry"}},
 	{"snapshotter", []string{"oci", "oci/artifact"}},
 }
 
 // leaves know nothing but the kernel and the standard library.
-var leaves = []string{"internal/atomicfile", "internal/cache", "internal/kmount", "internal/httprange", "internal/quiet", "internal/require", "internal/treetest"}
+var leaves = []string{"internal/atomicfile", "internal/cache", "internal/kmount", "internal/httprange", "internal/quiet", "internal/require", "internal/treetest", "ondemand/timeline"}
 
 // never lists what must not be reached from a package, however indirectly.
 var never = []struct {

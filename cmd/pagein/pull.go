@@ -1,0 +1,119 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/urfave/cli/v2"
+
+	"github.com/pagein/pagein/oci"
+	"github.com/pagein/pagein/oci/image"
+	"github.com/pagein/pagein/snapshotter/imagestore"
+)
+
+const pullDescription = `Has containerd pull the image REF for the snapshotter of pageind, and tells the snapshotter which image it is: what an artifact stands for is not fetched before it is read. It does
+what "ctr images pull" does from containerd 2.1 on, and what older ones cannot do. An image without an artifact is fetched and unpacked as ever; the log of pageind says why.
+
+With --layers the layers are fetched into containerd's content store as well, also those of an image that was pulled before, so that it can be pushed to another registry,
+exported and converted, and works when the registry does not. The image stays mounted as it is.`
+
+func pullCommand() *cli.Command {
+	return &cli.Command{
+		Name:        "pull",
+		Usage:       "have containerd pull an image lazily, or fetch the layers of one",
+		ArgsUsage:   "REF",
+		Description: pullDescription,
+		Flags: append(containerdFlags(),
+			&cli.StringFlag{Name: "namespace", Value: imagestore.DefaultNamespace, EnvVars: []string{"CONTAINERD_NAMESPACE"}, Usage: "pull into containerd's namespace `NAME`; Kubernetes uses k8s.io"},
+			&cli.BoolFlag{Name: "layers", Usage: "fetch all layers into containerd's content store, too"},
+			platformFlag(),
+			&cli.BoolFlag{Name: "quiet", Usage: "print nothing but errors"},
+			jsonFlag(),
+		),
+		Action: func(c *cli.Context) error {
+			if c.NArg() != 1 {
+				return misuse(c, "want REF; there are %d operands", c.NArg())
+			}
+			ref, err := oci.ParseRef(c.Args().First())
+			if err != nil {
+				return misuse(c, "%v", err)
+			}
+			if ref.Kind != oci.Registry {
+				return misuse(c, "REF %s must be HOST/REPOSITORY[:TAG][@DIGEST]: containerd pulls from registries", ref)
+			}
+			return pull(c, ref)
+		},
+	}
+}
+
+// containerdFlags say which containerd is meant, and how it knows the snapshotter.
+func containerdFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "containerd", Value: imagestore.DefaultAddress, EnvVars: []string{"CONTAINERD_ADDRESS"}, Usage: "`SOCK` where containerd listens"},
+		&cli.StringFlag{Name: "snapshotter", Value: imagestore.Snapshotter, Usage: "`NAME` by which containerd knows pageind"},
+	}
+}
+
+// pull pulls an image, and fetches its layers if that is asked for.
+func pull(c *cli.Context, ref oci.Ref) error {
+	started, progress, rate := time.Now(), newProgressLine(c.App.ErrWriter, c.Bool("quiet")), newMeter()
+	defer progress.clear()
+	r, client, err := openRemote(c)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	defer client.Close()
+	o := imagestore.Options{
+		Namespace: c.String("namespace"), Snapshotter: c.String("snapshotter"), Registry: client,
+		Progress: func(done int64) { progress.show(func() string { return rate.text(done, 0) }) },
+	}
+	if p := c.String("platform"); p != "" {
+		if o.Platform, err = image.ParsePlatform(p); err != nil {
+			return misuse(c, "%v", err)
+		}
+	}
+	store, err := imagestore.Open(c.Context, c.String("containerd"), o)
+	if err != nil {
+		return err
+	}
+	pulled, err := pullFrom(c.Context, store, ref, c.Bool("layers"))
+	if err = errors.Join(err, store.Close()); err != nil {
+		return err
+	}
+	progress.clear()
+	return printPulled(c, pulled, time.Since(started))
+}
+
+func pullFrom(ctx context.Context, store *imagestore.Store, ref oci.Ref, layers bool) (*imagestore.Pulled, error) {
+	pulled, err := store.Pull(ctx, ref)
+	if err != nil || !layers || pulled.Lazy() == 0 {
+		return pulled, err
+	}
+	before := pulled.Fetched
+	if pulled, err = store.Complete(ctx, pulled.Name); err == nil {
+		pulled.Fetched += before
+	}
+	return pulled, err
+}
+
+// pullSummary is what --json prints.
+type pullSummary struct {
+	*imagestore.Pulled
+	Seconds float64 `json:"seconds"`
+}
+
+func printPulled(c *cli.Context, p *imagestore.Pulled, took time.Duration) error {
+	switch {
+	case c.Bool("json"):
+		return printJSON(c, pullSummary{p, took.Seconds()})
+	case c.Bool("quiet"):
+		return nil
+	}
+	_, err := fmt.Fprintf(c.App.Writer, "%s@%s\n%s, %d of them not fetched; %s fetched in %s\n",
+		p.Name, p.Digest, count(int64(len(p.Layers)), "layer"), p.Lazy(), humanize.IBytes(uint64(p.Fetched)), took.Round(time.Millisecond))
+	return err
+}

@@ -1,0 +1,125 @@
+package imagestore
+
+import (
+	"context"
+	"fmt"
+
+	containerd "github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/containerd/v2/core/remotes"
+	"github.com/containerd/containerd/v2/core/remotes/docker"
+	"github.com/containerd/containerd/v2/pkg/snapshotters"
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/pagein/pagein/oci"
+)
+
+// Pulled is what became of an image.
+type Pulled struct {
+	Name    string        `json:"name"`
+	Digest  digest.Digest `json:"digest"` // of what the name stands for
+	Layers  []Layer       `json:"layers"` // bottom first
+	Fetched int64         `json:"fetched_bytes"`
+}
+
+// Layer is a layer of an image for one platform.
+type Layer struct {
+	Digest  digest.Digest `json:"digest"`
+	Size    int64         `json:"size_bytes"` // as it is in the registry
+	Content bool          `json:"content"`    // it is in containerd's content store
+}
+
+// Lazy is how many layers are not in the content store.
+func (p *Pulled) Lazy() (n int) {
+	for _, l := range p.Layers {
+		if !l.Content {
+			n++
+		}
+	}
+	return n
+}
+
+// Pull has containerd pull an image for the snapshotter, which is told of which image each layer is: what an artifact stands for is not fetched. The image gets the name that ref has
+// with its default tag.
+func (s *Store) Pull(ctx context.Context, ref oci.Ref) (*Pulled, error) {
+	if ref.Tag == "" && ref.Digest == "" {
+		ref.Tag = oci.DefaultTag
+	}
+	ctx, name := s.in(ctx), ref.String()
+	target, err := find(ctx, s.o.Registry, ref)
+	if err != nil {
+		return nil, fmt.Errorf("pull: %w", err)
+	}
+	m := &meter{progress: s.o.Progress}
+	img, err := s.client.Pull(ctx, name,
+		containerd.WithResolver(resolver{s.o.Registry, target, m}),
+		containerd.WithPullUnpack,
+		containerd.WithPullSnapshotter(s.o.Snapshotter),
+		containerd.WithPlatformMatcher(s.platform()),
+		containerd.WithMaxConcurrentDownloads(maxDownloads),
+		containerd.WithDownloadLimiter(downloads()),
+		containerd.WithImageHandlerWrapper(snapshotters.AppendInfoHandlerWrapper(name)),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("pull %s: %w", name, err)
+	}
+	return s.pulled(ctx, name, img.Target(), m)
+}
+
+// Complete fetches what is missing of an image that containerd has into its content store, verified, from where the image's name says that it is. The snapshots stay as they are.
+func (s *Store) Complete(ctx context.Context, name string) (*Pulled, error) {
+	ctx = s.in(ctx)
+	p, err := s.complete(ctx, name)
+	if err != nil {
+		return nil, fmt.Errorf("fetch the layers of %s: %w", name, err)
+	}
+	return p, nil
+}
+
+func (s *Store) complete(ctx context.Context, name string) (*Pulled, error) {
+	img, err := s.client.ImageService().Get(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	ctx, done, err := s.client.WithLease(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = done(context.WithoutCancel(ctx)) }() // it ends by itself a day later
+	m := &meter{progress: s.o.Progress}
+	fetcher, err := resolver{s.o.Registry, img.Target, m}.Fetcher(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	store := s.client.ContentStore()
+	source, err := docker.AppendDistributionSourceLabel(store, name)
+	if err != nil {
+		return nil, err
+	}
+	children := images.SetChildrenMappedLabels(store, images.ChildrenHandler(store), nil)
+	children = images.LimitManifests(images.FilterPlatforms(children, s.platform()), s.platform(), 1)
+	if err := images.Dispatch(ctx, images.Handlers(remotes.FetchHandler(store, fetcher), children, source), downloads(), img.Target); err != nil {
+		return nil, err
+	}
+	return s.pulled(ctx, name, img.Target, m)
+}
+
+// pulled looks at what there is of an image.
+func (s *Store) pulled(ctx context.Context, name string, target ocispec.Descriptor, m *meter) (*Pulled, error) {
+	store := s.client.ContentStore()
+	manifest, err := images.Manifest(ctx, store, target, s.platform())
+	if err != nil {
+		return nil, fmt.Errorf("read the manifest of %s: %w", name, err)
+	}
+	p := &Pulled{Name: name, Digest: target.Digest, Fetched: m.total()}
+	for _, l := range manifest.Layers {
+		_, err := store.Info(ctx, l.Digest)
+		if err != nil && !errdefs.IsNotFound(err) {
+			return nil, err
+		}
+		p.Layers = append(p.Layers, Layer{Digest: l.Digest, Size: l.Size, Content: err == nil})
+	}
+	return p, nil
+}
