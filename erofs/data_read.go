@@ -142,7 +142,7 @@ func (n *node) readSpan(b []byte, s span) (int, error) {
 
 // extents lists where a regular file's bytes are, without holes and inline data.
 func (n *node) extents() ([]Extent, error) {
-	var list []Extent
+	var list Inode
 	for off := int64(0); off < int64(n.Size); {
 		s, err := n.span(off)
 		if err != nil {
@@ -152,13 +152,7 @@ func (n *node) extents() ([]Extent, error) {
 		if s.hole || s.inline {
 			continue
 		}
-		e := Extent{Off: s.off, Len: s.len, Device: s.device, Block: uint64(s.pos) >> n.fsys.bits}
-		if k := len(list) - 1; k >= 0 && list[k].Device == e.Device && list[k].Off+list[k].Len == e.Off &&
-			list[k].Block+uint64(list[k].Len)>>n.fsys.bits == e.Block {
-			list[k].Len += e.Len
-			continue
-		}
-		list = append(list, e)
+		list.addExtent(Extent{Off: s.off, Len: s.len, Device: s.device, Block: uint64(s.pos) >> n.fsys.bits}, n.fsys.bits)
 	}
-	return list, nil
+	return list.Extents, nil
 }
