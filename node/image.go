@@ -47,6 +47,7 @@ type image struct {
 	also      []record       // the same image at other places, which its blobs are read from too
 
 	prefetches prefetches
+	history    history
 }
 
 // attach makes an image answerable whose metadata and maps are in the store. The caller holds n.mu.
@@ -73,6 +74,7 @@ func (n *Node) attach(ctx context.Context, r record, tr ondemand.Transport) (*im
 	})
 	n.images[r.ID] = img
 	n.setDeadlines(img.attached.Blobs)
+	img.remember()
 	n.prefetch(img)
 	return img, nil
 }
@@ -107,6 +109,8 @@ func (n *Node) detach(ctx context.Context, img *image) {
 	}
 	delete(n.images, img.ID)
 	img.prefetches.end()
+	n.record(img, true)
+	img.forget()
 	closed := n.unshare(img)
 	if err := img.transport.Detach(ctx, img.attached); err != nil {
 		n.log.Warn("image is not cleanly detached", "image", img.ID, "err", err)

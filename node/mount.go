@@ -44,6 +44,7 @@ func (n *Node) Mount(ctx context.Context, req control.MountRequest) (control.Mou
 		return control.MountResponse{}, err
 	}
 	defer n.unpin(r)
+	loaded := time.Now()
 	if err := n.enter(); err != nil {
 		return control.MountResponse{}, err
 	}
@@ -68,6 +69,7 @@ func (n *Node) Mount(ctx context.Context, req control.MountRequest) (control.Mou
 		}
 		return control.MountResponse{}, err
 	}
+	img.history.was(began, loaded)
 	if n.forgetAbsent(target) {
 		n.saveLater()
 	}

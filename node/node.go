@@ -161,6 +161,13 @@ func (n *Node) Run(ctx context.Context) error {
 		n.evict(evicting)
 	}()
 
+	recording, stopRecording := context.WithCancel(ctx)
+	recorded := make(chan struct{})
+	go func() {
+		defer close(recorded)
+		n.keepRecordings(recording)
+	}()
+
 	var err error
 	watched := false
 	select {
@@ -175,8 +182,10 @@ func (n *Node) Run(ctx context.Context) error {
 	}
 	stopRestoring()
 	stopEvicting()
+	stopRecording()
 	<-restored
 	<-evicted
+	<-recorded
 	n.stop()
 	if !watched {
 		n.watch.stop()
@@ -207,6 +216,7 @@ func (n *Node) close() error {
 	var errs error
 	for _, img := range n.images {
 		img.prefetches.end()
+		n.record(img, true)
 	}
 	if n.engine != nil {
 		n.engine.Close()

@@ -13,7 +13,7 @@ import (
 
 // of returns the events of one kind.
 func of(r *timeline.Recorder, k timeline.Kind) []timeline.Event {
-	return slices.DeleteFunc(r.Snapshot().Events, func(e timeline.Event) bool { return e.Kind != k })
+	return slices.DeleteFunc(r.Snapshot(0).Events, func(e timeline.Event) bool { return e.Kind != k })
 }
 
 func TestWhatReadersWaitedForIsRecorded(t *testing.T) {
@@ -53,7 +53,7 @@ func TestWhatReadersWaitedForIsRecorded(t *testing.T) {
 		if len(fetches) != 1 || fetches[0].Bytes != int64(fr.SrcLen) || fetches[0].Len != int64(fr.Len) || fetches[0].Cost.Server != time.Second || fetches[0].Site != "other" {
 			t.Errorf("recorded %+v", fetches)
 		}
-		if s := r.Snapshot(); len(s.Curves) != 1 || s.Curves[0].Bytes[len(s.Curves[0].Bytes)-1] != int64(fr.SrcLen) {
+		if s := r.Snapshot(0); len(s.Curves) != 1 || s.Curves[0].Bytes[len(s.Curves[0].Bytes)-1] != int64(fr.SrcLen) {
 			t.Errorf("curves %+v", s.Curves)
 		}
 		if !f.Has(0, 4096) || !f.Has(8192, 4096) {

@@ -17,8 +17,10 @@ import (
 
 // fakeDaemon notes what it is asked.
 type fakeDaemon struct {
-	asked  []any
-	status control.Status
+	asked      []any
+	status     control.Status
+	timeline   control.Timeline
+	recordings control.Recordings
 }
 
 func (d *fakeDaemon) Mount(_ context.Context, req control.MountRequest) (control.MountResponse, error) {
@@ -32,6 +34,16 @@ func (d *fakeDaemon) Mount(_ context.Context, req control.MountRequest) (control
 func (d *fakeDaemon) Unmount(_ context.Context, target string) error {
 	d.asked = append(d.asked, target)
 	return nil
+}
+
+func (d *fakeDaemon) Timeline(_ context.Context, image string, _ time.Duration) (control.Timeline, error) {
+	d.asked = append(d.asked, image)
+	return d.timeline, nil
+}
+
+func (d *fakeDaemon) Recordings(_ context.Context, image string) (control.Recordings, error) {
+	d.asked = append(d.asked, image)
+	return d.recordings, nil
 }
 
 func (d *fakeDaemon) Prepare(_ context.Context, req control.PrepareRequest) (control.PrepareResponse, error) {

@@ -86,6 +86,20 @@ func (c *Client) Status(ctx context.Context) (Status, error) {
 	return resp, err
 }
 
+// Timeline tells what happened to the mounted image with that ID, of events those that were not over at a time since the recording began.
+func (c *Client) Timeline(ctx context.Context, image string, since time.Duration) (Timeline, error) {
+	var resp Timeline
+	err := c.do(ctx, http.MethodGet, "/v1/timeline?"+url.Values{"image": {image}, "since": {since.String()}}.Encode(), nil, &resp)
+	return resp, err
+}
+
+// Recordings returns what is kept of the first minutes of the image with that ID.
+func (c *Client) Recordings(ctx context.Context, image string) (Recordings, error) {
+	var resp Recordings
+	err := c.do(ctx, http.MethodGet, "/v1/recordings?"+url.Values{"image": {image}}.Encode(), nil, &resp)
+	return resp, err
+}
+
 // Health returns nil when the daemon answers.
 func (c *Client) Health(ctx context.Context) error {
 	return c.do(ctx, http.MethodGet, "/v1/healthz", nil, nil)

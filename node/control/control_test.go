@@ -20,6 +20,9 @@ type fake struct {
 	asked  []any
 	err    error
 	status Status
+
+	timeline   Timeline
+	recordings Recordings
 	block  chan struct{} // if not nil: Prepare says so and waits for the client to hang up
 }
 
@@ -52,6 +55,16 @@ func (f *fake) GC(_ context.Context, req GCRequest) (GCResponse, error) {
 func (f *fake) CheckStore(_ context.Context, req CheckRequest) (CheckResponse, error) {
 	f.asked = append(f.asked, req)
 	return CheckResponse{Problems: 1, ProblemList: []CheckProblem{{Part: "frame"}}}, f.err
+}
+
+func (f *fake) Timeline(_ context.Context, image string, since time.Duration) (Timeline, error) {
+	f.asked = append(f.asked, image, since)
+	return f.timeline, f.err
+}
+
+func (f *fake) Recordings(_ context.Context, image string) (Recordings, error) {
+	f.asked = append(f.asked, image)
+	return f.recordings, f.err
 }
 
 func (f *fake) Status(context.Context) (Status, error) { return f.status, f.err }
@@ -158,6 +171,10 @@ func TestBadRequestsAreRefused(t *testing.T) {
 		{"POST", "/v1/prepare", `[]`, 400},
 		{"DELETE", "/v1/mounts", ``, 400},
 		{"DELETE", "/v1/mounts?target=x", ``, 400},
+		{"GET", "/v1/timeline", ``, 400},
+		{"GET", "/v1/timeline?image=../../etc/passwd", ``, 400},
+		{"GET", "/v1/timeline?since=x&image=" + strings.Repeat("ab", 32), ``, 400},
+		{"GET", "/v1/recordings?image=*", ``, 400},
 		{"GET", "/v1/mounts", ``, 405},
 		{"GET", "/v2/status", ``, 404},
 	} {

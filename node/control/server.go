@@ -2,6 +2,8 @@ package control
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -78,6 +80,30 @@ func Handler(svc Service) http.Handler {
 		resp, err := svc.Status(r.Context())
 		reply(w, resp, err)
 	})
+	mux.HandleFunc("GET /v1/timeline", func(w http.ResponseWriter, r *http.Request) {
+		image, since := r.URL.Query().Get("image"), time.Duration(0)
+		err := checkImage(image)
+		if text := r.URL.Query().Get("since"); err == nil && text != "" {
+			if since, err = time.ParseDuration(text); err != nil {
+				err = Errorf(Invalid, "since: %w", err)
+			}
+		}
+		if err != nil {
+			fail(w, err)
+			return
+		}
+		resp, err := svc.Timeline(r.Context(), image, since)
+		reply(w, resp, err)
+	})
+	mux.HandleFunc("GET /v1/recordings", func(w http.ResponseWriter, r *http.Request) {
+		image := r.URL.Query().Get("image")
+		if err := checkImage(image); err != nil {
+			fail(w, err)
+			return
+		}
+		resp, err := svc.Recordings(r.Context(), image)
+		reply(w, resp, err)
+	})
 	mux.HandleFunc("GET /v1/healthz", func(w http.ResponseWriter, _ *http.Request) {
 		reply(w, struct{}{}, nil)
 	})
@@ -124,6 +150,14 @@ func checkMount(req MountRequest) error {
 func checkRef(ref string) error {
 	if ref == "" {
 		return Errorf(Invalid, "the request names no image (ref)")
+	}
+	return nil
+}
+
+// checkImage refuses what is no ID of an image: names of files are made of it.
+func checkImage(id string) error {
+	if sum, err := hex.DecodeString(id); err != nil || len(sum) != sha256.Size {
+		return Errorf(Invalid, "image %q is not the SHA-256 of a metadata image in 64 hex digits", id)
 	}
 	return nil
 }

@@ -8,6 +8,7 @@
 //	blobs/<blob ID>.present which frames of the blob file are there
 //	cachefiles/             the kernel's own cache (cachefiles transport)
 //	state/                  small records of the daemon, as JSON
+//	recordings/             what was read of images at first, as JSON
 //
 // It knows files and durability and nothing of fetching or kernels' protocols. The one idea to hold in mind: a file with its final name is whole.
 // Everything but blob files is written without a name, synced and then named; of blob files the presence record tells what counts.

@@ -87,26 +87,29 @@ func (r *Recorder) Received(reason string, bytes int64) {
 
 // Snapshot is what a recorder has kept.
 type Snapshot struct {
-	Began  time.Time
-	Events []Event // the first, in the order in which they ended, and the latest
-	Missed int64   // events between these that are kept no more
-	Curves []Curve // bytes over time
-	Step   time.Duration
+	Began  time.Time     `json:"began"`
+	Events []Event       `json:"events"` // the first, in the order in which they ended, and the latest
+	Missed int64         `json:"missed"` // events between these that are kept no more
+	Curves []Curve       `json:"curves"` // bytes over time
+	Step   time.Duration `json:"step_ns"`
 }
 
 // Curve is how many source bytes had come for one reason: Bytes[i] until the end of step i.
 type Curve struct {
-	Reason string
-	Bytes  []int64
+	Reason string  `json:"reason"`
+	Bytes  []int64 `json:"bytes"`
 }
 
-// Snapshot returns what was kept so far.
-func (r *Recorder) Snapshot() Snapshot {
+// Snapshot returns what was kept so far, of events those that were not over at a time since the beginning.
+func (r *Recorder) Snapshot(since time.Duration) Snapshot {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := Snapshot{Began: r.began, Missed: r.missed, Step: r.sums.width()}
 	for _, recs := range [][]record{r.first, r.last[r.next:], r.last[:r.next]} {
 		for i := range recs {
+			if duration(recs[i].at)+duration(recs[i].took) < since {
+				continue
+			}
 			s.Events = append(s.Events, r.event(&recs[i]))
 		}
 	}

@@ -5,7 +5,11 @@
 // repeats itself, so the beginning is kept whole, then only what is latest; a [Recorder] never takes more than [MaxBytes].
 package timeline
 
-import "time"
+import (
+	"fmt"
+	"slices"
+	"time"
+)
 
 // Kind says what an event is.
 type Kind uint8
@@ -27,29 +31,42 @@ func (k Kind) String() string {
 	return "unknown"
 }
 
+// MarshalText implements encoding.TextMarshaler.
+func (k Kind) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (k *Kind) UnmarshalText(text []byte) error {
+	i := slices.Index(kindNames[:], string(text))
+	if i < 0 {
+		return fmt.Errorf("kind of event %q is unknown", text)
+	}
+	*k = Kind(i)
+	return nil
+}
+
 // Event is one thing that happened. Times are kept in microseconds, up to 71 minutes.
 type Event struct {
-	Kind   Kind
-	Blob   int           // which of the image's blobs
-	At     time.Duration // when it began, since the recorder did
-	Off    int64         // of the range in the blob, bytes
-	Len    int64         // bytes of the blob
-	Took   time.Duration // until it was over
-	Cost   Cost          // what that time went to: of a Wait the part for which its reader waited
-	Reason string        // of a Fetch and a Wait: why the bytes were fetched
-	Joined bool          // of a Wait: the bytes, or some of them, were on their way already
-	Bytes  int64         // of a Fetch: bytes received from the source
-	Site   string        // of a Fetch: what was asked
-	Try    int           // of a Fetch: 1 for the first, up to 255
-	Err    string        // why it failed, "" if it did not
+	Kind   Kind          `json:"kind"`
+	Blob   int           `json:"blob"`             // which of the image's blobs
+	At     time.Duration `json:"at_ns"`            // when it began, since the recorder did
+	Off    int64         `json:"off"`              // of the range in the blob, bytes
+	Len    int64         `json:"len"`              // bytes of the blob
+	Took   time.Duration `json:"took_ns"`          // until it was over
+	Cost   Cost          `json:"cost,omitzero"`    // what that time went to: of a Wait the part for which its reader waited
+	Reason string        `json:"reason,omitempty"` // of a Fetch: why the bytes are fetched; of a Wait: why they were before its reader came
+	Joined bool          `json:"joined,omitempty"` // of a Wait: the bytes, or some of them, were on their way already
+	Bytes  int64         `json:"bytes,omitempty"`  // of a Fetch: bytes received from the source
+	Site   string        `json:"site,omitempty"`   // of a Fetch: what was asked
+	Try    int           `json:"try,omitempty"`    // of a Fetch: 1 for the first, up to 255
+	Err    string        `json:"error,omitempty"`  // why it failed, "" if it did not
 }
 
 // Cost is what the time until bytes are there goes to.
 type Cost struct {
-	Queue    time.Duration // others' requests were in the way
-	Server   time.Duration // until the source's answer began, and between tries
-	Transfer time.Duration // until the bytes had come
-	Verify   time.Duration // they were unpacked, compared with their digest and written
+	Queue    time.Duration `json:"queue_ns"`    // others' requests were in the way
+	Server   time.Duration `json:"server_ns"`   // until the source's answer began, and between tries
+	Transfer time.Duration `json:"transfer_ns"` // until the bytes had come
+	Verify   time.Duration `json:"verify_ns"`   // they were unpacked, compared with their digest and written
 }
 
 // Backend is the part that is not pagein's own work.

@@ -20,7 +20,7 @@ func TestEventsAreKeptAsTheyWere(t *testing.T) {
 	for _, e := range want {
 		r.Add(e)
 	}
-	if got := r.Snapshot().Events; !reflect.DeepEqual(got, want) {
+	if got := r.Snapshot(0).Events; !reflect.DeepEqual(got, want) {
 		t.Errorf("kept %+v\nwant %+v", got, want)
 	}
 }
@@ -31,7 +31,7 @@ func TestTheBeginningAndTheLatestAreKept(t *testing.T) {
 	for i := range int64(all) {
 		r.Add(Event{Off: i})
 	}
-	s := r.Snapshot()
+	s := r.Snapshot(0)
 	if len(s.Events) != firstEvents+lastEvents || s.Missed != lastEvents/2 {
 		t.Fatalf("%d events, %d missed", len(s.Events), s.Missed)
 	}
@@ -64,7 +64,7 @@ func TestARecorderIsSmall(t *testing.T) {
 	} else {
 		t.Logf("it takes %d bytes", took)
 	}
-	if s := r.Snapshot(); s.Events[20].Err != other {
+	if s := r.Snapshot(0); s.Events[20].Err != other {
 		t.Errorf("error number 20 is %q", s.Events[20].Err)
 	}
 }
@@ -82,7 +82,7 @@ func TestCurvesCountEveryByteForHoweverLong(t *testing.T) {
 			}
 			time.Sleep(time.Duration(i) * time.Millisecond)
 		}
-		s := r.Snapshot()
+		s := r.Snapshot(0)
 		if len(s.Curves) != 2 || s.Step < time.Second || s.Step > 4*time.Second {
 			t.Fatalf("%d curves, step %s", len(s.Curves), s.Step)
 		}

@@ -1,0 +1,93 @@
+package node
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/pagein/pagein/node/control"
+	"github.com/pagein/pagein/ondemand/timeline"
+)
+
+// maxWaiting bounds how many waiting readers are told of.
+const maxWaiting = 100
+
+// history is what is remembered of how an image was mounted and read. Its fields are guarded by the node's mu.
+type history struct {
+	recorder *timeline.Recorder
+	asked    time.Time // zero for an image that an earlier daemon mounted
+	loaded   time.Time
+	mounted  time.Time
+	recorded bool // its first minute is saved, or was empty
+}
+
+// remember begins to record what happens to the image.
+func (img *image) remember() {
+	img.history = history{recorder: timeline.NewRecorder()}
+	for i, b := range img.attached.Blobs {
+		b.Record(img.history.recorder, i)
+	}
+}
+
+// forget ends that.
+func (img *image) forget() {
+	for _, b := range img.attached.Blobs {
+		b.Unrecord(img.history.recorder)
+	}
+}
+
+// was notes when the first mount of an image was asked for, had all that it needs, and was there.
+func (h *history) was(asked, loaded time.Time) {
+	if h.mounted.IsZero() && h.asked.IsZero() {
+		h.asked, h.loaded, h.mounted = asked, loaded, time.Now()
+	}
+}
+
+// Timeline tells what happened to a mounted image.
+func (n *Node) Timeline(_ context.Context, id string, since time.Duration) (control.Timeline, error) {
+	if err := n.enter(); err != nil {
+		return control.Timeline{}, err
+	}
+	defer n.mu.Unlock()
+	img := n.images[id]
+	if img == nil {
+		return control.Timeline{}, control.Errorf(control.NotFound, "image %s is not mounted, or cannot be served: see pagein status", id)
+	}
+	status, err := img.status()
+	if err != nil {
+		return control.Timeline{}, err
+	}
+	h := &img.history
+	return control.Timeline{
+		Image: status, Meta: n.store.MetaPath(id), SourceBytes: img.sourceBytes(), Asked: h.asked, Loaded: h.loaded, Mounted: h.mounted, Adopted: h.asked.IsZero() && !img.prepared,
+		Now: time.Now(), Snapshot: h.recorder.Snapshot(since), Waiting: img.waiting(),
+	}, nil
+}
+
+// sourceBytes is the size of all source objects of the image.
+func (img *image) sourceBytes() (sum int64) {
+	seen := make(map[digest.Digest]bool)
+	for _, b := range img.Blobs {
+		for _, s := range b.Sources {
+			if d := digest.Digest(s.Digest); !seen[d] {
+				seen[d] = true
+				sum += s.Size
+			}
+		}
+	}
+	return sum
+}
+
+// waiting lists the readers that wait now.
+func (img *image) waiting() []control.Waiter {
+	all := []control.Waiter{}
+	for i, b := range img.attached.Blobs {
+		for _, w := range b.Waiting() {
+			all = append(all, control.Waiter{Blob: i, Off: w.Off, Len: w.Len, For: time.Since(w.Since)})
+		}
+	}
+	slices.SortFunc(all, func(a, b control.Waiter) int { return int(b.For - a.For) })
+	return all[:min(len(all), maxWaiting)]
+}
