@@ -29,6 +29,7 @@ var rooms = []struct {
 	{"oci/attach", []string{"ondemand/backend"}},
 	{"oci/artifact", []string{"blob", "oci", "oci/registry", "oci/image"}},
 	{"oci/image", []string{"oci/registry"}},
+	{"oci/signature", []string{"oci/registry"}},
 	{"oci/view", []string{"erofs", "blob", "oci", "oci/registry", "oci/artifact", "oci/remote", "ondemand/backend"}},
 	{"oci/convert", []string{"erofs", "blob", "profile", "mkfs", "oci", "oci/registry", "oci/artifact", "oci/image", "oci/remote", "oci/view"}},
 	{"ondemand/backend", []string{"oci/registry"}},

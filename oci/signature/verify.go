@@ -1,0 +1,124 @@
+package signature
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/pagein/pagein/oci/registry"
+)
+
+// errForeign says that a signature is by nobody whose key is known.
+var errForeign = errors.New("it is by no key that is trusted")
+
+// Verify returns one of the keys whose holder signed a manifest. If there is none, the error is [ErrUnsigned] and says how it failed; if the registry could not be asked, it is
+// another one.
+func Verify(ctx context.Context, repo *registry.Repository, signed ocispec.Descriptor, keys []PublicKey) (PublicKey, error) {
+	v := verifier{repo: repo, signed: signed, keys: keys}
+	tag, err := tagged(ctx, repo, signed)
+	if err != nil {
+		v.failed = append(v.failed, err)
+	}
+	if tag != nil && v.manifest(ctx, tag) {
+		return v.by, nil
+	}
+	refer, err := referrers(ctx, repo, signed)
+	if err != nil {
+		return PublicKey{}, err
+	}
+	for _, desc := range slices.Backward(refer) {
+		if tag != nil && desc.Digest == tag.Descriptor.Digest {
+			continue
+		}
+		s, err := referring(ctx, repo, desc)
+		if err != nil {
+			v.failed = append(v.failed, err)
+			continue
+		}
+		if v.manifest(ctx, s) {
+			return v.by, nil
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return PublicKey{}, fmt.Errorf("look for signatures of %s@%s: %w", repo, signed.Digest, err)
+	}
+	return PublicKey{}, v.reason()
+}
+
+// verifier looks for a signature in one place after the other.
+type verifier struct {
+	repo   *registry.Repository
+	signed ocispec.Descriptor
+	keys   []PublicKey
+
+	by      PublicKey // who signed
+	foreign int       // signatures by others
+	failed  []error   // of signatures that are none
+}
+
+// manifest reports whether a manifest has a signature.
+func (v *verifier) manifest(ctx context.Context, s *signatures) bool {
+	for _, layer := range s.Layers {
+		by, err := verifyLayer(ctx, v.repo, layer, v.signed, v.keys)
+		switch {
+		case err == nil:
+			v.by = by
+			return true
+		case errors.Is(err, errForeign):
+			v.foreign++
+		case !errors.Is(err, errOther):
+			v.failed = append(v.failed, err)
+		}
+	}
+	return false
+}
+
+// reason says why there is no signature.
+func (v *verifier) reason() error {
+	switch {
+	case len(v.failed) > 0:
+		return fmt.Errorf("%w by a trusted key: %w", ErrUnsigned, v.failed[0])
+	case v.foreign > 0:
+		var names []string
+		for _, k := range v.keys {
+			names = append(names, k.Name)
+		}
+		return fmt.Errorf("%w by a trusted key, but by %d others (trusted are %s)", ErrUnsigned, v.foreign, strings.Join(names, ", "))
+	}
+	return fmt.Errorf("%w at all", ErrUnsigned)
+}
+
+// errOther says that a layer is no signature.
+var errOther = errors.New("it is no signature")
+
+// verifyLayer returns which of the keys' holders signed a manifest, as a layer says.
+func verifyLayer(ctx context.Context, repo *registry.Repository, layer, signed ocispec.Descriptor, keys []PublicKey) (PublicKey, error) {
+	switch layer.MediaType {
+	case typePayload:
+		sig, err := base64.StdEncoding.DecodeString(layer.Annotations[annotation])
+		if err != nil || len(sig) == 0 {
+			return PublicKey{}, fmt.Errorf("payload %s has no signature in base64 as annotation %s", layer.Digest, annotation)
+		}
+		b, err := fetch(ctx, repo, layer, maxPayload)
+		if err != nil {
+			return PublicKey{}, err
+		}
+		i := slices.IndexFunc(keys, func(k PublicKey) bool { return k.verify(b, sig) })
+		if i < 0 {
+			return PublicKey{}, errForeign
+		}
+		return keys[i], payloadSays(b, signed.Digest)
+	case typeBundle:
+		b, err := fetch(ctx, repo, layer, maxBundle)
+		if err != nil {
+			return PublicKey{}, err
+		}
+		return verifyBundle(b, signed.Digest, keys)
+	}
+	return PublicKey{}, errOther
+}
