@@ -44,7 +44,7 @@ platform = "linux"
 snapshotter = "pagein"
 `
 
-// criConfig is schema 3. Pods share the host's network, so no network plugin is needed.
+// criConfig is schema 3. Pods share the host's network, so no network plugin is needed, and need not be killed later than others, which not every machine that tests allows.
 const criConfig = `
 [plugins."io.containerd.cri.v1.images"]
 snapshotter = "pagein"
@@ -53,6 +53,8 @@ stats_collect_period = 1
 sandbox = %[1]q
 [plugins."io.containerd.cri.v1.images".registry]
 config_path = %[2]q
+[plugins."io.containerd.cri.v1.runtime"]
+restrict_oom_score_adj = true
 [plugins."io.containerd.cri.v1.runtime".cni]
 bin_dirs = [%[3]q]
 conf_dir = %[3]q
@@ -63,6 +65,7 @@ const oldCRIConfig = `
 [plugins."io.containerd.grpc.v1.cri"]
 sandbox_image = %[1]q
 stats_collect_period = 1
+restrict_oom_score_adj = true
 [plugins."io.containerd.grpc.v1.cri".containerd]
 snapshotter = "pagein"
 disable_snapshot_annotations = false
