@@ -22,6 +22,7 @@ var rooms = []struct {
 	{"erofs", nil},
 	{"blob", nil},
 	{"profile", nil},
+	{"bpf", nil},
 	{"mkfs", []string{"erofs", "blob", "profile"}},
 	{"oci", nil},
 	{"oci/registry", []string{"oci"}},

@@ -1,0 +1,589 @@
+//go:build ignore
+
+// SPDX-License-Identifier: GPL-2.0 OR Apache-2.0
+/*
+ * First touches of pages of files in EROFS mounts: who, what, when, and whether the page was in the page cache.
+ *
+ * The file is compiled twice. With TYPED its programs get pointers whose types the verifier knows (tp_btf, fentry) and follow them directly; without, they are raw
+ * tracepoints and kprobes, and copy what they read. Which programs are loaded is decided in user space.
+ *
+ * Pages are remembered in chunks of 64, a word of bits each. What is remembered wrongly as untouched costs a repeated event; nothing is ever remembered wrongly as
+ * touched: bits are set after room for the event was reserved, and chunks are neither evicted nor reused.
+ */
+#include "kernel.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+
+char LICENSE[] SEC("license") = "GPL";
+
+#ifdef TYPED
+#define GET(ptr, field) ((ptr)->field)
+#define TRACEPOINT(name) SEC("tp_btf/" name)
+#define FUNCTION(name) SEC("fentry/" name)
+#define ARG(ctx, n) (((__u64 *)(ctx))[n])
+#else
+#define GET(ptr, field) BPF_CORE_READ(ptr, field)
+#define TRACEPOINT(name) SEC("raw_tp/" name)
+#define FUNCTION(name) SEC("kprobe/" name)
+#define ARG(ctx, n) (((__u64 *)(ctx))[n])
+#endif
+
+/* FARG is the n-th argument of a probed function. kprobes get the registers (arch/x86/include/asm/ptrace.h, arch/arm64/include/asm/ptrace.h). */
+#if defined(TYPED) || defined(__TARGET_ARCH_arm64)
+#define FARG(ctx, n) (((__u64 *)(ctx))[n])
+#else
+#define FARG(ctx, n) (((__u64 *)(ctx))[14 - (n)]) /* di, si, dx, cx; n <= 3 */
+#endif
+
+#define PAGE_SHIFT_4K 12
+#define EROFS_MAGIC 0xE0F5E1E2
+#define CHUNK_BITS 6
+#define CHUNK (1 << CHUNK_BITS)
+
+/*
+ * The most chunks that one call of filemap_get_pages() can bring: 31 folios of 512 pages. It is told what the whole read wants, and called again
+ * for what is behind.
+ */
+#define BATCH_CHUNKS 256
+/* The most chunks that one system call can read: MAX_RW_COUNT is 2 GiB. */
+#define READ_CHUNKS (8192 + 1)
+
+/* Kinds of touches; bpf.Kind in Go. */
+enum kind { READ = 0, FAULT = 1, AROUND = 2 };
+
+/* An event; decoded in event.go. 80 bytes. */
+struct event {
+	__u64 time;   /* CLOCK_MONOTONIC, ns */
+	__u64 ino;
+	__u64 page;   /* index of the first page of the chunk: a multiple of 64 */
+	__u64 pages;  /* bit i: page + i was touched for the first time */
+	__u64 cached; /* bit i: and had been in the page cache before the recording began */
+	__u64 cgroup; /* on the unified hierarchy */
+	__u32 dev;
+	__u32 pid;
+	__u32 tgid;
+	__u32 kind;
+	char comm[16];
+};
+
+struct chunk_key {
+	__u64 dev;
+	__u64 ino;
+	__u64 chunk;
+};
+
+struct chunk {
+	__u64 exact;  /* touched */
+	__u64 around; /* mapped by fault-around */
+	__u64 added;  /* came into the page cache while recording */
+};
+
+/* What the rest of the file calls a touch: pages first..last of a file, one after the other. */
+struct touch {
+	__u64 dev;
+	__u64 ino;
+	__u64 first;
+	__u64 last;
+	__u64 xa_head; /* 0: the pages are in the page cache, as the read is over */
+	__u32 kind;
+	__u32 lost; /* set if an event was dropped */
+};
+
+/* A run of pages that are all known to have been reported. */
+struct span {
+	__u64 dev;
+	__u64 ino;
+	__u64 from;
+	__u64 until;
+};
+
+enum counter { DROPPED_PAGES = 0, UNREMEMBERED = 1, UNFOLLOWED = 2, COUNTERS = 3 };
+
+/* Set by the loader. */
+const volatile __u32 only_devices = 0;
+const volatile __u32 only_tasks = 0;
+const volatile __u32 only_cgroups = 0; /* how many */
+const volatile __u64 wake_bytes = 0;   /* wake the reader when that much is unread */
+
+#define MAX_CGROUPS 8
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 4 << 20);
+} events SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1 << 17);
+	__type(key, struct chunk_key);
+	__type(value, struct chunk);
+} chunks SEC(".maps");
+
+/*
+ * Each reading program has its own spans on each CPU: a program may interrupt another one there, but never itself.
+ */
+#define SPANS 64
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 2 * SPANS);
+	__type(key, __u32);
+	__type(value, struct span);
+} spans SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1024);
+	__type(key, __u32);
+	__type(value, __u8);
+} devices SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 16384);
+	__type(key, __u32);
+	__type(value, __u8);
+} tasks SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_CGROUP_ARRAY);
+	__uint(max_entries, MAX_CGROUPS);
+	__uint(key_size, sizeof(__u32));
+	__uint(value_size, sizeof(__u32));
+} cgroups SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, COUNTERS);
+	__type(key, __u32);
+	__type(value, __u64);
+} counters SEC(".maps");
+
+static __always_inline void count(__u32 which, __u64 n)
+{
+	__u64 *c = bpf_map_lookup_elem(&counters, &which);
+	if (c)
+		*c += n;
+}
+
+/* in_cgroup notes whether the current task is in or below the i-th control group. */
+static long in_cgroup(__u32 i, int *below)
+{
+	*below = bpf_current_task_under_cgroup(&cgroups, i) == 1;
+	return *below;
+}
+
+/* wanted says whether the current task is to be recorded. */
+static __always_inline int wanted(void)
+{
+	if (only_tasks) {
+		__u32 tgid = bpf_get_current_pid_tgid() >> 32;
+		if (!bpf_map_lookup_elem(&tasks, &tgid))
+			return 0;
+	}
+	if (only_cgroups) {
+		int below = 0;
+		bpf_loop(only_cgroups, in_cgroup, &below, 0);
+		return below;
+	}
+	return 1;
+}
+
+/* wanted_device says whether a superblock is to be recorded. */
+static __always_inline int wanted_device(__u32 dev)
+{
+	return !only_devices || bpf_map_lookup_elem(&devices, &dev);
+}
+
+/* Entries of an xarray (include/linux/xarray.h): pages are pointers, nodes end in binary 10, siblings (of an entry of several slots) are small numbers that do. */
+static __always_inline int is_node(__u64 e) { return (e & 3) == 2 && e > 4096; }
+static __always_inline int is_sibling(__u64 e) { return (e & 3) == 2 && e < (CHUNK << 2); }
+static __always_inline int is_page(__u64 e) { return e && (e & 3) == 0; }
+
+static __always_inline struct xa_node *to_node(__u64 e) { return (struct xa_node *)(e - 2); }
+
+static __always_inline __u64 slot(struct xa_node *node, __u32 i)
+{
+	void *e = 0;
+	bpf_core_read(&e, sizeof(e), &node->slots[i & (CHUNK - 1)]);
+	return (__u64)e;
+}
+
+static __always_inline int holds_page(struct xa_node *node, __u32 i)
+{
+	__u64 e = slot(node, i);
+	if (is_sibling(e))
+		e = slot(node, e >> 2);
+	return is_page(e);
+}
+
+/* A search for the pages of a chunk in the page cache's tree. */
+struct walk {
+	__u64 entry; /* where the search is: an entry of the tree */
+	__u64 index; /* of the chunk's first page */
+	__u64 mask;  /* the pages that are looked for */
+	__u64 found;
+};
+
+/* look looks at the i-th slot of the leaf that holds the chunk. */
+static long look(__u32 i, struct walk *w)
+{
+	if ((w->mask >> (i & (CHUNK - 1))) & 1 && holds_page(to_node(w->entry), i))
+		w->found |= 1ULL << (i & (CHUNK - 1));
+	return 0;
+}
+
+/* descend goes a level down; it returns 1 when there is nothing below. */
+static long descend(__u32 level, struct walk *w)
+{
+	if (!is_node(w->entry)) {
+		/* At the top that is page 0 alone, below one folio for the whole chunk. */
+		if (is_page(w->entry))
+			w->found = level ? w->mask : w->index ? 0 : w->mask & 1;
+		return 1;
+	}
+	struct xa_node *node = to_node(w->entry);
+	__u32 shift = BPF_CORE_READ(node, shift) & 63;
+	if (level == 0 && (w->index >> shift) >= CHUNK)
+		return 1; /* behind all that is cached */
+	if (shift == 0) {
+		bpf_loop(CHUNK, look, w, 0);
+		return 1;
+	}
+	__u32 i = w->index >> shift;
+	w->entry = slot(node, i);
+	if (is_sibling(w->entry))
+		w->entry = slot(node, w->entry >> 2);
+	return 0;
+}
+
+/* The tree's levels: 6 bits each of 64. */
+#define LEVELS 11
+
+/* resident tells for each page of a chunk that is in mask whether the page cache has it. */
+static __always_inline __u64 resident(__u64 xa_head, __u64 chunk, __u64 mask)
+{
+	struct walk w = {.entry = xa_head, .index = chunk << CHUNK_BITS, .mask = mask};
+	bpf_loop(LEVELS, descend, &w, 0);
+	return w.found;
+}
+
+static __always_inline struct chunk *remembered(struct chunk_key *key)
+{
+	struct chunk *c = bpf_map_lookup_elem(&chunks, key);
+	if (c)
+		return c;
+	struct chunk zero = {};
+	bpf_map_update_elem(&chunks, key, &zero, BPF_NOEXIST);
+	return bpf_map_lookup_elem(&chunks, key);
+}
+
+/* report reports what is new of t in its i-th chunk. */
+static long report(__u32 i, struct touch *t)
+{
+	struct chunk_key key = {.dev = t->dev, .ino = t->ino, .chunk = (t->first >> CHUNK_BITS) + i};
+	__u64 base = key.chunk << CHUNK_BITS, mask = ~0ULL;
+	if (t->first > base)
+		mask &= ~0ULL << (t->first - base);
+	if (t->last < base + CHUNK - 1)
+		mask &= ~0ULL >> (base + CHUNK - 1 - t->last);
+
+	struct chunk *c = remembered(&key);
+	__u64 known = 0, added = 0;
+	if (c) {
+		known = c->exact;
+		if (t->kind == AROUND)
+			known |= c->around;
+		added = c->added;
+	} else {
+		count(UNREMEMBERED, 1);
+	}
+	mask &= ~known;
+	if (!mask)
+		return 0;
+	__u64 present = mask;
+	if (t->xa_head)
+		present = resident(t->xa_head, key.chunk, mask);
+	if (t->kind == AROUND)
+		mask &= present; /* absent neighbours are not mapped */
+	if (!mask)
+		return 0;
+
+	struct event *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+	if (!e) {
+		count(DROPPED_PAGES, __builtin_popcountll(mask));
+		t->lost = 1;
+		return 0;
+	}
+	if (c) {
+		mask &= ~__sync_fetch_and_or(t->kind == AROUND ? &c->around : &c->exact, mask);
+		if (!mask) { /* another CPU was faster */
+			bpf_ringbuf_discard(e, BPF_RB_NO_WAKEUP);
+			return 0;
+		}
+	}
+	__u64 id = bpf_get_current_pid_tgid();
+	e->time = bpf_ktime_get_ns();
+	e->ino = t->ino;
+	e->page = base;
+	e->pages = mask;
+	e->cached = mask & present & ~added;
+	e->cgroup = bpf_get_current_cgroup_id();
+	e->dev = t->dev;
+	e->pid = id;
+	e->tgid = id >> 32;
+	e->kind = t->kind;
+	bpf_get_current_comm(e->comm, sizeof(e->comm));
+	__u64 unread = bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA);
+	bpf_ringbuf_submit(e, unread >= wake_bytes ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP);
+	return 0;
+}
+
+/* over reports a touch, at most limit chunks of it. */
+static __always_inline void over(struct touch *t, __u64 limit)
+{
+	__u64 n = (t->last >> CHUNK_BITS) - (t->first >> CHUNK_BITS) + 1;
+	if (n > limit) {
+		n = limit;
+		t->last = (((t->first >> CHUNK_BITS) + limit) << CHUNK_BITS) - 1;
+	}
+	if (n == 1)
+		report(0, t);
+	else
+		bpf_loop(n, report, t, 0);
+}
+
+/* within begins a touch of pages first..last of an inode, cut at the file's end; it returns 0 if nobody asked for it. */
+static __always_inline int within(struct touch *t, struct inode *inode, __u64 first, __u64 last)
+{
+	struct super_block *sb = GET(inode, i_sb);
+	if (GET(sb, s_magic) != EROFS_MAGIC)
+		return 0;
+	__u64 size = GET(inode, i_size);
+	if (!size)
+		return 0;
+	__u64 end = (size - 1) >> PAGE_SHIFT_4K;
+	t->dev = GET(sb, s_dev);
+	t->ino = GET(inode, i_ino);
+	t->first = first;
+	t->last = last < end ? last : end;
+	return first <= t->last;
+}
+
+/* reading reports a read of pages, unless a span says that there is nothing new in it. */
+static __always_inline void reading(struct touch *t, __u32 program, __u64 limit)
+{
+	__u32 i = program * SPANS + ((t->ino ^ t->ino >> 6) & (SPANS - 1));
+	struct span *s = bpf_map_lookup_elem(&spans, &i);
+	if (!s)
+		return;
+	__u64 first = t->first;
+	int same = s->ino == t->ino && s->dev == t->dev && first >= s->from && first <= s->until;
+	if (same) {
+		if (t->last < s->until)
+			return;
+		t->first = s->until;
+	}
+	if (!wanted_device(t->dev) || !wanted())
+		return;
+	over(t, limit);
+	if (t->lost)
+		return;
+	if (!same) {
+		s->dev = t->dev;
+		s->ino = t->ino;
+		s->from = first;
+	}
+	s->until = t->last + 1;
+}
+
+/* faulting reports a fault. */
+static __always_inline void faulting(struct touch *t)
+{
+	if (wanted_device(t->dev) && wanted())
+		over(t, BATCH_CHUNKS);
+}
+
+/* mm_filemap_get_pages(mapping, index, last): a read or splice has pages from index on, as many as a batch holds, of those up to last that it wants. */
+TRACEPOINT("mm_filemap_get_pages")
+int got_pages(void *ctx)
+{
+	struct address_space *mapping = (void *)ARG(ctx, 0);
+	struct touch t = {.kind = READ};
+	if (within(&t, GET(mapping, host), ARG(ctx, 1), ARG(ctx, 2)))
+		reading(&t, 0, BATCH_CHUNKS);
+	return 0;
+}
+
+/* mm_filemap_fault(mapping, index): a page fault that fault-around did not resolve. */
+TRACEPOINT("mm_filemap_fault")
+int page_fault(void *ctx)
+{
+	struct address_space *mapping = (void *)ARG(ctx, 0);
+	struct touch t = {.kind = FAULT};
+	if (!within(&t, GET(mapping, host), ARG(ctx, 1), ARG(ctx, 1)))
+		return 0;
+	t.xa_head = (__u64)GET(mapping, i_pages.xa_head) ?: 1;
+	faulting(&t);
+	return 0;
+}
+
+/* mm_filemap_map_pages(mapping, start, end): a page fault was resolved, and what is cached between start and end was mapped. */
+TRACEPOINT("mm_filemap_map_pages")
+int mapped_pages(void *ctx)
+{
+	struct address_space *mapping = (void *)ARG(ctx, 0);
+	struct touch t = {.kind = AROUND};
+	if (!within(&t, GET(mapping, host), ARG(ctx, 1), ARG(ctx, 2)))
+		return 0;
+	t.xa_head = (__u64)GET(mapping, i_pages.xa_head) ?: 1;
+	faulting(&t);
+	return 0;
+}
+
+/* pages_of is how many pages a folio has. */
+static __always_inline __u64 pages_of(struct folio *folio)
+{
+	__u64 flags = 0;
+	struct folio___wrapped *wrapped = (void *)folio;
+	struct folio___order *old = (void *)folio;
+	if (bpf_core_field_exists(folio->flags))
+		flags = GET(folio, flags);
+	else
+		flags = GET(wrapped, flags.f);
+	if (!(flags & 1ULL << bpf_core_enum_value(enum pageflags, PG_head)))
+		return 1;
+	__u32 order = 0;
+	if (bpf_core_field_exists(old->_folio_order))
+		order = GET(old, _folio_order);
+	else
+		order = GET(folio, _flags_1);
+	order &= 0xff;
+	return 1ULL << (order <= 9 ? order : 9);
+}
+
+/* note_added remembers that pages of the i-th chunk came into the page cache. */
+static long note_added(__u32 i, struct touch *t)
+{
+	struct chunk_key key = {.dev = t->dev, .ino = t->ino, .chunk = (t->first >> CHUNK_BITS) + i};
+	__u64 base = key.chunk << CHUNK_BITS, mask = ~0ULL;
+	if (t->first > base)
+		mask &= ~0ULL << (t->first - base);
+	if (t->last < base + CHUNK - 1)
+		mask &= ~0ULL >> (base + CHUNK - 1 - t->last);
+	struct chunk *c = remembered(&key);
+	if (c)
+		__sync_fetch_and_or(&c->added, mask);
+	return 0;
+}
+
+/* mm_filemap_add_to_page_cache(folio): read-ahead, a read or a fault brings a folio; nobody has touched it yet. */
+TRACEPOINT("mm_filemap_add_to_page_cache")
+int added_page(void *ctx)
+{
+	struct folio *folio = (void *)ARG(ctx, 0);
+	struct touch t = {};
+	struct address_space *mapping = GET(folio, mapping);
+	struct inode *inode = GET(mapping, host);
+	if (!inode) /* not a file's */
+		return 0;
+	__u64 first = GET(folio, index);
+	if (!within(&t, inode, first, first + pages_of(folio) - 1) || !wanted_device(t.dev))
+		return 0;
+	bpf_loop((t.last >> CHUNK_BITS) - (t.first >> CHUNK_BITS) + 1, note_added, &t, 0);
+	return 0;
+}
+
+/* bytes makes a range of bytes a touch of pages that are read next; 0 if it is none. */
+static __always_inline int bytes(struct touch *t, struct file *file, __u64 pos, __u64 len)
+{
+	struct address_space *mapping = GET(file, f_mapping);
+	if (!len || !within(t, GET(mapping, host), pos >> PAGE_SHIFT_4K, (pos + len - 1) >> PAGE_SHIFT_4K))
+		return 0;
+	t->xa_head = (__u64)GET(mapping, i_pages.xa_head) ?: 1;
+	return 1;
+}
+
+/* filemap_read(iocb, iter, already_read) */
+FUNCTION("filemap_read")
+int file_read(void *ctx)
+{
+	struct kiocb *iocb = (void *)FARG(ctx, 0);
+	struct iov_iter *iter = (void *)FARG(ctx, 1);
+	struct touch t = {.kind = READ};
+	if (bytes(&t, GET(iocb, ki_filp), GET(iocb, ki_pos), GET(iter, count)))
+		reading(&t, 0, READ_CHUNKS);
+	return 0;
+}
+
+/* filemap_splice_read(in, ppos, pipe, len, flags), since 6.5; before, splice reads like read. */
+FUNCTION("filemap_splice_read")
+int file_splice(void *ctx)
+{
+	struct file *in = (void *)FARG(ctx, 0);
+	struct touch t = {.kind = READ};
+	__u64 pos = 0;
+	bpf_probe_read_kernel(&pos, sizeof(pos), (void *)FARG(ctx, 1));
+	if (bytes(&t, in, pos, FARG(ctx, 3)))
+		reading(&t, 1, READ_CHUNKS);
+	return 0;
+}
+
+/* filemap_fault(vmf) */
+FUNCTION("filemap_fault")
+int file_fault(void *ctx)
+{
+	struct vm_fault *vmf = (void *)FARG(ctx, 0);
+	struct vm_area_struct *vma = GET(vmf, vma);
+	struct touch t = {.kind = FAULT};
+	if (bytes(&t, GET(vma, vm_file), (__u64)GET(vmf, pgoff) << PAGE_SHIFT_4K, 1))
+		faulting(&t);
+	return 0;
+}
+
+/* filemap_map_pages(vmf, start, end): of what it maps, one page is what the fault is about. If that one is not there, filemap_fault follows. */
+FUNCTION("filemap_map_pages")
+int file_map(void *ctx)
+{
+	struct vm_fault *vmf = (void *)FARG(ctx, 0);
+	__u64 start = FARG(ctx, 1), end = FARG(ctx, 2), at = GET(vmf, pgoff);
+	struct vm_area_struct *vma = GET(vmf, vma);
+	struct file *file = GET(vma, vm_file);
+	struct address_space *mapping = GET(file, f_mapping);
+	struct touch t = {.kind = AROUND};
+	if (!within(&t, GET(mapping, host), start, end) || !wanted_device(t.dev) || !wanted())
+		return 0;
+	t.xa_head = (__u64)GET(mapping, i_pages.xa_head) ?: 1;
+	if (resident(t.xa_head, at >> CHUNK_BITS, 1ULL << (at & (CHUNK - 1)))) {
+		struct touch exact = t;
+		exact.kind = FAULT;
+		exact.first = exact.last = at;
+		report(0, &exact);
+	}
+	over(&t, BATCH_CHUNKS);
+	return 0;
+}
+
+/* sched_process_fork(parent, child): who is recorded has its children recorded. */
+TRACEPOINT("sched_process_fork")
+int forked(void *ctx)
+{
+	struct task_struct *parent = (void *)ARG(ctx, 0), *child = (void *)ARG(ctx, 1);
+	__u32 from = GET(parent, tgid), to = GET(child, tgid);
+	__u8 yes = 1;
+	if (from != to && bpf_map_lookup_elem(&tasks, &from) && bpf_map_update_elem(&tasks, &to, &yes, BPF_ANY))
+		count(UNFOLLOWED, 1);
+	return 0;
+}
+
+/* sched_process_exit(task): the number may be given to somebody else. A process is over when its first thread is not the last, too: that thread stays until then. */
+TRACEPOINT("sched_process_free")
+int freed(void *ctx)
+{
+	struct task_struct *task = (void *)ARG(ctx, 0);
+	__u32 pid = GET(task, pid);
+	bpf_map_delete_elem(&tasks, &pid);
+	return 0;
+}
