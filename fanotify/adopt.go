@@ -105,7 +105,7 @@ func (g *group) reserve(fd int) (bool, error) {
 	return true, nil
 }
 
-// ReleaseUnclaimed gives up what a predecessor left for images that are mounted no more. It is called before Serve, and only by who knows that every image
+// ReleaseUnclaimed gives up what a predecessor left for images that are mounted no more, or not yet. It is called before Serve, and only by who knows that every image
 // that is mounted has been attached.
 func (t *Transport) ReleaseUnclaimed() error {
 	t.mu.Lock()
@@ -113,7 +113,7 @@ func (t *Transport) ReleaseUnclaimed() error {
 	var errs error
 	for name, fd := range t.adopted {
 		delete(t.adopted, name)
-		errs = errors.Join(errs, t.cfg.Holder.Release(name), unix.Close(fd))
+		errs = errors.Join(errs, t.unmarkUnclaimed(name, fd), t.cfg.Holder.Release(name), unix.Close(fd))
 	}
 	for _, g := range t.groups {
 		if g.members == 0 {
@@ -121,6 +121,18 @@ func (t *Transport) ReleaseUnclaimed() error {
 		}
 	}
 	return errs
+}
+
+// unmarkUnclaimed takes the mark off a blob that nobody reads, if the descriptor of that name is one of a blob. Who opens its file later to write to it would else raise events, which only he can answer.
+func (t *Transport) unmarkUnclaimed(name string, fd int) error {
+	id, ok := strings.CutPrefix(name, blobPrefix)
+	if !ok || t.groups[groupOf(id)] == nil {
+		return nil // the mark, if there was one, has gone with its group
+	}
+	if err := t.groups[groupOf(id)].mark(unix.FAN_MARK_REMOVE, fd); err != nil && !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("take the mark off blob %s: %w", id, err)
+	}
+	return nil
 }
 
 // settle brings what an orphan asked for and answers it.

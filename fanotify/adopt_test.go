@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -142,4 +143,57 @@ func TestMarksOfALostImageStay(t *testing.T) {
 		t.Fatal(err)
 	}
 	fails("after another image with its blob")
+}
+
+// TestABlobThatNobodyClaimsLosesItsMark has a daemon killed after it marked a blob and before the image was mounted. The blob's group stays, for the sake of another one in it.
+func TestABlobThatNobodyClaimsLosesItsMark(t *testing.T) {
+	root, _, h := environment(t)
+	var tr *tree
+	for size := 1; tr == nil || groupOf(tr.maps[0].ID()) != groupOf(tr.maps[1].ID()); size++ {
+		tr = newTree(t, t.TempDir(), size, 1)
+	}
+	first, _ := start(t, tr, root, h, nil)
+	first.stop()
+
+	f, img, s := successor(t, tr, root, h, h.take(t))
+	other := &ondemand.Image{ID: strings.Repeat("ab", 32), MetaPath: tr.meta, MetaSize: tr.size, Blobs: img.Blobs[:1]}
+	img.Blobs = img.Blobs[1:]
+	if _, err := f.Attach(t.Context(), img); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.ReleaseUnclaimed(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	go func() { served <- f.Serve(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := errors.Join(<-served, f.Close(), s.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	for i, want := range []bool{false, true} {
+		var st unix.Stat_t
+		if err := unix.Stat(s.BlobPath(tr.maps[i].ID()), &st); err != nil {
+			t.Fatal(err)
+		}
+		if marked, err := f.groups[groupOf(tr.maps[i].ID())].marked(inode{dev: st.Dev, ino: st.Ino}); marked != want || err != nil {
+			t.Fatalf("blob %d is marked: %v, %v, want %v", i, marked, err, want)
+		}
+	}
+	waitFor(t, "events are served", func() bool {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return !f.taking
+	})
+	if _, err := f.Attach(t.Context(), other); err != nil {
+		t.Fatal(err)
+	}
+	if err := other.Blobs[0].Fill(t.Context(), 0, other.Blobs[0].Size()); err != nil { // which would wait for itself
+		t.Error(err)
+	}
+	for _, b := range slices.Concat(img.Blobs, other.Blobs) {
+		b.Close()
+	}
 }
