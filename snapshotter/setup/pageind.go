@@ -1,0 +1,61 @@
+package setup
+
+import (
+	"fmt"
+	"path/filepath"
+	"strconv"
+
+	"github.com/pelletier/go-toml/v2"
+
+	"github.com/pagein/pagein/internal/tomledit"
+)
+
+// Pageind is where pageind serves the snapshotter.
+type Pageind struct {
+	Address string // path of the socket
+	Root    string // directory of the snapshots
+}
+
+// The defaults of pageind.
+const (
+	defaultSocket = "/run/pagein/containerd.sock"
+	defaultRoot   = "/var/lib/pagein"
+)
+
+// PlanPageind reads pageind's configuration, and works out the change that has it serve containerd if it does not.
+func PlanPageind(path string) (Pageind, *Change, error) {
+	var p Pageind
+	text, err := read(path)
+	if err != nil {
+		return p, nil, err
+	}
+	if text, err = tomledit.Undo(text); err != nil {
+		return p, nil, fmt.Errorf("change %s: %w", path, err)
+	}
+	file := struct {
+		Root        string `toml:"root"`
+		Snapshotter struct {
+			Address string `toml:"address"`
+			Root    string `toml:"root"`
+		} `toml:"snapshotter"`
+	}{Root: defaultRoot}
+	if err := toml.Unmarshal(text, &file); err != nil {
+		return p, nil, fmt.Errorf("read %s: %w", path, err)
+	}
+	if p.Root = file.Snapshotter.Root; p.Root == "" {
+		p.Root = filepath.Join(file.Root, "snapshotter")
+	}
+	e := tomledit.Edit{}
+	if p.Address = socketPath(file.Snapshotter.Address); p.Address == "" {
+		p.Address = defaultSocket
+		e.Settings = []tomledit.Setting{{Table: []string{"snapshotter"}, Key: "address", Value: strconv.Quote("unix://" + p.Address)}}
+	}
+	change, err := edited(path, e)
+	if err != nil {
+		return p, nil, err
+	}
+	if len(change.New) == 0 && change.Old == nil {
+		change.New = nil
+	}
+	return p, change, nil
+}

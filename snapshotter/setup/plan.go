@@ -1,0 +1,299 @@
+package setup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/containerd/platforms"
+	"github.com/pelletier/go-toml/v2"
+
+	"github.com/pagein/pagein/internal/tomledit"
+)
+
+// dropIn is the name of a file of our own.
+const dropIn = "pagein.toml"
+
+// The plugins that are configured, and the schema that brought their names.
+const (
+	transferPlugin = "io.containerd.transfer.v1.local"
+	criPlugin      = "io.containerd.grpc.v1.cri"   // schema 2: its table "containerd"
+	imagesPlugin   = "io.containerd.cri.v1.images" // schema 3
+)
+
+// Plan works out the change that gives containerd what it needs: a file of its own where containerd's configuration imports a directory of such, if that works with this containerd and what
+// else is configured, or marked lines in the configuration itself. Containerd has read what is returned. What was planned and applied before is replaced.
+func (c Containerd) Plan(ctx context.Context, n Needs) (*Change, error) {
+	p := &plan{Containerd: c, Needs: n}
+	if err := p.look(ctx); err != nil {
+		return nil, err
+	}
+	var refused []error
+	for _, path := range p.dropIns(p.text) {
+		change, err := p.beside(ctx, path)
+		if err == nil {
+			return change, nil
+		}
+		refused = append(refused, fmt.Errorf("put it into %s: %w", path, err))
+	}
+	change, err := p.inPlace(ctx)
+	if err != nil {
+		return nil, errors.Join(append(refused, err)...)
+	}
+	return change, nil
+}
+
+// plan is what is known of a containerd that is to be changed.
+type plan struct {
+	Containerd
+	Needs
+
+	text    []byte // of the configuration, without anything of ours
+	isThere bool
+	schema  int // of the configuration, or of a new one
+	release release
+	before  table
+}
+
+func (p *plan) look(ctx context.Context) (err error) {
+	if p.release, err = p.Containerd.release(ctx); err != nil {
+		return err
+	}
+	undone, err := Undo(p.Config)
+	if err != nil {
+		return err
+	}
+	p.text, p.isThere = undone.New, undone.New != nil
+	if p.before, err = p.dumpBefore(ctx); err != nil {
+		return err
+	}
+	var file struct {
+		Version int `toml:"version"`
+	}
+	if err := toml.Unmarshal(p.text, &file); err != nil {
+		return fmt.Errorf("read %s: %w", p.Config, err)
+	}
+	switch p.schema = file.Version; {
+	case !p.isThere:
+		p.schema = p.native()
+	case p.schema == 0:
+		p.schema = 1
+	}
+	if p.CRI && p.schema == 1 {
+		return fmt.Errorf("%s has no version, or version 1: have containerd migrate it to a newer one first, with \"containerd config migrate\" (containerd 2), or write \"version = 2\" and the full names of plugins", p.Config)
+	}
+	if p.CRI && p.at(p.before, p.criPath(p.native())...) == nil {
+		return fmt.Errorf("%s has no plugin for Kubernetes", p.Program)
+	}
+	return nil
+}
+
+// dumpBefore is what containerd makes of its configuration without anything of ours.
+func (p *plan) dumpBefore(ctx context.Context) (table, error) {
+	if !p.isThere {
+		return p.defaults(ctx)
+	}
+	text := p.text
+	if had := slices.ContainsFunc(p.dropIns(text), isThere); had {
+		var err error
+		if text, err = p.importing(); err != nil {
+			return nil, err
+		}
+	}
+	return p.dumpOf(ctx, text)
+}
+
+func isThere(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
+// native is the newest schema that containerd knows.
+func (p *plan) native() int {
+	version, _ := p.before["version"].(int64)
+	return int(version)
+}
+
+// inPlace changes the configuration itself.
+func (p *plan) inPlace(ctx context.Context) (*Change, error) {
+	own := table{}
+	if err := toml.Unmarshal(p.text, &own); err != nil {
+		return nil, err
+	}
+	e := tomledit.Edit{Settings: p.criSettings(own), Block: p.proxy()}
+	has := p.at(own, "plugins", transferPlugin, "unpack_config") != nil
+	e.Block += p.transfer(!has)
+	if !p.isThere {
+		e.Header = p.header()
+	}
+	change, err := edited(p.Config, e)
+	if err != nil {
+		return nil, err
+	}
+	after, err := p.dumpOf(ctx, change.New)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.check(after); err != nil {
+		return nil, fmt.Errorf("change %s: %w", p.Config, err)
+	}
+	return change, nil
+}
+
+// beside makes a file of our own. Containerd reads it in a test through a copy of the configuration that imports it where it is tried.
+func (p *plan) beside(ctx context.Context, path string) (*Change, error) {
+	change, err := edited(path, tomledit.Edit{Header: p.header(), Settings: p.criSettings(nil), Block: p.proxy() + p.transfer(true)})
+	if err != nil {
+		return nil, err
+	}
+	trial, remove, err := tryOut(filepath.Dir(p.Config), change.New)
+	if err != nil {
+		return nil, err
+	}
+	defer remove()
+	text, err := p.importing(trial)
+	if err != nil {
+		return nil, err
+	}
+	after, err := p.dumpOf(ctx, text)
+	if err != nil {
+		return nil, err
+	}
+	return change, p.check(after)
+}
+
+// header is what a file of our own begins with.
+func (p *plan) header() string { return fmt.Sprintf("version = %d\n", p.schema) }
+
+// importing is the configuration with what it imports but for files of our own, and with more.
+func (p *plan) importing(more ...string) ([]byte, error) {
+	files, err := p.imports(p.text)
+	if err != nil {
+		return nil, err
+	}
+	ours, quoted := p.dropIns(p.text), []string{}
+	for _, f := range append(files, more...) {
+		if !slices.Contains(ours, f) {
+			quoted = append(quoted, strconv.Quote(f))
+		}
+	}
+	return tomledit.Apply(p.text, tomledit.Edit{Settings: []tomledit.Setting{{Key: "imports", Value: "[" + strings.Join(quoted, ", ") + "]"}}})
+}
+
+// proxy declares the snapshotter. It must not have the capability "rebase": containerd would ask for layers without saying what is below them.
+func (p *plan) proxy() string {
+	return fmt.Sprintf(`[proxy_plugins.%[1]s]
+type = "snapshot"
+address = %[2]q
+[proxy_plugins.%[1]s.exports]
+root = %[3]q
+enable_remote_snapshot_annotations = "true"
+`, p.Name, p.Address, p.Root)
+}
+
+// unpacks are the entries that say for which snapshotters images can be unpacked, as they are; where none are configured, containerd's own.
+func (p *plan) unpacks() []any {
+	if all, ok := p.at(p.before, "plugins", transferPlugin, "unpack_config").([]any); ok {
+		return all
+	}
+	return []any{table{"platform": platforms.Format(platforms.DefaultSpec()), "snapshotter": "overlayfs", "differ": "walking"}}
+}
+
+// transfer has "ctr images pull" unpack for the snapshotter. Whoever adds the first entry drops the built-in ones, so these are written too.
+func (p *plan) transfer(others bool) string {
+	if !p.transfers() {
+		return ""
+	}
+	entries := []any{table{"platform": platforms.Format(platforms.DefaultSpec()), "snapshotter": p.Name, "differ": "walking"}}
+	if others {
+		entries = append(p.unpacks(), entries...)
+	}
+	text := ""
+	for _, e := range entries {
+		text += fmt.Sprintf("[[plugins.%q.unpack_config]]\n", transferPlugin)
+		entry, _ := e.(table)
+		for _, key := range []string{"platform", "snapshotter", "differ", "config_type"} {
+			if v, ok := entry[key].(string); ok && v != "" {
+				text += fmt.Sprintf("%s = %q\n", key, v)
+			}
+		}
+		if optional, _ := entry["optional"].(bool); optional {
+			text += "optional = true\n"
+		}
+		if types, _ := entry["layer_types"].([]any); len(types) > 0 {
+			text += fmt.Sprintf("layer_types = [%s]\n", quoteAll(types))
+		}
+	}
+	return text
+}
+
+func quoteAll(words []any) string {
+	quoted := make([]string, len(words))
+	for i, w := range words {
+		quoted[i] = strconv.Quote(fmt.Sprint(w))
+	}
+	return strings.Join(quoted, ", ")
+}
+
+// transfers reports whether the transfer service can be configured: containerd 1 reads plugins' full names only from schema 2 on, and its ctr does not need the service.
+func (p *plan) transfers() bool { return p.schema > 1 || p.release.atLeast(2, 0) }
+
+// criSettings has Kubernetes use the snapshotter. Until 2.0 containerd tells snapshotters of the images only if it is asked to. Containerd 2 translates schema 2, but of this table only if
+// runtimes are configured in it: what it does not find there it takes from where schema 3 has it.
+func (p *plan) criSettings(own table) (settings []tomledit.Setting) {
+	if !p.CRI {
+		return nil
+	}
+	paths := [][]string{p.criPath(p.schema)}
+	if p.schema < 3 && p.release.atLeast(2, 0) {
+		paths = [][]string{p.criPath(p.native())}
+		if p.at(own, append(p.criPath(p.schema), "snapshotter")...) != nil {
+			paths = append(paths, p.criPath(p.schema))
+		}
+	}
+	for _, path := range paths {
+		settings = append(settings, tomledit.Setting{Table: path, Key: "snapshotter", Value: strconv.Quote(p.Name)})
+		if !p.release.atLeast(2, 1) {
+			settings = append(settings, tomledit.Setting{Table: path, Key: "disable_snapshot_annotations", Value: "false"})
+		}
+	}
+	return settings
+}
+
+// criPath is the table with the snapshotter for Kubernetes.
+func (p *plan) criPath(schema int) []string {
+	if schema < 3 {
+		return []string{"plugins", criPlugin, "containerd"}
+	}
+	return []string{"plugins", imagesPlugin}
+}
+
+// at returns what is at a path, or nil.
+func (p *plan) at(from table, path ...string) any {
+	var here any = from
+	for _, name := range path {
+		t, ok := here.(table)
+		if !ok {
+			return nil
+		}
+		here = t[name]
+	}
+	return here
+}
+
+// sorted are the names in two tables, each once.
+func sorted(a, b table) (names []string) {
+	for name := range a {
+		names = append(names, name)
+	}
+	for name := range b {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
