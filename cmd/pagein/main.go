@@ -54,7 +54,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		status = coded.ExitCode()
 	}
 	if err.Error() != "" { // else the status says it all
-		report(app, interrupted(ctx, err))
+		printError(app, interrupted(ctx, err))
 	}
 	return status
 }
@@ -72,8 +72,8 @@ func interrupted(ctx context.Context, err error) error {
 	return errors.New(said)
 }
 
-// report prints an error as the log format wants it.
-func report(app *cli.App, err error) {
+// printError prints an error as the log format wants it.
+func printError(app *cli.App, err error) {
 	if log, ok := app.Metadata[logKey].(*slog.Logger); ok && app.Metadata[jsonKey] == true {
 		log.Error(err.Error())
 		return
@@ -117,6 +117,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 			pullCommand(),
 			statusCommand(),
 			topCommand(),
+			explainCommand(),
 			gcCommand(),
 			completionCommand(),
 		},

@@ -1,0 +1,184 @@
+package report
+
+import (
+	"cmp"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pagein/pagein/ondemand/timeline"
+)
+
+const (
+	// muchUnread is the part of an image from which on a directory of which nothing was read is worth a word, in percent.
+	muchUnread = 4
+	// maxUnread bounds how many of them are named.
+	maxUnread = 5
+	// worthPrefetching is how long readers must have waited for advice to prefetch.
+	worthPrefetching = 200 * time.Millisecond
+)
+
+// advise says in words what could be done.
+func (r *Report) advise() {
+	say := func(format string, args ...any) { r.Advice = append(r.Advice, fmt.Sprintf(format, args...)) }
+	w, c := r.Waits, r.Curve
+	for _, e := range r.Errors[:min(len(r.Errors), 3)] {
+		say("%s failed: %s. What it cost is in the times below; see to that first.", count(e.Count, "request or read", "requests or reads"), Printable(e.Text))
+	}
+	if r.Measured && w.Count == 0 && r.Image.Fetched == 0 {
+		say("Nobody had to wait: all that was read was on this node already. To see a first start, mount the image where it was not used before.")
+	}
+	if r.Adopted {
+		say("An earlier pageind mounted the image; what happened before %s is not known any more.", r.Began.Format(time.DateTime))
+	}
+	if w.Any >= worthPrefetching {
+		text := fmt.Sprintf("Readers waited for %s. Record what the workload touches (pagein trace, or pagein profile suggest) and put this first in the image (pagein optimize): %s, %s of %s",
+			seconds(w.Any), count(r.Image.Read, "file", "files"), bytes(r.Image.ReadBytes), bytes(r.Image.Bytes))
+		if c.Prefetched > 0 && c.Prefetched < r.Length {
+			text += fmt.Sprintf(", which at %s are there %s after the mount", rate(c.Link), seconds(c.Prefetched))
+		}
+		say("%s.", text)
+	}
+	if name, part := largest(w.Cost); w.Any >= worthPrefetching && part*2 > w.Sum {
+		switch name {
+		case "server":
+			say("Most of the waiting is for the first byte of answers: many small misses over a link that takes its time, or a server that does. Fewer, larger requests help: that is what optimize is for; a mirror nearby would too.")
+		case "transfer":
+			say("Most of the waiting is for bytes on their way: the link is the limit. What is not wanted should not be fetched (read-around, prefetch), and what is, be in the order of its use (pagein optimize).")
+		case "queue":
+			say("Most of the waiting is for a free request: others were in the way. host-requests allows more of them at a time.")
+		case "verify":
+			say("Most of the waiting is for pagein's own work, unpacking and verifying: the node has too few processors for its link, or a disk that does not keep up.")
+		}
+	}
+	r.adviseGuesses(say)
+	if w.Failed > 0 {
+		say("%s in an error (EIO): see read-deadline, and the errors above.", count(w.Failed, "read ended", "reads ended"))
+	}
+	r.adviseUnread(say)
+	if len(r.Advice) == 0 {
+		say("Nothing is to be improved that can be seen from here.")
+	}
+}
+
+// adviseGuesses speaks of what was fetched and not used.
+func (r *Report) adviseGuesses(say func(string, ...any)) {
+	if !r.Measured || r.Image.Bytes == 0 || r.tree == nil {
+		return
+	}
+	used := r.Curve.PrefetchBytes
+	var guessed int64
+	for _, f := range r.Fetched {
+		if f.Reason != "demand" {
+			guessed += f.Bytes
+		}
+	}
+	if spare := r.Image.Fetched - used; guessed > 0 && spare > r.Image.Fetched/2 && spare > 4<<20 {
+		say("About %s of the %s that were fetched have not been read yet: guesses around misses, and prefetching. They took time in which nobody waited; where bytes cost money, set read-around = \"none\".",
+			bytes(min(spare, guessed)), bytes(r.Image.Fetched))
+	}
+}
+
+// adviseUnread names directories that are large, and of which nothing was read.
+func (r *Report) adviseUnread(say func(string, ...any)) {
+	if r.tree == nil || r.Image.Bytes == 0 || r.Image.ReadBytes == 0 {
+		return
+	}
+	var list []*dir
+	var look func(*dir)
+	look = func(d *dir) {
+		if d.size*100 < r.Image.Bytes*muchUnread {
+			return
+		}
+		if d.read == 0 {
+			list = append(list, d)
+			return
+		}
+		for _, below := range d.below {
+			look(below)
+		}
+	}
+	look(r.directories())
+	slices.SortFunc(list, func(a, b *dir) int { return cmp.Or(cmp.Compare(b.size, a.size), cmp.Compare(a.path, b.path)) })
+	var names []string
+	sum := int64(0)
+	for _, d := range list {
+		sum += d.size
+		if len(names) < maxUnread {
+			names = append(names, fmt.Sprintf("%s (%s)", Printable(d.path), bytes(d.size)))
+		}
+	}
+	if len(names) > 0 {
+		say("The image carries %s of which nothing was read this time: %s. If no workload needs that, leave it out of the image.", bytes(sum), strings.Join(names, ", "))
+	}
+}
+
+// dir is a directory, or a file, of the image.
+type dir struct {
+	path       string
+	size, read int64
+	files      int
+	below      []*dir
+	leaf       bool // a file
+}
+
+// directories is the tree of the image, with sizes, the largest first.
+func (r *Report) directories() *dir {
+	root := &dir{path: "/"}
+	known := map[string]*dir{"/": root}
+	var at func(p string) *dir
+	at = func(p string) *dir {
+		d := known[p]
+		if d == nil {
+			d = &dir{path: p}
+			known[p] = d
+			above := at(path.Dir(p))
+			above.below = append(above.below, d)
+		}
+		return d
+	}
+	for i, f := range r.tree.Files {
+		read := int64(0)
+		if t := r.touched[i]; t != nil {
+			read = min(t.sum(), f.Size)
+		}
+		d := at(path.Dir(f.Path))
+		d.below = append(d.below, &dir{path: f.Path, size: f.Size, read: read, files: 1, leaf: true})
+	}
+	root.sum()
+	return root
+}
+
+func (d *dir) sum() {
+	for _, b := range d.below {
+		b.sum()
+		d.size += b.size
+		d.read += b.read
+		d.files += b.files
+	}
+	slices.SortFunc(d.below, func(a, b *dir) int { return cmp.Or(cmp.Compare(b.size, a.size), cmp.Compare(a.path, b.path)) })
+}
+
+// parts are what waiting is for, in the order in which it happens.
+func parts(c timeline.Cost) []struct {
+	Name string
+	Took time.Duration
+} {
+	type part = struct {
+		Name string
+		Took time.Duration
+	}
+	return []part{{"queue", c.Queue}, {"server", c.Server}, {"transfer", c.Transfer}, {"verify", c.Verify}}
+}
+
+// largest is the part that took longest.
+func largest(c timeline.Cost) (name string, took time.Duration) {
+	for _, p := range parts(c) {
+		if p.Took > took {
+			name, took = p.Name, p.Took
+		}
+	}
+	return name, took
+}
