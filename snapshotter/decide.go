@@ -90,12 +90,12 @@ func (s *Snapshotter) decide(ctx context.Context, target digest.Digest, labels m
 
 // find looks for a candidate's artifact.
 func (s *Snapshotter) find(ctx context.Context, c candidate) decision {
-	if err := s.trust.Check(c.ref); err != nil {
+	if err := s.trust.Repository(c.ref); err != nil {
 		return decision{err: err}
 	}
 	ctx, cancel := context.WithTimeout(ctx, decideTimeout)
 	defer cancel()
-	found, err := s.node.Find(ctx, c.ref, nil)
+	found, err := s.node.Find(ctx, c.ref, s.trust.Check)
 	switch {
 	case err != nil:
 		return decision{err: err}

@@ -26,6 +26,7 @@ import (
 	"github.com/pagein/pagein/internal/tartest"
 	"github.com/pagein/pagein/oci"
 	"github.com/pagein/pagein/oci/artifact"
+	"github.com/pagein/pagein/oci/trust"
 )
 
 // fakeNode has artifacts by reference. What it mounts is a directory with the artifact's name in a file, and a directory that is its owner's only.
@@ -146,14 +147,14 @@ func (l *lab) artifact() *Found {
 }
 
 // open opens the snapshots, as a daemon does that starts.
-func (l *lab) open(trust *Trust) {
+func (l *lab) open(policy *trust.Policy) {
 	l.Helper()
 	if l.Snapshotter != nil {
 		if err := l.Close(); err != nil {
 			l.Fatal(err)
 		}
 	}
-	s, err := New(Config{Root: l.root, Node: l.node, Trust: trust, Log: slog.New(slog.NewTextHandler(l.log, nil))})
+	s, err := New(Config{Root: l.root, Node: l.node, Trust: policy, Log: slog.New(slog.NewTextHandler(l.log, nil))})
 	if err != nil {
 		l.Fatal(err)
 	}

@@ -20,14 +20,16 @@ import (
 	"github.com/containerd/containerd/v2/core/snapshots/storage"
 	"github.com/containerd/containerd/v2/plugins/snapshots/overlay"
 	"github.com/containerd/errdefs"
+
+	"github.com/pagein/pagein/oci/trust"
 )
 
 // Config is what a snapshotter is made of. Root, Node and Log are required.
 type Config struct {
 	Root         string // directory of the snapshots, which is made if it is not there
 	Node         Node
-	Trust        *Trust   // which artifacts may stand for layers; nil for those of loopback registries
-	MountOptions []string // more options for overlayfs, as of containerd's snapshotter
+	Trust        *trust.Policy // which artifacts may stand for layers
+	MountOptions []string      // more options for overlayfs, as of containerd's snapshotter
 	Log          *slog.Logger
 }
 
@@ -38,7 +40,7 @@ type Snapshotter struct {
 	root   string
 	meta   *storage.MetaStore // of the overlayfs snapshotter
 	node   Node
-	trust  *Trust
+	trust  *trust.Policy
 	log    *slog.Logger
 	images *decisions
 

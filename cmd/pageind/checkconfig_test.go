@@ -25,6 +25,10 @@ func TestAConfigurationCanBeCheckedBeforeItIsUsed(t *testing.T) {
 		{"metrics-address = \"9464\"\n", exitUsage, "metrics-address"},
 		{"hosts-dirs = [\"certs.d\"]\n", exitUsage, "hosts-dirs"},
 		{"[proxy]\nplain-http = true\n", exitUsage, "proxy"},
+		{"[trust]\nrepositories = [\"a.example.com\"]\n[[trust.policy]]\nrepositories = [\"b.example.com/**\"]\nkeys = [\"/etc/pagein/keys/*.pub\"]\n", 0, "nothing is wrong"},
+		{"[[trust.policy]]\n", exitUsage, "would trust everybody"},
+		{"[trust]\nkeys = [\"keys/*.pub\"]\n", exitUsage, "keys/*.pub"},
+		{"[trust]\ncommand = [\"policy\"]\n", exitUsage, "absolute path"},
 	} {
 		dir := t.TempDir()
 		file, root := filepath.Join(dir, "config.toml"), filepath.Join(dir, "root")

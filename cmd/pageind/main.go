@@ -19,6 +19,7 @@ import (
 	"github.com/pagein/pagein/node"
 	"github.com/pagein/pagein/node/control"
 	"github.com/pagein/pagein/node/keeper"
+	"github.com/pagein/pagein/oci/trust"
 	"github.com/pagein/pagein/ondemand/store"
 )
 
@@ -33,6 +34,7 @@ const (
 
 func main() {
 	kmount.Init()
+	trust.Init()
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the program the hard way
 	app := newApp()

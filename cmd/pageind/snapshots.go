@@ -28,11 +28,6 @@ type snapshotterTable struct {
 	MountOptions []string `toml:"mount-options"` // more options for overlayfs
 }
 
-// trustTable is the table [trust].
-type trustTable struct {
-	Repositories []string `toml:"repositories"`
-}
-
 // checkSnapshotter checks these settings and completes them.
 func (c *config) checkSnapshotter() error {
 	if c.Snapshotter.Root == "" {
@@ -41,10 +36,8 @@ func (c *config) checkSnapshotter() error {
 	if !filepath.IsAbs(c.Snapshotter.Root) {
 		return fmt.Errorf("root %q in [snapshotter] is no absolute path", c.Snapshotter.Root)
 	}
-	if _, err := snapshotter.NewTrust(c.Trust.Repositories); err != nil {
-		return fmt.Errorf("[trust]: %w", err)
-	}
-	return nil
+	_, err := c.Trust.open()
+	return err
 }
 
 // snapshots is what serves containerd.
@@ -70,11 +63,12 @@ func openSnapshots(cfg config, l net.Listener, n *node.Node, log *slog.Logger) (
 	if l == nil {
 		return nil, nil
 	}
-	trust, err := snapshotter.NewTrust(cfg.Trust.Repositories)
+	policy, err := cfg.Trust.open()
 	if err != nil {
 		return nil, err
 	}
-	s, err := snapshotter.New(snapshotter.Config{Root: cfg.Snapshotter.Root, Node: artifacts{n}, Trust: trust, MountOptions: cfg.Snapshotter.MountOptions, Log: log})
+	warnOfKeys(policy, log)
+	s, err := snapshotter.New(snapshotter.Config{Root: cfg.Snapshotter.Root, Node: artifacts{n}, Trust: policy, MountOptions: cfg.Snapshotter.MountOptions, Log: log})
 	if err != nil {
 		return nil, err
 	}

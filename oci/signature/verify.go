@@ -20,18 +20,28 @@ var errForeign = errors.New("it is by no key that is trusted")
 // another one.
 func Verify(ctx context.Context, repo *registry.Repository, signed ocispec.Descriptor, keys []PublicKey) (PublicKey, error) {
 	v := verifier{repo: repo, signed: signed, keys: keys}
+	// Both places are asked at the same time: who waits for a signature waits for a container.
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	found := make(chan listed, 1)
+	go func() {
+		list, err := referrers(ctx, repo, signed)
+		found <- listed{list, err}
+	}()
 	tag, err := tagged(ctx, repo, signed)
 	if err != nil {
 		v.failed = append(v.failed, err)
 	}
 	if tag != nil && v.manifest(ctx, tag) {
+		cancel()
+		<-found
 		return v.by, nil
 	}
-	refer, err := referrers(ctx, repo, signed)
-	if err != nil {
-		return PublicKey{}, err
+	refer := <-found
+	if refer.err != nil {
+		return PublicKey{}, refer.err
 	}
-	for _, desc := range slices.Backward(refer) {
+	for _, desc := range slices.Backward(refer.list) {
 		if tag != nil && desc.Digest == tag.Descriptor.Digest {
 			continue
 		}
@@ -48,6 +58,12 @@ func Verify(ctx context.Context, repo *registry.Repository, signed ocispec.Descr
 		return PublicKey{}, fmt.Errorf("look for signatures of %s@%s: %w", repo, signed.Digest, err)
 	}
 	return PublicKey{}, v.reason()
+}
+
+// listed is what refers to a manifest, or why that is not known.
+type listed struct {
+	list []ocispec.Descriptor
+	err  error
 }
 
 // verifier looks for a signature in one place after the other.
