@@ -10,6 +10,7 @@ set -eu
 DISTRIBUTION=github.com/distribution/distribution/v3/cmd/registry@v3.1.2
 CRANE=github.com/google/go-containerregistry/cmd/crane@v0.22.1
 VERSITYGW=github.com/versity/versitygw/cmd/versitygw@v1.8.0
+COSIGN=github.com/sigstore/cosign/v3/cmd/cosign@v3.1.3
 CONTAINERD=github.com/containerd/containerd/v2/cmd
 CONTAINERD_VERSION=v2.4.2
 GOLANGCI=github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
@@ -136,7 +137,7 @@ for group; do
 		# What runs containers.
 		need runc runc
 		need_vm
-		tools="$tools $DISTRIBUTION $VERSITYGW"
+		tools="$tools $DISTRIBUTION $VERSITYGW $COSIGN"
 		for name in containerd containerd-shim-runc-v2 ctr; do
 			tools="$tools $CONTAINERD/$name@$CONTAINERD_VERSION"
 		done
