@@ -55,9 +55,15 @@ func newDockerConfig() (*dockerConfig, error) {
 	return &dockerConfig{path: path}, err
 }
 
-// credential returns what to log in with at a host, which may be nothing.
-func (d *dockerConfig) credential(ctx context.Context, host string) (auth.Credential, error) {
-	server := credentials.ServerAddressFromHostname(host)
+// String implements Logins.
+func (d *dockerConfig) String() string { return "Docker's configuration" }
+
+// Refused implements Logins. Whoever logs in anew changes the file.
+func (d *dockerConfig) Refused(Place, Credential) {}
+
+// Credential implements Logins. Docker's credentials are for hosts, whatever is asked of them.
+func (d *dockerConfig) Credential(ctx context.Context, at Place) (Credential, error) {
+	server := credentials.ServerAddressFromHostname(at.Host)
 	if server == "" || d.path == "" {
 		return auth.EmptyCredential, nil
 	}

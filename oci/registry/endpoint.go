@@ -31,10 +31,10 @@ type endpoint struct {
 	mirrors            string // the registry whose mirror it is, empty for the registry itself
 	can                capability
 
-	retrying  *auth.Client
-	once      *auth.Client // does not retry
-	direct    *auth.Client // does not retry, does not follow redirects
-	peers     *auth.Client // the same through a peer-to-peer proxy, or nil
+	retrying  *loginClient
+	once      *loginClient // does not retry
+	direct    *loginClient // does not retry, does not follow redirects
+	peers     *loginClient // the same through a peer-to-peer proxy, or nil
 	elsewhere *http.Client // for where direct is redirected to: without credentials and without following redirects
 	idle      []idleCloser
 	health    httprange.Health
@@ -47,9 +47,12 @@ func (c *Client) newEndpoint(e *endpoint, conn httprange.Connection) (*endpoint,
 	site := httprange.NewSite(e.host, conn)
 	watched := httprange.Patience(&realms{base: site, scheme: e.scheme, host: e.host}, c.o.Stall)
 	e.idle = []idleCloser{site}
-	cache := auth.NewCache()
-	client := func(hc *http.Client) *auth.Client {
-		return &auth.Client{Client: hc, Header: http.Header{"User-Agent": {name}}, Credential: c.credential, Cache: cache, ClientID: name}
+	client := func(hc *http.Client) *loginClient {
+		client := &auth.Client{Client: hc, Header: http.Header{"User-Agent": {name}}, Cache: newTokens(), ClientID: name}
+		if c.logins != nil {
+			client.Credential, client.Cache = c.logins.credential, c.logins.tokens
+		}
+		return &loginClient{Client: client, host: e.host, chain: c.logins}
 	}
 	e.retrying = client(&http.Client{Transport: retry.NewTransport(watched), CheckRedirect: httprange.CheckRedirect})
 	e.once = client(&http.Client{Transport: watched, CheckRedirect: httprange.CheckRedirect})

@@ -81,14 +81,14 @@ type blobAt struct {
 	patience time.Duration    // until the answer begins, if there is somebody else to ask
 	release  func()           // gives back what the answer holds, once it is closed
 	source   httprange.Source
-	scoped   func(*auth.Client) httprange.Do
+	scoped   func(*loginClient) httprange.Do
 }
 
 func (r *Repository) at(e *endpoint, desc ocispec.Descriptor) *blobAt {
 	scope := auth.ScopeRepository(r.Reference.Repository, auth.ActionPull)
-	scoped := func(client *auth.Client) httprange.Do {
+	scoped := func(client *loginClient) httprange.Do {
 		return func(req *http.Request) (*http.Response, error) { // the scope lets the client find a token at the first attempt
-			return client.Do(req.WithContext(auth.AppendScopesForHost(req.Context(), req.URL.Host, scope)))
+			return client.Do(req.WithContext(auth.AppendScopesForHost(forRepository(req.Context(), r), req.URL.Host, scope)))
 		}
 	}
 	return &blobAt{e: e, peers: r.c.o.Peers, patience: r.c.o.Stall / 3, release: func() {}, scoped: scoped, source: httprange.Source{

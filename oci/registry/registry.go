@@ -14,7 +14,6 @@ import (
 
 	orasregistry "oras.land/oras-go/v2/registry"
 	"oras.land/oras-go/v2/registry/remote"
-	"oras.land/oras-go/v2/registry/remote/auth"
 
 	"github.com/pagein/pagein/internal/httprange"
 	"github.com/pagein/pagein/oci"
@@ -33,7 +32,8 @@ const (
 type Options struct {
 	PlainHTTP bool          // HTTP instead of HTTPS for every registry; loopback registries get it anyway, unless on port 443
 	Insecure  bool          // do not verify TLS certificates
-	Anonymous bool          // do not look for credentials in Docker's configuration
+	Anonymous bool          // do not look for credentials
+	Logins    []Logins      // sources of credentials besides Docker's configuration, which comes first; they are asked in this order
 	Stall     time.Duration // how long a download may go with next to no bytes, default 30 s
 	HostsDirs []string      // directories with hosts.toml files as containerd has them; the first that has something about a registry counts
 	Peers     *httprange.Proxy
@@ -42,10 +42,10 @@ type Options struct {
 
 // Client holds what repositories share: connections, credentials, tokens, and what was learnt of where blobs are. Its methods may be called concurrently.
 type Client struct {
-	o          Options
-	log        *slog.Logger
-	credential auth.CredentialFunc // nil for none
-	memory     httprange.Memory    // of where blobs are
+	o      Options
+	log    *slog.Logger
+	logins *chain           // nil for none
+	memory httprange.Memory // of where blobs are
 
 	mu    sync.Mutex
 	hosts map[hostKey]*hostSet
@@ -58,7 +58,7 @@ type hostKey struct {
 }
 
 // NewClient returns a client. Credentials come from Docker's configuration ($DOCKER_CONFIG or ~/.docker/config.json and the helpers
-// named there), which is only read, whenever it has changed.
+// named there), which is only read, whenever it has changed, and then from what the options name.
 func NewClient(o Options) (*Client, error) {
 	if o.Stall == 0 {
 		o.Stall = stallTimeout
@@ -72,7 +72,7 @@ func NewClient(o Options) (*Client, error) {
 		if err != nil {
 			return nil, fmt.Errorf("find Docker's configuration: %w", err)
 		}
-		c.credential = config.credential
+		c.logins = newChain(append([]Logins{config}, o.Logins...), c.log)
 	}
 	return c, nil
 }

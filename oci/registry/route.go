@@ -93,7 +93,7 @@ func (rt *router) send(e *endpoint, req *http.Request, path string, last bool) (
 
 // translate makes a request for an endpoint out of one for the server that oras knows.
 func (rt *router) translate(e *endpoint, req *http.Request, path string) (*http.Request, error) {
-	ctx := req.Context()
+	ctx := forRepository(req.Context(), rt.r)
 	if scopes := auth.GetScopesForHost(ctx, rt.r.Reference.Host()); len(scopes) > 0 {
 		ctx = auth.AppendScopesForHost(ctx, e.host, scopes...)
 	}

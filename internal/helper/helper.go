@@ -1,0 +1,78 @@
+// Package helper asks programs that an administrator has named for something that may be secret: credential helpers of Docker and plugins of kubelet.
+//
+// It knows processes and no protocol. The one idea to hold in mind: whatever such a program does, it is over in time, and with it all that it has started.
+package helper
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os/exec"
+	"syscall"
+	"time"
+)
+
+const (
+	// maxOutput bounds what a program may print, in bytes.
+	maxOutput = 1 << 20
+	// maxSaid bounds what is kept of its standard error, in bytes.
+	maxSaid = 4 << 10
+	// grace is how long whoever left the program's process group may hold its pipes.
+	grace = time.Second
+)
+
+// Program is what to run.
+type Program struct {
+	Path string // or a name that is looked for in $PATH
+	Args []string
+	Env  []string // "NAME=VALUE", nil for that of this process
+}
+
+// Answer is what a program printed.
+type Answer struct {
+	Out  []byte // its standard output, which may hold secrets
+	Said string // the beginning of its standard error
+}
+
+// Ask runs a program with something to read and returns what it prints, also if it fails. One that takes longer than patience is killed with all that it has started.
+func Ask(ctx context.Context, p Program, question []byte, patience time.Duration) (Answer, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("no answer for %s", patience))
+	defer cancel()
+	out, said := limited{left: maxOutput}, limited{left: maxSaid, cut: true}
+	cmd := exec.CommandContext(ctx, p.Path, p.Args...) // #nosec G204 -- the administrator named it
+	cmd.Env = p.Env
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(question), &out, &said
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = grace
+	err := cmd.Run()
+	switch {
+	case ctx.Err() != nil:
+		err = context.Cause(ctx)
+	case out.over:
+		err = errTooMuch
+	}
+	return Answer{Out: out.buf.Bytes(), Said: said.buf.String()}, err
+}
+
+var errTooMuch = fmt.Errorf("it prints more than %d bytes", maxOutput)
+
+// limited keeps what is written to it as long as that is not too much, and then refuses it, or ignores it.
+type limited struct {
+	buf  bytes.Buffer
+	left int
+	cut  bool // ignore it
+	over bool // there was too much
+}
+
+// Write implements io.Writer.
+func (l *limited) Write(p []byte) (int, error) {
+	if len(p) > l.left && !l.cut {
+		l.over = true
+		return 0, errTooMuch
+	}
+	kept := p[:min(len(p), l.left)]
+	l.left -= len(kept)
+	l.buf.Write(kept)
+	return len(p), nil
+}
