@@ -37,15 +37,15 @@ const Optimization = "-O1"
 // Compiler is the compiler's path in the tree.
 const Compiler = "/usr/bin/gcc"
 
-// Write makes the tree in dir, about 60 MB. Needed are gcc and the C library's headers.
-func Write(ctx context.Context, dir string) error {
-	if err := write(ctx, dir); err != nil {
+// Write makes the tree in dir, about 60 MB, with more programs of this machine in /usr/bin if they are wanted. Needed are gcc and the C library's headers.
+func Write(ctx context.Context, dir string, programs ...string) error {
+	if err := write(ctx, dir, programs); err != nil {
 		return fmt.Errorf("make a tree with a compiler: %w", err)
 	}
 	return nil
 }
 
-func write(ctx context.Context, dir string) error {
+func write(ctx context.Context, dir string, programs []string) error {
 	gcc, err := exec.LookPath("gcc")
 	if err != nil {
 		return err
@@ -64,6 +64,20 @@ func write(ctx context.Context, dir string) error {
 	}
 	for _, f := range append(files, headers...) {
 		if err := t.copy(f); err != nil {
+			return err
+		}
+	}
+	for _, p := range programs {
+		libraries, err := linkedWith(ctx, p)
+		if err != nil && !strings.Contains(err.Error(), "not a dynamic executable") {
+			return err
+		}
+		for _, f := range libraries {
+			if err := t.copy(f); err != nil {
+				return err
+			}
+		}
+		if err := t.copyAs(p, filepath.Join("/usr/bin", filepath.Base(p))); err != nil {
 			return err
 		}
 	}
