@@ -72,7 +72,7 @@ func (r *Report) textWaits(w io.Writer) {
 	fmt.Fprintf(w, "  %s waited\t%s in all, %s in which at least one did, at most %s\n", count(r.Waits.Count, "read", "reads"), seconds(r.Waits.Sum), seconds(r.Waits.Any), seconds(r.Waits.Longest))
 	rest := r.Waits.Sum
 	for _, p := range parts(r.Waits.Cost) {
-		fmt.Fprintf(w, "  for %s\t%s (%s)\n", partWords[p.Name], seconds(p.Took), percent(p.Took, r.Waits.Sum))
+		fmt.Fprintf(w, "  for %s\t%s (%s)\n", partWords(p.Name), seconds(p.Took), percent(p.Took, r.Waits.Sum))
 		rest -= p.Took
 	}
 	fmt.Fprintf(w, "  for the rest\t%s (%s)\n", seconds(max(rest, 0)), percent(max(rest, 0), r.Waits.Sum))
@@ -84,9 +84,19 @@ func (r *Report) textWaits(w io.Writer) {
 	}
 }
 
-// partWords say what a part of the waiting is for.
-var partWords = map[string]string{
-	"queue": "a free request", "server": "the server's answer", "transfer": "bytes on their way", "verify": "unpacking and verifying",
+// partWords says what a part of the waiting is for, "" for none.
+func partWords(part string) string {
+	switch part {
+	case "queue":
+		return "a free request"
+	case "server":
+		return "the server's answer"
+	case "transfer":
+		return "bytes on their way"
+	case "verify":
+		return "unpacking and verifying"
+	}
+	return ""
 }
 
 func (r *Report) textFetched(w io.Writer) {
@@ -175,7 +185,7 @@ func (r *Report) textMisses(w io.Writer) {
 // Cause says in words what a reader waited for mostly.
 func (m Miss) Cause() string {
 	name, _ := largest(m.Cost)
-	text := partWords[name]
+	text := partWords(name)
 	switch {
 	case m.Err != "":
 		return "an error: " + Printable(m.Err)

@@ -1,0 +1,116 @@
+package report
+
+import (
+	"crypto/sha256"
+	_ "embed" // for the page
+	"encoding/base64"
+	"fmt"
+	"html/template"
+	"io"
+	"time"
+
+	"github.com/dustin/go-humanize"
+)
+
+// The page is one file: its style and its script are in it, and the policy in its head allows these two and nothing else, so that it asks no network for anything, whatever the names in it are.
+var (
+	//go:embed page.html
+	pageHTML string
+	//go:embed page.css
+	pageCSS string
+	//go:embed page.js
+	pageJS string
+)
+
+// page is what the template is filled with.
+type page struct {
+	*Report
+	CSS       template.CSS
+	JS        template.JS
+	CSSHash   string
+	JSHash    string
+	Cards     []card
+	Waterfall waterfall
+	Treemap   *treemap
+	Chart     *chart
+	Rows      []Used // of the table of files
+	Slow      []Used
+	Dirs      []dirRow
+}
+
+// card is a figure at the top.
+type card struct{ Name, Value, Note string }
+
+// dirRow is a line of the table of directories.
+type dirRow struct {
+	Name       string
+	Size, Read int64
+	Files      int
+}
+
+// maxRows bounds the tables behind the pictures.
+const maxRows = 200
+
+// HTML writes the report as one page that needs nothing else. Its size is bounded, however much was recorded.
+func (r *Report) HTML(w io.Writer) error {
+	t, err := template.New("page").Funcs(template.FuncMap{
+		"name": Printable, "bytes": bytes, "seconds": seconds, "offset": offset, "rate": rate, "reason": reasonWords, "plus": func(a, b float64) float64 { return round(a + b) },
+		"percent": func(part, whole int64) string { return percent(part, whole) },
+		"comma":   func(n int) string { return humanize.Comma(int64(n)) },
+		"date":    func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") },
+	}).Parse(pageHTML)
+	if err != nil {
+		return fmt.Errorf("write report: %w", err)
+	}
+	p := page{
+		Report: r, CSS: template.CSS(pageCSS), JS: template.JS(pageJS), CSSHash: hash(pageCSS), JSHash: hash(pageJS), Cards: r.cards(), Waterfall: r.waterfall(), Chart: r.chart(),
+		Rows: r.Files[:min(len(r.Files), maxRows)], Slow: r.Slowest(20),
+	}
+	if r.tree != nil && r.Image.Bytes > 0 {
+		root := r.directories()
+		p.Treemap = r.treemap(root)
+		p.Dirs = dirRows(root)
+	}
+	if err := t.Execute(w, p); err != nil {
+		return fmt.Errorf("write report: %w", err)
+	}
+	return nil
+}
+
+// hash names a text in a content security policy.
+func hash(text string) string {
+	sum := sha256.Sum256([]byte(text))
+	return "sha256-" + base64.StdEncoding.EncodeToString(sum[:])
+}
+
+func (r *Report) cards() (cards []card) {
+	i, c := r.Image, r.Curve
+	if r.Measured {
+		cards = append(cards, card{"Readers waited", seconds(r.Waits.Any), fmt.Sprintf("in %s, of %s until the last was over", count(r.Waits.Count, "read", "reads"), seconds(r.Length))})
+		cards = append(cards, card{"Fetched", bytes(i.Fetched), "of " + known(i.Compressed, bytes) + ", compressed"})
+	} else {
+		cards = append(cards, card{"Touched for", seconds(r.Length), "from the first touch to the last"})
+	}
+	cards = append(cards, card{"Read", bytes(i.ReadBytes), fmt.Sprintf("of %s (%s)", known(i.Bytes, bytes), percent(i.ReadBytes, i.Bytes))})
+	cards = append(cards, card{"Files read", humanize.Comma(int64(i.Read)), "of " + known(int64(i.Files), humanize.Comma)})
+	if c.Full > 0 {
+		cards = append(cards, card{"A full pull", seconds(c.Full), "at " + rate(c.Link) + ", before unpacking"})
+	}
+	return cards
+}
+
+// dirRows lists the directories of the first two levels, the largest first.
+func dirRows(root *dir) (rows []dirRow) {
+	for _, a := range root.below {
+		rows = append(rows, dirRow{Printable(a.path), a.size, a.read, a.files})
+		for _, b := range a.below {
+			if len(rows) < maxRows && !b.leaf {
+				rows = append(rows, dirRow{Printable(b.path), b.size, b.read, b.files})
+			}
+		}
+		if len(rows) >= maxRows {
+			break
+		}
+	}
+	return rows
+}
