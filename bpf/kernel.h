@@ -82,6 +82,17 @@ enum pageflags { PG_head = 1 };
 
 struct file {
 	struct address_space *f_mapping;
+	struct inode *f_inode;
+	long long f_pos;
+} BY_NAME;
+
+struct fdtable {
+	unsigned int max_fds;
+	struct file **fd;
+} BY_NAME;
+
+struct files_struct {
+	struct fdtable *fdt;
 } BY_NAME;
 
 struct kiocb {
@@ -105,6 +116,23 @@ struct vm_fault {
 struct task_struct {
 	int tgid;
 	int pid;
+	struct files_struct *files;
 } BY_NAME;
+
+/* The registers with which a system call was made. */
+#if defined(__TARGET_ARCH_x86)
+struct pt_regs {
+	unsigned long di, si, dx, r10;
+	unsigned long orig_ax;
+} BY_NAME;
+#elif defined(__TARGET_ARCH_arm64)
+struct pt_regs {
+	__u64 regs[31];
+	__u64 orig_x0;
+	__s32 syscallno;
+} BY_NAME;
+#else
+#error "compile for x86 or arm64"
+#endif
 
 #endif

@@ -40,11 +40,6 @@ char LICENSE[] SEC("license") = "GPL";
 #define CHUNK_BITS 6
 #define CHUNK (1 << CHUNK_BITS)
 
-/*
- * The most chunks that one call of filemap_get_pages() can bring: 31 folios of 512 pages. It is told what the whole read wants, and called again
- * for what is behind.
- */
-#define BATCH_CHUNKS 256
 /* The most chunks that one system call can read: MAX_RW_COUNT is 2 GiB. */
 #define READ_CHUNKS (8192 + 1)
 
@@ -84,7 +79,7 @@ struct touch {
 	__u64 ino;
 	__u64 first;
 	__u64 last;
-	__u64 xa_head; /* 0: the pages are in the page cache, as the read is over */
+	__u64 xa_head; /* of the file's page cache */
 	__u32 kind;
 	__u32 lost; /* set if an event was dropped */
 };
@@ -303,9 +298,7 @@ static long report(__u32 i, struct touch *t)
 	mask &= ~known;
 	if (!mask)
 		return 0;
-	__u64 present = mask;
-	if (t->xa_head)
-		present = resident(t->xa_head, key.chunk, mask);
+	__u64 present = resident(t->xa_head, key.chunk, mask);
 	if (t->kind == AROUND)
 		mask &= present; /* absent neighbours are not mapped */
 	if (!mask)
@@ -329,7 +322,7 @@ static long report(__u32 i, struct touch *t)
 	e->ino = t->ino;
 	e->page = base;
 	e->pages = mask;
-	e->cached = mask & present & ~added;
+	e->cached = mask & present & ~added; /* what is absent, or came while recording, was brought in */
 	e->cgroup = bpf_get_current_cgroup_id();
 	e->dev = t->dev;
 	e->pid = id;
@@ -341,23 +334,24 @@ static long report(__u32 i, struct touch *t)
 	return 0;
 }
 
-/* over reports a touch, at most limit chunks of it. */
-static __always_inline void over(struct touch *t, __u64 limit)
+/* over reports a touch. */
+static __always_inline void over(struct touch *t)
 {
 	__u64 n = (t->last >> CHUNK_BITS) - (t->first >> CHUNK_BITS) + 1;
-	if (n > limit) {
-		n = limit;
-		t->last = (((t->first >> CHUNK_BITS) + limit) << CHUNK_BITS) - 1;
-	}
+	if (n > READ_CHUNKS)
+		n = READ_CHUNKS;
 	if (n == 1)
 		report(0, t);
 	else
 		bpf_loop(n, report, t, 0);
 }
 
-/* within begins a touch of pages first..last of an inode, cut at the file's end; it returns 0 if nobody asked for it. */
-static __always_inline int within(struct touch *t, struct inode *inode, __u64 first, __u64 last)
+/* within begins a touch of pages first..last of a file, cut at the file's end; it returns 0 if there is none in an EROFS mount. */
+static __always_inline int within(struct touch *t, struct address_space *mapping, __u64 first, __u64 last)
 {
+	struct inode *inode = GET(mapping, host);
+	if (!inode) /* the cache of something else */
+		return 0;
 	struct super_block *sb = GET(inode, i_sb);
 	if (GET(sb, s_magic) != EROFS_MAGIC)
 		return 0;
@@ -369,51 +363,63 @@ static __always_inline int within(struct touch *t, struct inode *inode, __u64 fi
 	t->ino = GET(inode, i_ino);
 	t->first = first;
 	t->last = last < end ? last : end;
+	t->xa_head = (__u64)GET(mapping, i_pages.xa_head);
 	return first <= t->last;
 }
 
-/* reading reports a read of pages, unless a span says that there is nothing new in it. */
-static __always_inline void reading(struct touch *t, __u32 program, __u64 limit)
+#include "request.h"
+
+/*
+ * reading reports a read of pages, unless a span says that there is nothing new in it. If mapping is given, the read may have begun before its first page, see request_start().
+ */
+static __always_inline void reading(struct touch *t, __u32 program, struct address_space *mapping)
 {
 	__u32 i = program * SPANS + ((t->ino ^ t->ino >> 6) & (SPANS - 1));
 	struct span *s = bpf_map_lookup_elem(&spans, &i);
 	if (!s)
 		return;
-	__u64 first = t->first;
-	int same = s->ino == t->ino && s->dev == t->dev && first >= s->from && first <= s->until;
-	if (same) {
-		if (t->last < s->until)
-			return;
-		t->first = s->until;
-	}
+	int known = s->ino == t->ino && s->dev == t->dev;
+	if (known && t->first >= s->from && t->last < s->until)
+		return;
 	if (!wanted_device(t->dev) || !wanted())
 		return;
-	over(t, limit);
+	if (mapping)
+		t->first = request_start(mapping, t->first);
+	__u64 from = t->first;
+	known = known && from >= s->from && from <= s->until;
+	if (known)
+		t->first = s->until;
+	if (t->first <= t->last)
+		over(t);
 	if (t->lost)
 		return;
-	if (!same) {
+	if (!known) {
 		s->dev = t->dev;
 		s->ino = t->ino;
-		s->from = first;
+		s->from = from;
 	}
-	s->until = t->last + 1;
+	if (!known || t->last >= s->until)
+		s->until = t->last + 1;
 }
 
 /* faulting reports a fault. */
 static __always_inline void faulting(struct touch *t)
 {
 	if (wanted_device(t->dev) && wanted())
-		over(t, BATCH_CHUNKS);
+		over(t);
 }
 
-/* mm_filemap_get_pages(mapping, index, last): a read or splice has pages from index on, as many as a batch holds, of those up to last that it wants. */
+/*
+ * mm_filemap_get_pages(mapping, index, last): a read or splice has pages from index on, as many as a batch holds, of those up to last that it wants. It is not told of
+ * each batch: not if the last folio of several had to be waited for. Then it is told when the read goes on behind them.
+ */
 TRACEPOINT("mm_filemap_get_pages")
 int got_pages(void *ctx)
 {
 	struct address_space *mapping = (void *)ARG(ctx, 0);
 	struct touch t = {.kind = READ};
-	if (within(&t, GET(mapping, host), ARG(ctx, 1), ARG(ctx, 2)))
-		reading(&t, 0, BATCH_CHUNKS);
+	if (within(&t, mapping, ARG(ctx, 1), ARG(ctx, 2)))
+		reading(&t, 0, mapping);
 	return 0;
 }
 
@@ -423,9 +429,8 @@ int page_fault(void *ctx)
 {
 	struct address_space *mapping = (void *)ARG(ctx, 0);
 	struct touch t = {.kind = FAULT};
-	if (!within(&t, GET(mapping, host), ARG(ctx, 1), ARG(ctx, 1)))
+	if (!within(&t, mapping, ARG(ctx, 1), ARG(ctx, 1)))
 		return 0;
-	t.xa_head = (__u64)GET(mapping, i_pages.xa_head) ?: 1;
 	faulting(&t);
 	return 0;
 }
@@ -436,9 +441,8 @@ int mapped_pages(void *ctx)
 {
 	struct address_space *mapping = (void *)ARG(ctx, 0);
 	struct touch t = {.kind = AROUND};
-	if (!within(&t, GET(mapping, host), ARG(ctx, 1), ARG(ctx, 2)))
+	if (!within(&t, mapping, ARG(ctx, 1), ARG(ctx, 2)))
 		return 0;
-	t.xa_head = (__u64)GET(mapping, i_pages.xa_head) ?: 1;
 	faulting(&t);
 	return 0;
 }
@@ -486,11 +490,8 @@ int added_page(void *ctx)
 	struct folio *folio = (void *)ARG(ctx, 0);
 	struct touch t = {};
 	struct address_space *mapping = GET(folio, mapping);
-	struct inode *inode = GET(mapping, host);
-	if (!inode) /* not a file's */
-		return 0;
 	__u64 first = GET(folio, index);
-	if (!within(&t, inode, first, first + pages_of(folio) - 1) || !wanted_device(t.dev))
+	if (!within(&t, mapping, first, first + pages_of(folio) - 1) || !wanted_device(t.dev))
 		return 0;
 	bpf_loop((t.last >> CHUNK_BITS) - (t.first >> CHUNK_BITS) + 1, note_added, &t, 0);
 	return 0;
@@ -500,10 +501,7 @@ int added_page(void *ctx)
 static __always_inline int bytes(struct touch *t, struct file *file, __u64 pos, __u64 len)
 {
 	struct address_space *mapping = GET(file, f_mapping);
-	if (!len || !within(t, GET(mapping, host), pos >> PAGE_SHIFT_4K, (pos + len - 1) >> PAGE_SHIFT_4K))
-		return 0;
-	t->xa_head = (__u64)GET(mapping, i_pages.xa_head) ?: 1;
-	return 1;
+	return len && within(t, mapping, pos >> PAGE_SHIFT_4K, (pos + len - 1) >> PAGE_SHIFT_4K);
 }
 
 /* filemap_read(iocb, iter, already_read) */
@@ -514,7 +512,7 @@ int file_read(void *ctx)
 	struct iov_iter *iter = (void *)FARG(ctx, 1);
 	struct touch t = {.kind = READ};
 	if (bytes(&t, GET(iocb, ki_filp), GET(iocb, ki_pos), GET(iter, count)))
-		reading(&t, 0, READ_CHUNKS);
+		reading(&t, 0, 0);
 	return 0;
 }
 
@@ -527,7 +525,7 @@ int file_splice(void *ctx)
 	__u64 pos = 0;
 	bpf_probe_read_kernel(&pos, sizeof(pos), (void *)FARG(ctx, 1));
 	if (bytes(&t, in, pos, FARG(ctx, 3)))
-		reading(&t, 1, READ_CHUNKS);
+		reading(&t, 1, 0);
 	return 0;
 }
 
@@ -553,16 +551,15 @@ int file_map(void *ctx)
 	struct file *file = GET(vma, vm_file);
 	struct address_space *mapping = GET(file, f_mapping);
 	struct touch t = {.kind = AROUND};
-	if (!within(&t, GET(mapping, host), start, end) || !wanted_device(t.dev) || !wanted())
+	if (!within(&t, mapping, start, end) || !wanted_device(t.dev) || !wanted())
 		return 0;
-	t.xa_head = (__u64)GET(mapping, i_pages.xa_head) ?: 1;
 	if (resident(t.xa_head, at >> CHUNK_BITS, 1ULL << (at & (CHUNK - 1)))) {
 		struct touch exact = t;
 		exact.kind = FAULT;
 		exact.first = exact.last = at;
 		report(0, &exact);
 	}
-	over(&t, BATCH_CHUNKS);
+	over(&t);
 	return 0;
 }
 

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	goerofs "github.com/erofs/go-erofs"
+	"github.com/pagein/pagein/internal/erofstest"
 	"github.com/pagein/pagein/internal/require"
 	"golang.org/x/sys/unix"
 )
@@ -82,9 +83,9 @@ func mount(t *testing.T, image string, devices []string) kernelView {
 	if loop {
 		blocks := make([]string, len(devices))
 		for i, d := range devices {
-			blocks[i] = loopDevice(t, d)
+			blocks[i] = erofstest.Loop(t, d)
 		}
-		err = tryMount(loopDevice(t, image), dir, blocks)
+		err = tryMount(erofstest.Loop(t, image), dir, blocks)
 	}
 	if err == unix.ENODEV || err == unix.EPERM {
 		require.Feature(t, false, "kernel that mounts EROFS: "+err.Error())

@@ -33,6 +33,7 @@ type suite struct {
 var suites = []suite{
 	{pkg: "erofs", run: "TestEveryReaderSees|TestEqualXattrs|TestMoreXattrs|TestLargeSharedArea|TestKernelAnswers|TestFilesOver4GiB", timeout: 15 * time.Minute},
 	{pkg: "cachefiles", timeout: 20 * time.Minute},
+	{pkg: "bpf", timeout: 15 * time.Minute},
 	{pkg: "cmd/pageind", skip: hostTests + "|" + rebootTests, timeout: 40 * time.Minute, programs: pageinPrograms},
 }
 

@@ -1,6 +1,7 @@
-package erofs
+package erofstest
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"testing"
@@ -8,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// loopDevice makes a block device of a file, for kernels that cannot mount EROFS from files (before 6.12).
-func loopDevice(t *testing.T, file string) string {
+// Loop makes a block device of a file until the test ends and returns its name, for kernels that cannot mount EROFS from files (before 6.12).
+func Loop(t testing.TB, file string) string {
 	t.Helper()
 	control, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
 	if err != nil {
@@ -33,7 +34,7 @@ func loopDevice(t *testing.T, file string) string {
 		}
 		config := unix.LoopConfig{Fd: uint32(backing.Fd()), Info: unix.LoopInfo64{Flags: unix.LO_FLAGS_READ_ONLY}}
 		err = unix.IoctlLoopConfigure(int(device.Fd()), &config)
-		if err == unix.EBUSY { // somebody was faster
+		if errors.Is(err, unix.EBUSY) { // somebody was faster
 			device.Close()
 			continue
 		}
