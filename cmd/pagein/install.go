@@ -1,0 +1,164 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/pagein/pagein/internal/tomledit"
+	"github.com/pagein/pagein/snapshotter/setup"
+)
+
+const installDescription = `Shows the lines that containerd's configuration lacks to use pageind as a snapshotter, and pageind's to serve it. With --apply they are written: into a file pagein.toml beside what
+containerd imports, or marked into its configuration, in which all else stays byte for byte as it is. containerd has read the result before anything is written: if it would understand
+anything else differently, or would not accept it, nothing is. "pagein uninstall containerd" takes the lines out again.
+
+With --cri, containers of Kubernetes use the snapshotter, too. --check pulls a small image of its own through containerd, and reads a file of it.`
+
+const (
+	defaultContainerdConfig = "/etc/containerd/config.toml"
+	theContainerd           = "containerd" // what can be installed for
+)
+
+func installCommand() *cli.Command {
+	return &cli.Command{
+		Name:         "install",
+		Usage:        "show or write what containerd's configuration lacks",
+		ArgsUsage:    theContainerd,
+		Description:  installDescription,
+		BashComplete: completeInstall,
+		Flags: append(append(containerdFlags(), setupFlags()...),
+			&cli.BoolFlag{Name: "cri", Usage: "make it the snapshotter of Kubernetes' containers"},
+			&cli.BoolFlag{Name: "apply", Usage: "write it"},
+			&cli.BoolFlag{Name: "restart", Usage: "have systemd restart pageind and containerd; containers go on"},
+			&cli.BoolFlag{Name: "check", Usage: "pull a small image and read of it"},
+			&cli.StringFlag{Name: "check-image", Usage: "pull `REF`, which has an artifact, instead"},
+		),
+		Action: func(c *cli.Context) error {
+			if c.NArg() != 1 || c.Args().First() != theContainerd {
+				return misuse(c, "want %q; got %q", theContainerd, c.Args().Slice())
+			}
+			check := c.Bool("check") || c.String("check-image") != ""
+			if check && c.Bool("apply") && !c.Bool("restart") {
+				return misuse(c, "what is written can be checked once both were restarted: give --restart, too, or restart them and check without --apply")
+			}
+			changed, err := install(c)
+			if err != nil {
+				return err
+			}
+			if c.Bool("restart") && (changed || !c.Bool("apply")) {
+				if err := restart(c.Context); err != nil {
+					return err
+				}
+			}
+			if check {
+				return checkPull(c)
+			}
+			return nil
+		},
+	}
+}
+
+func completeInstall(c *cli.Context) {
+	if c.NArg() == 0 {
+		fmt.Fprintln(c.App.Writer, theContainerd)
+	}
+}
+
+// setupFlags say where containerd is, and its configuration.
+func setupFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "containerd-program", Value: "containerd", Usage: "`PROGRAM` that reads the configuration"},
+		&cli.StringFlag{Name: "containerd-config", Value: defaultContainerdConfig, Usage: "containerd's configuration, `F`"},
+	}
+}
+
+// installed is the containerd that is meant.
+func installed(c *cli.Context) (containerd setup.Containerd, err error) {
+	if containerd.Program, err = exec.LookPath(c.String("containerd-program")); err != nil {
+		return containerd, fmt.Errorf("find containerd: %w (name it with --containerd-program)", err)
+	}
+	containerd.Config, err = filepath.Abs(c.String("containerd-config"))
+	return containerd, err
+}
+
+// install plans the changes, and shows or applies them. It reports whether there were any.
+func install(c *cli.Context) (changed bool, err error) {
+	containerd, err := installed(c)
+	if err != nil {
+		return false, err
+	}
+	pageind, own, err := setup.PlanPageind(c.Path("config"))
+	if err != nil {
+		return false, err
+	}
+	needs := setup.Needs{Name: c.String("snapshotter"), Address: pageind.Address, Root: pageind.Root, CRI: c.Bool("cri")}
+	theirs, err := containerd.Plan(c.Context, needs)
+	if err != nil {
+		return false, fmt.Errorf("prepare containerd's configuration: %w", err)
+	}
+	return change(c, own, theirs)
+}
+
+// change shows or applies changes of files: all, or none.
+func change(c *cli.Context, changes ...*setup.Change) (changed bool, err error) {
+	for i, file := range changes {
+		if file.None() {
+			if _, err := fmt.Fprintf(c.App.Writer, "%s: nothing to do\n", file.Path); err != nil {
+				return changed, err
+			}
+			continue
+		}
+		changed = true
+		if c.Bool("apply") {
+			if err := file.Apply(); err != nil {
+				return changed, errors.Join(fmt.Errorf("change %s: %w", file.Path, err), revert(changes[:i]))
+			}
+		}
+		if err := show(c, file); err != nil {
+			return changed, err
+		}
+	}
+	if changed && !c.Bool("apply") {
+		_, err = fmt.Fprintln(c.App.Writer, "Nothing is written: --apply does it.")
+	} else if changed && !c.Bool("restart") {
+		_, err = fmt.Fprintln(c.App.Writer, "It counts once both were restarted: systemctl restart pageind containerd")
+	}
+	return changed, err
+}
+
+// revert takes back what was applied.
+func revert(changes []*setup.Change) (err error) {
+	for _, file := range changes {
+		if !file.None() {
+			err = errors.Join(err, file.Revert())
+		}
+	}
+	return err
+}
+
+// show prints the marked lines of a file that has some, or had.
+func show(c *cli.Context, file *setup.Change) error {
+	lines, word := tomledit.Marked(file.New), "with these lines"
+	if lines == "" {
+		lines, word = tomledit.Marked(file.Old), "without these lines"
+	}
+	_, err := fmt.Fprintf(c.App.Writer, "%s, %s:\n%s", file.Path, word, lines)
+	return err
+}
+
+// restart has systemd restart both, pageind first: containerd looks for the snapshotter when it is first used.
+func restart(ctx context.Context) error {
+	for _, unit := range []string{"pageind.service", "containerd.service"} {
+		out, err := exec.CommandContext(ctx, "systemctl", "restart", unit).CombinedOutput() // #nosec G204 -- one of the two
+		if err != nil {
+			return fmt.Errorf("restart %s: %w: %s (the files are written: restart pageind and containerd in your own way)", unit, err, bytes.TrimSpace(out))
+		}
+	}
+	return nil
+}

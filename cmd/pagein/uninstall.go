@@ -1,0 +1,154 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/dustin/go-humanize"
+	"github.com/urfave/cli/v2"
+
+	"github.com/pagein/pagein/internal/tomledit"
+	"github.com/pagein/pagein/snapshotter/imagestore"
+	"github.com/pagein/pagein/snapshotter/setup"
+)
+
+const uninstallDescription = `Shows what "pagein install containerd" has put into configurations, and the images and containers that need it. With --apply it is taken out: each file is what it was before.
+
+While images are unpacked for pageind, containerd would not know where to take them from: --complete fetches the layers that are missing of them and unpacks all for another
+snapshotter, --remove removes them. Containers that use it, running or not, are yours to remove first.`
+
+func uninstallCommand() *cli.Command {
+	return &cli.Command{
+		Name:         "uninstall",
+		Usage:        "show or take out what was put into containerd's configuration",
+		ArgsUsage:    theContainerd,
+		Description:  uninstallDescription,
+		BashComplete: completeInstall,
+		Flags: append(append(containerdFlags(), setupFlags()...),
+			&cli.BoolFlag{Name: "apply", Usage: "take it out"},
+			&cli.BoolFlag{Name: "complete", Usage: "fetch and unpack images that need pageind for another snapshotter first"},
+			&cli.StringFlag{Name: "to", Value: "overlayfs", Usage: "unpack images for the snapshotter `NAME`"},
+			&cli.BoolFlag{Name: "remove", Usage: "remove images that need pageind first"},
+			&cli.BoolFlag{Name: "restart", Usage: "have systemd restart pageind and containerd; containers go on"},
+		),
+		Action: func(c *cli.Context) error {
+			if c.NArg() != 1 || c.Args().First() != theContainerd {
+				return misuse(c, "want %q; got %q", theContainerd, c.Args().Slice())
+			}
+			if c.Bool("complete") && c.Bool("remove") {
+				return misuse(c, "give one of --complete and --remove")
+			}
+			return uninstall(c)
+		},
+	}
+}
+
+func uninstall(c *cli.Context) error {
+	containerd, err := installed(c)
+	if err != nil {
+		return err
+	}
+	changes, err := containerd.Installed()
+	if err != nil {
+		return err
+	}
+	own, err := setup.Undo(c.Path("config"))
+	if err != nil {
+		return err
+	}
+	if tomledit.Has(own.Old) {
+		changes = append(changes, own)
+	}
+	if len(changes) == 0 {
+		_, err := fmt.Fprintln(c.App.Writer, "Nothing was put into the configurations.")
+		return err
+	}
+	if err := letGo(c); err != nil {
+		return err
+	}
+	changed, err := change(c, changes...)
+	if err != nil || !changed || !c.Bool("restart") || !c.Bool("apply") {
+		return err
+	}
+	return restart(c.Context)
+}
+
+// letGo makes sure that nothing in containerd needs pageind any more, or says what does.
+func letGo(c *cli.Context) (err error) {
+	r, client, err := openRemote(c)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	defer client.Close()
+	progress, rate := newProgressLine(c.App.ErrWriter, false), newMeter()
+	defer progress.clear()
+	store, err := imagestore.Open(c.Context, c.String("containerd"), imagestore.Options{
+		Snapshotter: c.String("snapshotter"), Registry: client, Progress: func(done int64) { progress.show(func() string { return rate.text(done, 0) }) },
+	})
+	if err != nil {
+		return fmt.Errorf("see what needs pageind: %w", err)
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	uses, err := store.Uses(c.Context)
+	if err != nil {
+		return err
+	}
+	if err := printUses(c, uses); err != nil {
+		return err
+	}
+	switch {
+	case !c.Bool("apply"):
+		return nil
+	case len(uses.Containers) > 0:
+		return fmt.Errorf("%s still use%s pageind: remove them first", count(int64(len(uses.Containers)), "container"), singular(len(uses.Containers)))
+	case len(uses.Images) > 0 && !c.Bool("complete") && !c.Bool("remove"):
+		return fmt.Errorf("%s still need%s pageind: give --complete to unpack them for %s, or --remove", count(int64(len(uses.Images)), "image"), singular(len(uses.Images)), c.String("to"))
+	}
+	if err := release(c.Context, store, uses.Images, c.Bool("complete"), c.String("to")); err != nil {
+		return err
+	}
+	return store.Empty(c.Context)
+}
+
+// singular ends a verb.
+func singular(n int) string {
+	if n == 1 {
+		return "s"
+	}
+	return ""
+}
+
+// release hands images to another snapshotter, or removes them.
+func release(ctx context.Context, store *imagestore.Store, images []imagestore.Image, complete bool, to string) error {
+	for _, img := range images {
+		var err error
+		if complete {
+			err = store.Hand(ctx, img, to)
+		} else {
+			err = store.Remove(ctx, img)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func printUses(c *cli.Context, uses imagestore.Uses) error {
+	var b strings.Builder
+	for _, i := range uses.Images {
+		fmt.Fprintf(&b, "image %s in %s", i.Name, i.Namespace)
+		if i.Missing > 0 {
+			fmt.Fprintf(&b, ": %s, %s, not fetched", count(int64(i.Missing), "layer"), humanize.IBytes(uint64(i.Bytes)))
+		}
+		b.WriteByte('\n')
+	}
+	for _, container := range uses.Containers {
+		fmt.Fprintf(&b, "container %s in %s\n", container.ID, container.Namespace)
+	}
+	_, err := fmt.Fprint(c.App.Writer, b.String())
+	return err
+}

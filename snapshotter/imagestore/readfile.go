@@ -1,0 +1,56 @@
+package imagestore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/containerd/containerd/v2/core/images"
+	"github.com/opencontainers/image-spec/identity"
+)
+
+// ReadFile reads a file of a lazily pulled image through the snapshotter, in this mount namespace.
+func (s *Store) ReadFile(ctx context.Context, name, path string) ([]byte, error) {
+	b, err := s.readFile(s.in(ctx), name, path)
+	if err != nil {
+		return nil, fmt.Errorf("read %s in %s: %w", path, name, err)
+	}
+	return b, nil
+}
+
+func (s *Store) readFile(ctx context.Context, name, path string) (b []byte, err error) {
+	img, err := s.client.ImageService().Get(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	layers, err := img.RootFS(ctx, s.client.ContentStore(), s.platform())
+	if err != nil {
+		return nil, err
+	}
+	snapshots, key := s.client.SnapshotService(s.o.Snapshotter), "look into "+img.Target.Digest.String()
+	mounts, err := snapshots.View(ctx, key, identity.ChainID(layers).String())
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, snapshots.Remove(context.WithoutCancel(ctx), key)) }()
+	if len(mounts) != 1 || mounts[0].Type != "bind" {
+		return nil, fmt.Errorf("it is not mounted lazily: its mounts are %v", mounts)
+	}
+	root, err := os.OpenRoot(mounts[0].Source)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close() // only read
+	return root.ReadFile(filepath.Clean(path))
+}
+
+// Forget removes an image, what is kept for it alone, and its namespace if there is nothing else.
+func (s *Store) Forget(ctx context.Context, name string) error {
+	err := s.client.ImageService().Delete(s.in(ctx), name, images.SynchronousDelete())
+	if err != nil {
+		return fmt.Errorf("remove %s: %w", name, err)
+	}
+	return nil
+}
