@@ -56,6 +56,8 @@ type Config struct {
 
 	Chains []digest.Digest `json:"chains,omitempty"` // chain IDs of the layers of the image that it stands for, bottom first; none if it was made from no image
 
+	Base digest.Digest `json:"base,omitempty"` // the artifact that this one is laid out anew from
+
 	Objects []ocispec.Descriptor `json:"objects,omitempty"` // source objects that other places have, which their URLs name; they need not be layers
 }
 
@@ -103,6 +105,11 @@ func (c *Config) check() error {
 	}
 	if err := checkChains(c.Chains); err != nil {
 		return fmt.Errorf("chain IDs: %w", err)
+	}
+	if c.Base != "" {
+		if err := c.Base.Validate(); err != nil {
+			return fmt.Errorf("base %q: %w", c.Base, err)
+		}
 	}
 	return checkObjects(c.Objects)
 }

@@ -14,8 +14,9 @@ import (
 // Borrowed is a blob of another artifact, a dictionary. An artifact must be complete where it is, so what its place does not have is taken
 // there: by the registry itself, if the dictionary is in another of its repositories, else by copying.
 type Borrowed struct {
-	Blob Blob  // as the dictionary lists it
-	From Place // where the dictionary is
+	Blob     Blob  // as the dictionary lists it
+	From     Place // where the dictionary is
+	Replaced bool  // the artifact takes the place of the one that it borrows from: its data is scattered no further
 }
 
 // size is how many bytes a blob brings to a target at most, so far as it is known.
@@ -32,7 +33,10 @@ func (b *BlobContents) size() int64 {
 
 // borrow lists another artifact's blob and brings what is missing to the target.
 func (p *pusher) borrow(ctx context.Context, b *Borrowed) (ConfigBlob, error) {
-	cb := ConfigBlob{ID: b.Blob.ID, Size: b.Blob.Size, MapSize: b.Blob.MapSize, Map: b.Blob.Map.Digest, Depth: b.Blob.Depth + 1}
+	cb := ConfigBlob{ID: b.Blob.ID, Size: b.Blob.Size, MapSize: b.Blob.MapSize, Map: b.Blob.Map.Digest, Depth: b.Blob.Depth}
+	if !b.Replaced {
+		cb.Depth++
+	}
 	for _, src := range b.Blob.Sources {
 		cb.Sources = append(cb.Sources, src.Digest)
 		p.listObject(src) // the places that have it go on to have it

@@ -28,6 +28,7 @@ type Artifact struct {
 	Meta       ocispec.Descriptor  // compressed metadata image
 	Blobs      []Blob              // in device slot order
 	Chains     []digest.Digest     // chain IDs of the layers of the image it stands for, bottom first; none if it was made from no image
+	Base       digest.Digest       // the artifact that this one is laid out anew from; "" for one that was converted. It may be gone
 
 	src content.Fetcher
 }
@@ -223,7 +224,7 @@ func (a *Artifact) resolve(c *Config, descs []ocispec.Descriptor) error {
 	if err != nil {
 		return err
 	}
-	a.MetaDigest, a.MetaSize, a.Chains = c.Meta.Digest, c.Meta.Size, c.Chains
+	a.MetaDigest, a.MetaSize, a.Chains, a.Base = c.Meta.Digest, c.Meta.Size, c.Chains, c.Base
 	if a.Meta, err = l.find(c.Meta.Layer, MediaTypeMeta); err != nil {
 		return fmt.Errorf("meta: %w", err)
 	}

@@ -25,6 +25,7 @@ type Contents struct {
 	Blobs   []BlobContents
 	Subject *ocispec.Descriptor // the image it was made from, or nil
 	Chains  []digest.Digest     // chain IDs of the layers of that image, bottom first
+	Base    digest.Digest       // the artifact that this one is laid out anew from, "" for none
 	After   *Predecessor        // the newest artifact of that image until now, or nil
 
 	Attached Attachment // where source objects go, or nil
@@ -83,7 +84,7 @@ type pusher struct {
 }
 
 func (p *pusher) push(ctx context.Context, c Contents) error {
-	config := Config{Version: configVersion, Blobs: []ConfigBlob{}, Chains: c.Chains}
+	config := Config{Version: configVersion, Blobs: []ConfigBlob{}, Chains: c.Chains, Base: c.Base}
 	var err error
 	for _, b := range c.Blobs {
 		p.progress.total += b.size()

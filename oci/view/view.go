@@ -80,6 +80,9 @@ func (v *View) Close() error {
 // Tree returns the artifact's file system. Reading from it fetches and verifies what is needed; no unverified byte is returned.
 func (v *View) Tree() (*erofs.FS, error) { return v.tree() }
 
+// Meta returns the verified metadata image, for as long as the view is open.
+func (v *View) Meta() (io.ReaderAt, error) { return v.meta() }
+
 // Map returns the verified map of blob i, 0 ≤ i < len(Artifact.Blobs).
 func (v *View) Map(i int) (*blob.Map, error) {
 	loaded, err := v.devices[i].load()
