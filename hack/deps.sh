@@ -131,6 +131,8 @@ for group; do
 		# Trees to try it on.
 		need debootstrap debootstrap
 		need npm npm
+		# Keys that sign.
+		need openssl openssl
 		# Servers that images are read from, and a proxy.
 		need nginx-light nginx
 		need tinyproxy-bin tinyproxy

@@ -18,7 +18,7 @@ const convertDescription = `Turns SRC, an image (oci:DIR[:TAG] or HOST/REPOSITOR
 input), into an artifact that can be mounted lazily, and stores it as DST (oci:DIR[:TAG] or HOST/REPOSITORY[:TAG]). Without DST the artifact
 is pushed to the repository of SRC without a tag, as a referrer of the image, which stays as it is. Of an index, --platform=all converts all images for Linux, and
 --platform=linux/amd64,linux/arm64 those two. With --tag-suffix=-pagein, the image gets a second tag, TAG-pagein: the same config and layers, which run anywhere, with an annotation that names the artifact. Layers are verified against the image's digests, and nothing is
-pushed before all are. The same image or tar gives the same artifact on every machine; so does a directory, if the file systems report the
+pushed before all are, with --sign-key nothing signed. The same image or tar gives the same artifact on every machine; so does a directory, if the file systems report the
 holes of sparse files alike. A tag that names anything but an artifact stays where it is.
 
 With --dict, data that an earlier artifact holds is not stored again: the new artifact lists the blobs that have it. They are brought to DST if they
@@ -42,6 +42,7 @@ func convertCommand() *cli.Command {
 			&cli.StringFlag{Name: "level", Value: blob.LevelDefault.String(), Usage: "compress at `LEVEL` fast, default or best"},
 			&cli.StringFlag{Name: "order", Value: mkfs.OrderDir.String(), Usage: "`ORDER` of file data: dir, directory by directory; tar, as the source has it; profile=FILE, first what a workload touched, then as dir"},
 			&cli.StringFlag{Name: "platform", Usage: "take the image for `OS/ARCH[/VARIANT]` of an index (default: Linux on this machine's architecture); without DST also several, separated by commas, or all"},
+			signKeyFlag(),
 			&cli.StringFlag{Name: "tag-suffix", Usage: "without DST, push a copy of the image that names its artifact, tagged as SRC and `SUFFIX`, such as -pagein"},
 			&cli.StringFlag{Name: "temp-dir", Usage: "keep blobs in `DIR` until they are pushed; it needs room for the compressed image, and for its small files as they are"},
 			&cli.BoolFlag{Name: "quiet", Usage: "print nothing but errors"},
@@ -84,6 +85,9 @@ func newConvertRun(c *cli.Context) (*convertRun, error) {
 	}
 	if err := r.parseOptions(); err != nil {
 		return nil, err
+	}
+	if r.c.Path(signKey) != "" && r.dst.Kind != oci.Registry {
+		return nil, fmt.Errorf("--%s is for artifacts in registries: sign what is in a directory when it is in one", signKey)
 	}
 	return r, r.parseAttaching()
 }

@@ -97,6 +97,13 @@ func (r *convertRun) convert(ctx context.Context, done func(convert.Result) erro
 	if err := r.checkTags(ctx, dst); err != nil { // before the work is done
 		return err
 	}
+	key, err := readKey(r.c.Path(signKey))
+	if err != nil {
+		return err
+	}
+	if r.options.Ready, err = signer(dst, key); err != nil {
+		return err
+	}
 	made := make(map[digest.Digest]string)
 	for _, c := range source.conversions {
 		result, err := r.convertOne(ctx, c, dst)
@@ -122,6 +129,11 @@ func (r *convertRun) convertOne(ctx context.Context, c conversion, dst artifact.
 	}
 	if r.options.Dict != nil {
 		defer r.options.Dict.Close() // files without names
+	}
+	if r.attaches() {
+		if r.options.After, err = dst.Newest(ctx, r.dst, c.image, nil); err != nil {
+			return result, err
+		}
 	}
 	result, err = c.run(ctx, dst.Target())
 	if err != nil || r.tag == "" {

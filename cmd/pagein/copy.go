@@ -20,9 +20,9 @@ import (
 
 const copyDescription = `Copies the artifact SRC, or the one that is attached to the image SRC, to DST (each oci:DIR[:TAG] or HOST/REPOSITORY[:TAG]). Data that is in
 other storage stays there, and the copy has the same digest. With --attach the data moves: it is stored at the given places, as by pagein convert, and no more in DST; with
---keep-data it is in DST too, and alone it brings data from other storage to DST. Then the copy is another artifact, of the same image. SRC is left as it is.
+--keep-data it is in DST too, and alone it brings data from other storage to DST. Then the copy is another artifact, of the same image, which must be signed anew. SRC is left as it is.
 
-With --image, DST becomes a copy of the image SRC, of all its platforms, with the artifacts that are attached to it or that it names. Both must be in registries.`
+With --image, DST becomes a copy of the image SRC, of all its platforms, with the artifacts that are attached to it or that it names, and their signatures. Both must be in registries.`
 
 // copyCommand is "pagein copy".
 func copyCommand() *cli.Command {
@@ -148,6 +148,9 @@ func (r *copyRun) copy(ctx context.Context, progress func(done, total int64)) (p
 		o.Attached = r.attached
 	}
 	if pushed, err = artifact.Copy(ctx, a, from, to.Target(), o); err != nil {
+		return pushed, err
+	}
+	if err := copySignatures(ctx, from, to, a, pushed.Descriptor); err != nil {
 		return pushed, err
 	}
 	if err := to.Target().Tag(ctx, pushed.Descriptor, r.dst.Reference()); err != nil {

@@ -76,7 +76,11 @@ func (r *copyRun) copyImage(ctx context.Context) (desc ocispec.Descriptor, artif
 		if err != nil {
 			return desc, nil, err
 		}
-		if _, err := artifact.Copy(ctx, a, from, to.Target(), artifact.CopyOptions{}); err != nil {
+		pushed, err := artifact.Copy(ctx, a, from, to.Target(), artifact.CopyOptions{})
+		if err != nil {
+			return desc, nil, err
+		}
+		if err := copySignatures(ctx, from, to, a, pushed.Descriptor); err != nil {
 			return desc, nil, err
 		}
 		artifacts = append(artifacts, d.Digest.String())

@@ -13,7 +13,7 @@ import (
 	"github.com/pagein/pagein/oci/registry"
 )
 
-const rmDescription = `Deletes the image REF from its registry, with the artifacts that are attached to it or to the images of its platforms, or that it names. With --artifacts the image stays,
+const rmDescription = `Deletes the image REF from its registry, with the artifacts that are attached to it or to the images of its platforms, or that it names, and their signatures. With --artifacts the image stays,
 and is pulled as any other from then on. If REF is an artifact, that is deleted. An image that other tags name too is not deleted: they would lose it. What the registry stores
 for none but what was deleted, it frees when it collects garbage.`
 
@@ -91,19 +91,23 @@ func doom(ctx context.Context, place artifact.Place, ref oci.Ref, onlyArtifacts 
 	if err != nil {
 		return nil, err
 	}
-	var doomed []ocispec.Descriptor
+	artifacts := []ocispec.Descriptor{desc}
 	if !ours {
-		if doomed, err = place.OfImage(ctx, desc); err != nil {
+		if artifacts, err = place.OfImage(ctx, desc); err != nil {
 			return nil, err
 		}
-		if onlyArtifacts {
-			return doomed, nil
-		}
+	}
+	doomed, err := withSignatures(ctx, place.Repository, artifacts)
+	if err != nil || !ours && onlyArtifacts {
+		return doomed, err
 	}
 	if err := onlyTag(ctx, place.Repository, ref, desc); err != nil {
 		return nil, err
 	}
-	return append(doomed, desc), nil
+	if !ours {
+		doomed = append(doomed, desc)
+	}
+	return doomed, nil
 }
 
 // onlyTag makes sure that no other tag names the same manifest: registries delete manifests, with all of their tags.

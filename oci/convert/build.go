@@ -182,7 +182,7 @@ func describe(d digest.Digest, f mkfs.Figures, read int64) Layer {
 func (b *build) push(ctx context.Context, dst content.Storage, packed *mkfs.Packed) (Result, error) {
 	p := b.progress()
 	p.Pushing = true
-	contents := artifact.Contents{Subject: b.subject, Chains: b.chains, Attached: b.o.Attached, Keep: b.o.Keep}
+	contents := artifact.Contents{Subject: b.subject, Chains: b.chains, Attached: b.o.Attached, Keep: b.o.Keep, After: b.o.After, Ready: b.o.Ready}
 	if b.o.Progress != nil {
 		contents.Progress = func(done, total int64) {
 			p.Sent, p.ToSend = done, total

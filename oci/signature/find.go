@@ -15,13 +15,19 @@ import (
 	"github.com/pagein/pagein/oci/registry"
 )
 
+// Listed is a manifest with signatures, of which nothing has been read.
+type Listed struct {
+	Descriptor ocispec.Descriptor
+	Tagged     bool // it has the tag for signatures, and need not refer to what it signs
+}
+
 // List lists the manifests with signatures of a manifest, each once: the one with the tag, if there is one, and the last 16 that refer to it.
-func List(ctx context.Context, repo *registry.Repository, signed ocispec.Descriptor) ([]ocispec.Descriptor, error) {
-	var list []ocispec.Descriptor
+func List(ctx context.Context, repo *registry.Repository, signed ocispec.Descriptor) ([]Listed, error) {
+	var list []Listed
 	desc, err := repo.Resolve(ctx, Tag(signed.Digest))
 	switch {
 	case err == nil:
-		list = append(list, desc)
+		list = append(list, Listed{desc, true})
 	case !errors.Is(err, errdef.ErrNotFound):
 		return nil, fmt.Errorf("find the signatures of %s@%s: %w", repo, signed.Digest, registry.Explain(err))
 	}
@@ -30,8 +36,8 @@ func List(ctx context.Context, repo *registry.Repository, signed ocispec.Descrip
 		return nil, err
 	}
 	for _, d := range found {
-		if len(list) == 0 || d.Digest != list[0].Digest {
-			list = append(list, d)
+		if len(list) == 0 || d.Digest != list[0].Descriptor.Digest {
+			list = append(list, Listed{Descriptor: d})
 		}
 	}
 	return list, nil

@@ -148,7 +148,7 @@ func TestSignaturesAreFoundByTagAndByReference(t *testing.T) {
 		}
 		d.refused("another key", "by 1 others", other)
 		second := d.sign(other)
-		if list, err := List(t.Context(), d.repo, d.manifest); err != nil || len(list) != 2 || list[0].Digest != second.Digest || list[1].Digest != first.Digest {
+		if list, err := List(t.Context(), d.repo, d.manifest); err != nil || len(list) != 2 || list[0].Descriptor.Digest != second.Digest || !list[0].Tagged || list[1].Descriptor.Digest != first.Digest || list[1].Tagged {
 			t.Errorf("signatures are %v, %v", list, err)
 		}
 		for _, k := range []*PrivateKey{key, other} {
@@ -282,5 +282,25 @@ func TestBundlesCountAsSignaturesOnlyIfTheySaySo(t *testing.T) {
 	d.push(m, "")
 	if by, err := d.signedBy(key); err != nil || by != "ECDSA" {
 		t.Errorf("signed by %q, %v", by, err)
+	}
+}
+
+func TestCopiesHaveTheSignatures(t *testing.T) {
+	from, to := newDesk(t), newDesk(t)
+	keys := []*PrivateKey{from.key("ECDSA"), from.key("Ed25519")}
+	from.sign(keys[0])
+	statement := fmt.Sprintf(`{"subject":[{"digest":{"sha256":%q}}],"predicateType":%q}`, from.manifest.Digest.Encoded(), predicateSigned)
+	m := from.signatures(from.blob(typeBundle, envelope(t, keys[1], statement)))
+	m.ArtifactType, m.Subject = typeBundle, &from.manifest
+	from.push(m, "")
+	for range 2 {
+		if n, err := Copy(t.Context(), from.repo, to.repo, from.manifest); n != 2 || err != nil {
+			t.Errorf("%d are copied, %v", n, err)
+		}
+	}
+	for _, k := range keys {
+		if by, err := to.signedBy(k); err != nil {
+			t.Errorf("signed by %q, %v", by, err)
+		}
 	}
 }
