@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/containerd/containerd/v2/pkg/snapshotters"
@@ -342,4 +343,29 @@ func TestWhatAKilledDaemonDidNotRecordStopsNobody(t *testing.T) {
 	if left, err := os.ReadDir(filepath.Join(l.root, "snapshots")); err != nil || len(left) > 0 {
 		t.Errorf("left: %v, %v", left, err)
 	}
+}
+
+// TestWhatAKilledDaemonDidNotRemoveIsRemovedByTheNext has one killed after it forgot a snapshot.
+func TestWhatAKilledDaemonDidNotRemoveIsRemovedByTheNext(t *testing.T) {
+	l := newLab(t)
+	top := l.pull()
+	for _, key := range []string{top, l.chains[1].String(), l.chains[0].String()} {
+		if err := l.Snapshotter.Snapshotter.Remove(t.Context(), key); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(l.mounted()) != 1 {
+		t.Fatalf("mounted: %v", l.mounted())
+	}
+	l.open(nil)
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		left, err := os.ReadDir(filepath.Join(l.root, "snapshots"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(left) == 0 && len(l.mounted()) == 0 {
+			return
+		}
+	}
+	t.Errorf("something is left; mounted: %v", l.mounted())
 }

@@ -25,6 +25,22 @@ func (s *Snapshotter) Remove(ctx context.Context, key string) error {
 	return nil
 }
 
+// tidyUp begins to remove what a predecessor left of snapshots that are not there any more: containerd asks for that only when it has removed others.
+func (s *Snapshotter) tidyUp() {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := s.Cleanup(ctx); err != nil && ctx.Err() == nil {
+			s.log.Warn("something is left of snapshots that were removed earlier; it is tried again with the next one", "err", err)
+		}
+	}()
+	s.stopTidying = func() {
+		cancel()
+		<-done
+	}
+}
+
 // Cleanup removes what is left on disk of snapshots that are not there any more. Images that were mounted for them are unmounted first.
 func (s *Snapshotter) Cleanup(ctx context.Context) error {
 	stale, err := s.stale(ctx)
@@ -33,6 +49,9 @@ func (s *Snapshotter) Cleanup(ctx context.Context) error {
 	}
 	var last error
 	for _, id := range stale {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 		if err := s.clear(ctx, id); err != nil {
 			last = err // the others go all the same
 		}

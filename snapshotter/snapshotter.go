@@ -44,6 +44,8 @@ type Snapshotter struct {
 	log    *slog.Logger
 	images *decisions
 
+	stopTidying func() // ends tidyUp, and waits for that
+
 	locks locks // by the name of a snapshot that is becoming lazy, and by the ID of one that is being mounted, unpacked or removed
 }
 
@@ -62,9 +64,16 @@ func New(c Config) (*Snapshotter, error) {
 	}
 	s := &Snapshotter{Snapshotter: base, root: c.Root, meta: meta, node: c.Node, trust: c.Trust, log: c.Log, images: newDecisions()}
 	if err := s.setAside(context.Background()); err != nil {
-		return nil, errors.Join(fmt.Errorf("set aside in %s what belongs to no snapshot: %w", c.Root, err), s.Close())
+		return nil, errors.Join(fmt.Errorf("set aside in %s what belongs to no snapshot: %w", c.Root, err), base.Close())
 	}
+	s.tidyUp()
 	return s, nil
+}
+
+// Close ends the use of the snapshots, which stay.
+func (s *Snapshotter) Close() error {
+	s.stopTidying()
+	return s.Snapshotter.Close()
 }
 
 // Prepare makes an active snapshot. If containerd asks for a layer of an image that has an artifact, it is told that the layer is there already.
