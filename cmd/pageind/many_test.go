@@ -26,16 +26,15 @@ const (
 	perImage = 10
 	// atOnce is how many are started or deleted at the same time: a node does as many, and two cores have enough to do.
 	atOnce = 8
+	// longestLife is how long a daemon serves at most before it is killed: a little longer than containerd waits, who finds it gone, before it connects again.
+	longestLife = 2 * time.Second
 )
 
 // TestManyContainersAtOnceLeaveNothing runs containers of images that share layers, all at the same time, starts and deletes them in random order, and kills the daemon again and again
 // meanwhile, and containerd once. PAGEIN_CONTAINERS is how many, 100 if it is not set.
 func TestManyContainersAtOnceLeaveNothing(t *testing.T) {
-	r := newRuntimeLab(t)
-	c := &crowd{runtimeLab: r, shared: filepath.Join(r.dir, "shared")}
-	if err := os.Mkdir(c.shared, 0o755); err != nil {
-		t.Fatal(err)
-	}
+	c := newCrowd(t)
+	r := c.runtimeLab
 	before := r.idleRuntime(c.familyImage(0))
 	n := number(t, "PAGEIN_CONTAINERS", 100)
 	var images []string
@@ -44,12 +43,7 @@ func TestManyContainersAtOnceLeaveNothing(t *testing.T) {
 	}
 
 	kills := c.under(true, func() error {
-		return each(images, func(image string) error {
-			return c.insist(func() error {
-				_, err := r.Try("images", "pull", "--plain-http", "--snapshotter", "pagein", image)
-				return err
-			})
-		})
+		return each(images, c.fetch)
 	})
 	ids := make([]int, n)
 	for i, id := range rand.Perm(n) {
@@ -108,6 +102,24 @@ type crowd struct {
 	mu    sync.Mutex
 	again int            // calls that failed while somebody was away
 	named map[int]string // container of a number
+}
+
+func newCrowd(t *testing.T) *crowd {
+	t.Helper()
+	c := &crowd{runtimeLab: newRuntimeLab(t)}
+	c.shared = filepath.Join(c.dir, "shared")
+	if err := os.Mkdir(c.shared, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// fetch pulls an image.
+func (c *crowd) fetch(image string) error {
+	return c.insist(func() error {
+		_, err := c.Try("images", "pull", "--plain-http", "--snapshotter", "pagein", image)
+		return err
+	})
 }
 
 // familyImage makes the image of a number: the first layer is that of all, the second of three, and the third and the fourth its own. Most are converted; of every tenth the layers are unpacked, which others
@@ -206,7 +218,7 @@ func (c *crowd) insist(f func() error) error {
 	return err
 }
 
-// under kills the daemon now and then until f ends, and restarts containerd once if that is wanted. It returns how often the daemon was killed.
+// under kills the daemon again and again until f ends, each a random time after it began to serve, and restarts containerd once if that is wanted. It returns how often the daemon was killed.
 func (c *crowd) under(restart bool, f func() error) (kills int) {
 	c.Helper()
 	done := make(chan error, 1)
@@ -218,7 +230,7 @@ func (c *crowd) under(restart bool, f func() error) (kills int) {
 				c.Fatal(err)
 			}
 			return kills
-		case <-time.After(500*time.Millisecond + rand.N(time.Second)):
+		case <-time.After(rand.N(longestLife)):
 		}
 		c.stop(unix.SIGKILL)
 		c.serve()
