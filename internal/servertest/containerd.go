@@ -43,6 +43,9 @@ func StartContainerd(t testing.TB, o ContainerdOptions) *Containerd {
 	})
 	c.Process = start(t, func(string) *exec.Cmd {
 		config := writeFile(t, filepath.Join(dir, "config.toml"), o.config(dir, c.Socket()))
+		if o.SetUp != nil {
+			o.SetUp(filepath.Join(programs, "containerd"), config)
+		}
 		cmd := exec.Command(filepath.Join(programs, "containerd"), "--config", config) // #nosec G204 -- a test's own
 		// The shims are found in PATH, and outlive containerd: as they must, and until the test ends them.
 		cmd.Env = append(cmd.Environ(), "PATH="+programs+":"+os.Getenv("PATH"))

@@ -14,19 +14,24 @@ type ContainerdOptions struct {
 	Untold      bool   // do not tell the snapshotter of which image a layer is
 	Sandbox     string // image of pods' sandboxes; with it the CRI is served, and its snapshotter is "pagein"
 	HostsDir    string // directory with the hosts.toml files that the CRI uses
+
+	// SetUp is called before containerd starts with its program and configuration, in which the snapshotter is not configured then; nil if it is to be.
+	SetUp func(program, config string)
 }
 
 // noCRI lists the plugins that Kubernetes needs.
 const noCRI = `"io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime", "io.containerd.grpc.v1.cri"`
 
-// snapshotterConfig is the same for all of containerd.
-const snapshotterConfig = `version = %d
+// bareConfig is the same for all of containerd.
+const bareConfig = `version = %d
 root = %q
 state = %q
 disabled_plugins = [%s]
 [grpc]
 address = %q
-[proxy_plugins.pagein]
+`
+
+const snapshotterConfig = `[proxy_plugins.pagein]
 type = "snapshot"
 address = %q
 [proxy_plugins.pagein.exports]
@@ -88,6 +93,9 @@ func (o ContainerdOptions) config(dir, socket string) string {
 	} else {
 		more += fmt.Sprintf(cri, o.Sandbox, o.HostsDir, filepath.Join(dir, "cni"))
 	}
-	return fmt.Sprintf(snapshotterConfig, version, filepath.Join(dir, "root"), filepath.Join(dir, "state"), strings.Join(disabled, ", "), socket,
-		o.Snapshotter, o.Root, !o.Untold) + more
+	bare := fmt.Sprintf(bareConfig, version, filepath.Join(dir, "root"), filepath.Join(dir, "state"), strings.Join(disabled, ", "), socket)
+	if o.SetUp != nil {
+		return bare
+	}
+	return bare + fmt.Sprintf(snapshotterConfig, o.Snapshotter, o.Root, !o.Untold) + more
 }

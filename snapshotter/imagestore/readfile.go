@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/errdefs"
 	"github.com/opencontainers/image-spec/identity"
 )
 
@@ -46,11 +47,14 @@ func (s *Store) readFile(ctx context.Context, name, path string) (b []byte, err 
 	return root.ReadFile(filepath.Clean(path))
 }
 
-// Forget removes an image, what is kept for it alone, and its namespace if there is nothing else.
+// Forget removes an image with all that is kept for it alone, and then the namespace, if there is nothing else in it.
 func (s *Store) Forget(ctx context.Context, name string) error {
 	err := s.client.ImageService().Delete(s.in(ctx), name, images.SynchronousDelete())
-	if err != nil {
-		return fmt.Errorf("remove %s: %w", name, err)
+	if err == nil {
+		err = s.client.NamespaceService().Delete(ctx, s.o.Namespace)
+	}
+	if err != nil && !errdefs.IsFailedPrecondition(err) {
+		return fmt.Errorf("remove %s from %s: %w", name, s.o.Namespace, err)
 	}
 	return nil
 }

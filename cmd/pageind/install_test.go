@@ -1,0 +1,131 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/pagein/pagein/internal/servertest"
+)
+
+// series are the containerds that are told apart.
+var series = []struct {
+	name string
+	old  bool
+}{{"1.7", true}, {"2", false}}
+
+// setUpLab is a lab whose containerd and daemon are configured by "pagein install".
+type setUpLab struct {
+	*runtimeLab
+	own, theirs   string // configurations
+	before, after string // of containerd
+	options       []string
+}
+
+func newSetUpLab(t *testing.T, old bool) *setUpLab {
+	t.Helper()
+	l := &setUpLab{runtimeLab: prepareRuntimeLab(t)}
+	l.own = filepath.Join(l.dir, "pagein.toml")
+	if err := os.WriteFile(l.own, []byte("# ours\nroot = \""+l.root+"\"\n[snapshotter]\naddress = \""+l.snapshots()+"\"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l.start("--config", l.own)
+	l.startContainerd(servertest.ContainerdOptions{Old: old, SetUp: func(program, config string) {
+		l.theirs = config
+		l.options = []string{"--containerd-program", program, "--containerd-config", config}
+		l.before = l.text(config)
+		if said := l.set("install", "containerd"); !strings.Contains(said, "Nothing is written") || l.text(config) != l.before {
+			t.Errorf("it is not only shown:\n%s", said)
+		}
+		l.set("install", "containerd", "--apply")
+		l.after = l.text(config)
+	}})
+	l.options = append(l.options, "--containerd", l.Socket())
+	return l
+}
+
+// set runs a command that sets up.
+func (l *setUpLab) set(args ...string) string {
+	l.Helper()
+	return l.pagein(append(append([]string{"--config", l.own}, args...), l.options...)...)
+}
+
+// refused runs one that fails, and returns what it says.
+func (l *setUpLab) refused(args ...string) string {
+	l.Helper()
+	_, err := l.try(append(append([]string{"--config", l.own}, args...), l.options...)...)
+	if err == nil {
+		l.Errorf("pagein %s succeeds", strings.Join(args, " "))
+		return ""
+	}
+	return err.Error()
+}
+
+func (l *setUpLab) text(path string) string {
+	l.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		l.Fatal(err)
+	}
+	return string(b)
+}
+
+// TestContainerdIsSetUpCheckedAndHadBack pulls an image lazily after what "pagein install" wrote, and has it run on overlayfs after "pagein uninstall".
+func TestContainerdIsSetUpCheckedAndHadBack(t *testing.T) {
+	for _, s := range series {
+		t.Run(s.name, func(t *testing.T) {
+			l := newSetUpLab(t, s.old)
+			if said := l.set("install", "containerd", "--check"); !strings.Contains(said, "was pulled without its layers, and can be read") {
+				t.Errorf("the check says %s", said)
+			}
+			if left := l.Lines("namespaces", "ls", "-q"); len(left) > 0 {
+				t.Errorf("the check leaves the namespaces %v", left)
+			}
+			lazy, ordinary := l.push("lazy", l.layers...), l.push("ordinary", l.layers[0], l.layers[2])
+			l.pagein("convert", "--quiet", lazy)
+			for _, image := range []string{lazy, ordinary} {
+				l.pagein("pull", "--containerd", l.Socket(), image)
+			}
+			if there := l.fetched(l.layers[1]); len(there) > 0 {
+				t.Error("a layer was fetched")
+			}
+			if err := l.refused("uninstall", "containerd", "--apply"); !strings.Contains(err, "2 images still need pageind: give --complete") {
+				t.Errorf("it is taken out under images: %s", err)
+			}
+			l.Ctr("containers", "create", "--snapshotter", "pagein", lazy, "user")
+			if err := l.refused("uninstall", "containerd", "--apply", "--remove"); !strings.Contains(err, "1 container still uses pageind") {
+				t.Errorf("it is taken out under a container: %s", err)
+			}
+			l.Ctr("containers", "rm", "user")
+			if l.text(l.theirs) != l.after {
+				t.Error("a refusal changed the configuration")
+			}
+			l.set("uninstall", "containerd", "--apply", "--complete")
+			if got := l.text(l.theirs); got != l.before {
+				t.Errorf("containerd's configuration is\n%s\nand was\n%s", got, l.before)
+			}
+			if targets := l.mounted(); len(targets) > 0 {
+				t.Errorf("still mounted are %v", targets)
+			}
+			l.Restart(l.Answers)
+			for _, image := range []string{lazy, ordinary} {
+				if got := l.Ctr("run", "--rm", "--snapshotter", "overlayfs", image, "after", "/bin/busybox", "cat", "/three"); got != "3\n" {
+					t.Errorf("%s prints %q", image, got)
+				}
+			}
+		})
+	}
+}
+
+// TestLazilyPulledImagesAreRemovedWhenPageinGoes is for those who would not wait for layers.
+func TestLazilyPulledImagesAreRemovedWhenPageinGoes(t *testing.T) {
+	l := newSetUpLab(t, false)
+	lazy := l.push("lazy", l.layers...)
+	l.pagein("convert", "--quiet", lazy)
+	l.pull(lazy)
+	l.set("uninstall", "containerd", "--apply", "--remove")
+	if images := l.Lines("images", "ls", "-q"); len(images) > 0 || len(l.mounted()) > 0 || l.text(l.theirs) != l.before {
+		t.Errorf("images are left: %v, mounts: %v; containerd's configuration is\n%s", images, l.mounted(), l.text(l.theirs))
+	}
+}
