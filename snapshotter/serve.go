@@ -14,9 +14,9 @@ import (
 // stopTimeout is how long calls under way may take when serving ends.
 const stopTimeout = 5 * time.Second
 
-// Serve answers all who connect to a listener, which it closes, until ctx is done.
-func (s *Snapshotter) Serve(ctx context.Context, l net.Listener) error {
-	server := grpc.NewServer()
+// Serve answers all who connect to a listener, which it closes, until ctx is done. Options may have the server answer more than this.
+func (s *Snapshotter) Serve(ctx context.Context, l net.Listener, more ...grpc.ServerOption) error {
+	server := grpc.NewServer(more...)
 	snapshotsapi.RegisterSnapshotsServer(server, snapshotservice.FromSnapshotter(s))
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(l) }()

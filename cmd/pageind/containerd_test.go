@@ -32,9 +32,10 @@ import (
 type runtimeLab struct {
 	*lab
 	*servertest.Containerd
-	registry string
-	data     []byte // of /data/random in the images
-	layers   []imageLayer
+	distribution *servertest.Process
+	registry     string // its address, or that of somebody before it
+	data         []byte // of /data/random in the images
+	layers       []imageLayer
 }
 
 func newRuntimeLab(t *testing.T) *runtimeLab {
@@ -72,7 +73,8 @@ func prepareRuntimeLab(t *testing.T) *runtimeLab {
 		r.layer(tartest.Directory("data", 0o755), tartest.File("data/random", string(r.data)), tartest.File(".wh.gone", "")),
 		r.layer(tartest.File("three", "3\n")),
 	}
-	r.registry = servertest.Distribution(t, nil).Addr
+	r.distribution = servertest.Distribution(t, nil)
+	r.registry = r.distribution.Addr
 	return r
 }
 

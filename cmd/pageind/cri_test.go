@@ -18,7 +18,7 @@ func TestKubernetesRunsPodsOfImagesThatAreNotFetched(t *testing.T) {
 		image := l.push("app", l.layers...)
 		l.pagein("convert", "--quiet", image)
 		before := l.gate.of(l.layers...)
-		l.pullImage(image, nil)
+		l.pullImage(l.images, image, nil)
 		if n := l.gate.of(l.layers...) - before; n > 0 {
 			t.Errorf("%d bytes of layers were fetched: %s", n, l.said())
 		}

@@ -22,10 +22,10 @@ import (
 // criLab is a lab whose containerd serves Kubernetes, which is the test: it speaks kubelet's protocol.
 type criLab struct {
 	*runtimeLab
-	images cri.ImageServiceClient
-	pods   cri.RuntimeServiceClient
-	gate   *gate
-	conn   *grpc.ClientConn // to containerd
+	images    cri.ImageServiceClient // containerd's
+	forwarded cri.ImageServiceClient // the same through the daemon
+	pods      cri.RuntimeServiceClient
+	gate      *gate
 }
 
 // withEachContainerd runs a test with the series of containerd that are supported.
@@ -35,17 +35,18 @@ func withEachContainerd(t *testing.T, test func(t *testing.T, o servertest.Conta
 	}
 }
 
-// newCRILab starts a daemon, with further arguments of its command line, and containerd. Sandboxes are of an ordinary image, whose layer is the lowest one of the lab's images too.
-func newCRILab(t *testing.T, o servertest.ContainerdOptions, args ...string) *criLab {
+// newCRILab starts containerd and a daemon that forwards the image service. Sandboxes are of an ordinary image, whose layer is the lowest one of the
+// lab's images too.
+func newCRILab(t *testing.T, o servertest.ContainerdOptions) *criLab {
 	t.Helper()
 	l := &criLab{runtimeLab: prepareRuntimeLab(t)}
 	o.Sandbox = l.push("pause", l.layers[0])
 	l.gate = newGate(t, l.registry)
 	l.registry = l.gate.addr
-	l.serve(args...)
 	l.startContainerd(o)
-	l.conn = l.dial(l.Socket())
-	l.images, l.pods = cri.NewImageServiceClient(l.conn), cri.NewRuntimeServiceClient(l.conn)
+	l.serve(l.configure("[snapshotter]\nimage-service = 'unix://%s'\n", l.Socket())...)
+	direct, forwarded := l.dial(l.Socket()), l.dial(strings.TrimPrefix(l.snapshots(), "unix://"))
+	l.images, l.pods, l.forwarded = cri.NewImageServiceClient(direct), cri.NewRuntimeServiceClient(direct), cri.NewImageServiceClient(forwarded)
 	l.lab.T.Cleanup(l.removePods)
 	return l
 }
@@ -61,11 +62,16 @@ func (l *criLab) dial(socket string) *grpc.ClientConn {
 }
 
 // pullImage has an image pulled as kubelet does.
-func (l *criLab) pullImage(image string, login *cri.AuthConfig) {
+func (l *criLab) pullImage(by cri.ImageServiceClient, image string, login *cri.AuthConfig) {
 	l.Helper()
-	if _, err := l.images.PullImage(l.Context(), &cri.PullImageRequest{Image: &cri.ImageSpec{Image: image}, Auth: login}); err != nil {
+	if err := l.tryPull(by, image, login); err != nil {
 		l.Fatal(err)
 	}
+}
+
+func (l *criLab) tryPull(by cri.ImageServiceClient, image string, login *cri.AuthConfig) error {
+	_, err := by.PullImage(l.Context(), &cri.PullImageRequest{Image: &cri.ImageSpec{Image: image}, Auth: login})
+	return err
 }
 
 // pod starts a pod on the host's network.

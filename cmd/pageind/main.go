@@ -170,7 +170,7 @@ func run(ctx context.Context, cfg config) error {
 		return err
 	}
 	up := &service{node: n, keeper: k, manager: m, log: log}
-	if up.snapshots, err = openSnapshots(cfg, containerd, n, log); err != nil {
+	if up.snapshots, err = openSnapshots(cfg, containerd, n, remote.Pulled(), log); err != nil {
 		return errors.Join(err, up.abandon())
 	}
 	return up.serve(ctx, control.Diagnostics{Metrics: n.Metrics(), Ready: n.Ready, Profile: cfg.Pprof}, listener, metrics)

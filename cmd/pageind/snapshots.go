@@ -13,6 +13,7 @@ import (
 	"github.com/pagein/pagein/oci"
 	"github.com/pagein/pagein/oci/artifact"
 	"github.com/pagein/pagein/snapshotter"
+	"github.com/pagein/pagein/snapshotter/imageservice"
 )
 
 // snapshotsConfig is the part of the configuration that is about containerd.
@@ -26,6 +27,7 @@ type snapshotterTable struct {
 	Address      string   `toml:"address"`       // where containerd is served; "" for nowhere
 	Root         string   `toml:"root"`          // absolute; "" for a directory below the daemon's root
 	MountOptions []string `toml:"mount-options"` // more options for overlayfs
+	ImageService string   `toml:"image-service"` // containerd's own address, to forward kubelet's pulls to; "" not to
 }
 
 // checkSnapshotter checks these settings and completes them.
@@ -36,6 +38,9 @@ func (c *config) checkSnapshotter() error {
 	if !filepath.IsAbs(c.Snapshotter.Root) {
 		return fmt.Errorf("root %q in [snapshotter] is no absolute path", c.Snapshotter.Root)
 	}
+	if c.Snapshotter.ImageService != "" && c.Snapshotter.Address == "" {
+		return errors.New("image-service in [snapshotter] needs an address there, at which it is served")
+	}
 	_, err := c.Trust.open()
 	return err
 }
@@ -44,6 +49,7 @@ func (c *config) checkSnapshotter() error {
 type snapshots struct {
 	listener net.Listener
 	*snapshotter.Snapshotter
+	images *imageservice.Proxy // or nil
 }
 
 // listenSnapshots opens the socket for containerd. Without an address it returns nil.
@@ -59,7 +65,7 @@ func listenSnapshots(ctx context.Context, address string) (net.Listener, error) 
 }
 
 // openSnapshots opens the snapshots to be served at a listener. Without one it returns nil.
-func openSnapshots(cfg config, l net.Listener, n *node.Node, log *slog.Logger) (*snapshots, error) {
+func openSnapshots(cfg config, l net.Listener, n *node.Node, pulls imageservice.Pulls, log *slog.Logger) (*snapshots, error) {
 	if l == nil {
 		return nil, nil
 	}
@@ -68,11 +74,17 @@ func openSnapshots(cfg config, l net.Listener, n *node.Node, log *slog.Logger) (
 		return nil, err
 	}
 	warnOfKeys(policy, log)
+	var images *imageservice.Proxy
+	if cfg.Snapshotter.ImageService != "" {
+		if images, err = imageservice.New(cfg.Snapshotter.ImageService, pulls, log); err != nil {
+			return nil, err
+		}
+	}
 	s, err := snapshotter.New(snapshotter.Config{Root: cfg.Snapshotter.Root, Node: artifacts{n}, Trust: policy, MountOptions: cfg.Snapshotter.MountOptions, Log: log})
 	if err != nil {
 		return nil, err
 	}
-	return &snapshots{control.Trusted(l, log), s}, nil
+	return &snapshots{control.Trusted(l, log), s, images}, nil
 }
 
 // serve answers containerd until ctx is done, and closes the snapshots.
@@ -82,7 +94,11 @@ func (s *snapshots) serve(ctx context.Context, log *slog.Logger) error {
 		return nil
 	}
 	log.Info("serving snapshots", "address", s.listener.Addr())
-	return errors.Join(s.Serve(ctx, s.listener), s.Close())
+	if s.images == nil {
+		return errors.Join(s.Serve(ctx, s.listener), s.Close())
+	}
+	log.Info("forwarding Kubernetes' image service", "address", s.listener.Addr())
+	return errors.Join(s.Serve(ctx, s.listener, s.images.Options()...), s.images.Close(), s.Close())
 }
 
 // artifacts is a node as the snapshotter knows it. Mounts below the snapshotter's root are reserved, see [node.Config].

@@ -26,7 +26,8 @@ var rooms = []struct {
 	{"mkfs", []string{"erofs", "blob", "profile"}},
 	{"oci", nil},
 	{"oci/registry", []string{"oci"}},
-	{"oci/remote", []string{"oci/registry", "oci/artifact", "ondemand/backend"}},
+	{"oci/registry/kubelet", []string{"oci/registry"}},
+	{"oci/remote", []string{"oci/registry", "oci/registry/kubelet", "oci/artifact", "ondemand/backend"}},
 	{"oci/attach", []string{"ondemand/backend"}},
 	{"oci/artifact", []string{"blob", "oci", "oci/registry", "oci/image"}},
 	{"oci/image", []string{"oci/registry"}},
@@ -52,6 +53,7 @@ var rooms = []struct {
 	{"snapshotter/setup", nil},
 	{"report", []string{"erofs", "node/control", "profile"}},
 	{"snapshotter", []string{"oci", "oci/artifact", "oci/trust"}},
+	{"snapshotter/imageservice", []string{"oci", "oci/registry"}},
 }
 
 // leaves know nothing but the kernel and the standard library.

@@ -18,16 +18,30 @@ http: {addr: %q, relativeurls: true}
 // Distribution is distribution's registry. With a token server it lets in who has a token of that server.
 func Distribution(t testing.TB, tokens *TokenServer) *Process {
 	t.Helper()
-	program, dir := require.Tool(t, "registry"), t.TempDir()
-	auth := ""
+	dir, auth := t.TempDir(), ""
 	if tokens != nil {
 		auth = fmt.Sprintf("auth: {token: {realm: %q, service: %q, issuer: %q, rootcertbundle: %q}}\n",
 			tokens.URL, tokenService, tokenIssuer, writeFile(t, filepath.Join(dir, "tokens.pem"), tokens.certificate))
 	}
-	return start(t, func(addr string) *exec.Cmd {
-		config := writeFile(t, filepath.Join(dir, "registry.yml"), fmt.Sprintf(distributionConfig, filepath.Join(dir, "data"), addr, auth))
+	return distribution(t, dir, filepath.Join(dir, "data"), auth)
+}
+
+// Guarded is another registry with the same content, which it lets only those see who have a password.
+func Guarded(t testing.TB, open *Process, passwords *Passwords) *Process {
+	t.Helper()
+	dir := t.TempDir()
+	return distribution(t, dir, open.data, fmt.Sprintf("auth: {htpasswd: {realm: test, path: %q}}\n", passwords.path))
+}
+
+func distribution(t testing.TB, dir, data, auth string) *Process {
+	t.Helper()
+	program := require.Tool(t, "registry")
+	p := start(t, func(addr string) *exec.Cmd {
+		config := writeFile(t, filepath.Join(dir, "registry.yml"), fmt.Sprintf(distributionConfig, data, addr, auth))
 		cmd := exec.Command(program, "serve", config) // #nosec G204 -- a test's own
 		cmd.Env = append(cmd.Environ(), "OTEL_TRACES_EXPORTER=none")
 		return cmd
 	}, func(addr string) error { return answers("http://" + addr + "/v2/") })
+	p.data = data
+	return p
 }

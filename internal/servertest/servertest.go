@@ -24,6 +24,7 @@ type Process struct {
 	Addr string // host:port
 
 	t    testing.TB
+	data string // directory, of a registry
 	cmd  *exec.Cmd
 	log  *output
 	done chan struct{}

@@ -15,6 +15,7 @@ import (
 	"github.com/pelletier/go-toml/v2"
 
 	"github.com/pagein/pagein/internal/httprange"
+	"github.com/pagein/pagein/oci/registry/kubelet"
 	"github.com/pagein/pagein/ondemand/backend"
 )
 
@@ -24,6 +25,14 @@ type Config struct {
 	Stall     Duration  `toml:"stall-timeout"` // how long a source may go with next to no bytes
 	Proxy     *Proxy    `toml:"proxy"`
 	Storage   []Storage `toml:"storage"`
+
+	Credentials Credentials `toml:"credentials"`
+}
+
+// Credentials is the table [credentials].
+type Credentials struct {
+	KubeletConfig string `toml:"kubelet-config"`  // file or directory, as of kubelet's --image-credential-provider-config; "" for none
+	KubeletBinDir string `toml:"kubelet-bin-dir"` // as of its --image-credential-provider-bin-dir
 }
 
 // Proxy is the table [proxy].
@@ -112,6 +121,9 @@ func (c Config) Open(log *slog.Logger) (*Remote, error) {
 		places[i] = backend.Place(s)
 	}
 	var err error
+	if r.plugins, err = c.Credentials.open(log); err != nil {
+		return nil, err
+	}
 	if r.storage, err = backend.NewStorage(backend.StorageOptions{Places: places, Stall: r.stall}); err != nil {
 		return nil, err
 	}
@@ -131,4 +143,21 @@ func (p *Proxy) open(log *slog.Logger) (*httprange.Proxy, error) {
 	return httprange.NewProxy(httprange.ProxyOptions{
 		URL: p.URL, Headers: p.Headers, PlainHTTP: p.PlainHTTP, CA: p.CA, Ping: p.Ping, Check: time.Duration(p.Check), Strict: p.Fallback != nil && !*p.Fallback, Log: log,
 	})
+}
+
+// open returns kubelet's plugins, nil if there are none.
+func (c Credentials) open(log *slog.Logger) (*kubelet.Plugins, error) {
+	if c.KubeletConfig == "" && c.KubeletBinDir == "" {
+		return nil, nil
+	}
+	for _, path := range []string{c.KubeletConfig, c.KubeletBinDir} {
+		if !filepath.IsAbs(path) {
+			return nil, fmt.Errorf("[credentials]: kubelet-config and kubelet-bin-dir must both be there, and be absolute paths: %q is none", path)
+		}
+	}
+	p, err := kubelet.Open(c.KubeletConfig, c.KubeletBinDir, log)
+	if err != nil {
+		return nil, fmt.Errorf("[credentials]: %w", err)
+	}
+	return p, nil
 }

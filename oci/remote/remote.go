@@ -13,6 +13,7 @@ import (
 	"github.com/pagein/pagein/internal/httprange"
 	"github.com/pagein/pagein/oci/artifact"
 	"github.com/pagein/pagein/oci/registry"
+	"github.com/pagein/pagein/oci/registry/kubelet"
 	"github.com/pagein/pagein/ondemand/backend"
 )
 
@@ -22,8 +23,13 @@ type Remote struct {
 	stall     time.Duration
 	peers     *httprange.Proxy
 	storage   *backend.Storage
+	pulled    registry.Pulled
+	plugins   *kubelet.Plugins // or nil
 	log       *slog.Logger
 }
+
+// Pulled is what remembers the credentials of pulls by others. It is used for what Registry returns options for.
+func (r *Remote) Pulled() *registry.Pulled { return &r.pulled }
 
 // Registry adds to a registry client's options what is configured.
 func (r *Remote) Registry(o registry.Options) registry.Options {
@@ -31,6 +37,10 @@ func (r *Remote) Registry(o registry.Options) registry.Options {
 		return o
 	}
 	o.HostsDirs, o.Peers, o.Log = r.hostsDirs, r.peers, r.log
+	o.Logins = []registry.Logins{&r.pulled}
+	if r.plugins != nil {
+		o.Logins = append(o.Logins, r.plugins)
+	}
 	if o.Stall == 0 {
 		o.Stall = r.stall
 	}
