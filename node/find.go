@@ -39,6 +39,7 @@ func (n *Node) Find(ctx context.Context, ref oci.Ref, accept artifact.Accept) (*
 		return nil, err
 	}
 	at := oci.Ref{Kind: ref.Kind, Host: ref.Host, Repository: ref.Repository, Digest: a.Descriptor.Digest}
+	n.recent.add(origin{Ref: at.String()}, a)
 	f := &Found{Artifact: at.String(), Chains: slices.Clone(a.Chains), MetaSize: a.MetaSize}
 	if a.Subject != nil {
 		f.Subject, at.Digest = a.Subject.Digest, a.Subject.Digest

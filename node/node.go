@@ -58,6 +58,7 @@ type Node struct {
 	store      *store.Store
 	engine     *ondemand.Engine
 	remotes    remotes
+	recent     recent
 	transports *transports
 	watch      *watch
 	started    time.Time

@@ -126,15 +126,9 @@ func (n *Node) loadArtifact(ctx context.Context, o origin, accept artifact.Accep
 	if err != nil {
 		return record{}, nil, control.Errorf(control.Invalid, "%w", err)
 	}
-	a, err := place.Find(ctx, ref, nil, accept)
-	if errors.Is(err, artifact.ErrNotArtifact) {
-		return record{}, nil, control.Errorf(control.Invalid, "%w", err)
-	}
+	a, err := n.find(ctx, place, ref, o, accept)
 	if err != nil {
-		return record{}, nil, control.Errorf(control.Unavailable, "%w", err)
-	}
-	if err := checkNumber(a); err != nil {
-		return record{}, nil, fmt.Errorf("artifact %s: %w", ref, err)
+		return record{}, nil, err
 	}
 	r := record{ID: a.MetaDigest.Encoded(), MetaSize: a.MetaSize, Artifact: a.Descriptor.Digest.String(), Origin: o}
 	for _, b := range a.Blobs {
@@ -165,6 +159,26 @@ func (n *Node) loadArtifact(ctx context.Context, o origin, accept artifact.Accep
 		return record{}, nil, err
 	}
 	return r, a, nil
+}
+
+// find finds the artifact that o and ref mean. Without conditions, the answer may be that of a little while ago if a digest is named.
+func (n *Node) find(ctx context.Context, place artifact.Place, ref oci.Ref, o origin, accept artifact.Accept) (*artifact.Artifact, error) {
+	if accept == nil {
+		if a := n.recent.get(o); a != nil {
+			return a, nil
+		}
+	}
+	a, err := place.Find(ctx, ref, nil, accept)
+	if errors.Is(err, artifact.ErrNotArtifact) {
+		return nil, control.Errorf(control.Invalid, "%w", err)
+	}
+	if err != nil {
+		return nil, control.Errorf(control.Unavailable, "%w", err)
+	}
+	if err := checkNumber(a); err != nil {
+		return nil, fmt.Errorf("artifact %s: %w", ref, err)
+	}
+	return a, nil
 }
 
 // loads is how many parts of an artifact are fetched at the same time: each costs a round trip.

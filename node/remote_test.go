@@ -124,6 +124,9 @@ func TestADamagedLayoutIsRefused(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if bytes.HasPrefix(sound, []byte(`{"version"`)) {
+			continue // the config is in the manifest, too
+		}
 		for what, damage := range map[string]func() error{
 			"missing":   func() error { return os.Remove(name) },
 			"truncated": func() error { return os.WriteFile(name, sound[:len(sound)/2], 0o644) },

@@ -31,6 +31,8 @@ const Annotation = "containerd.io/snapshot/pagein-artifact"
 const (
 	// maxManifest bounds manifests and configs, in bytes, as registries do.
 	maxManifest = 4 << 20
+	// maxEmbedded bounds the configs that manifests contain, in bytes: with one, a manifest still arrives in the first ten segments that a server sends, and a round trip is saved.
+	maxEmbedded = 8 << 10
 	// maxMeta bounds the plain metadata image, in bytes.
 	maxMeta = 8 << 30
 	// maxBlobs is how many device slots EROFS has.

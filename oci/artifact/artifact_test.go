@@ -218,6 +218,7 @@ func forge(t *testing.T, change func(l lies, m *ocispec.Manifest, c *Config)) (l
 	for _, d := range m.Layers {
 		l.add(d.MediaType, read(t, store, d))
 	}
+	m.Config.Data = nil
 	config := m.Config
 	change(l, &m, &c)
 	if m.Config.Digest == config.Digest {
@@ -270,18 +271,23 @@ func TestHostileArtifactIsRefused(t *testing.T) {
 			m.Config.Digest = other
 			l[other] = make([]byte, m.Config.Size)
 		}, "digest"},
-		"index missing":          {func(_ lies, _ *ocispec.Manifest, c *Config) { c.Blobs[1].Index = other }, "no layer"},
-		"index is a map":         {func(_ lies, _ *ocispec.Manifest, c *Config) { c.Blobs[1].Index = c.Blobs[1].Map }, "is of type"},
-		"index without a size":   {func(_ lies, _ *ocispec.Manifest, c *Config) { c.Blobs[1].IndexSize = 0 }, "index size 0"},
-		"size without an index":  {func(_ lies, _ *ocispec.Manifest, c *Config) { c.Blobs[0].IndexSize = 64 }, "index size 64"},
-		"index size absurd":      {func(_ lies, _ *ocispec.Manifest, c *Config) { c.Blobs[1].IndexSize = 1 << 40 }, "index size"},
-		"chain ID no digest":     {func(_ lies, _ *ocispec.Manifest, c *Config) { c.Chains[1] = "sha256:../x" }, "chain IDs: 1"},
-		"same chain ID twice":    {func(_ lies, _ *ocispec.Manifest, c *Config) { c.Chains[1] = c.Chains[0] }, "occurs twice"},
-		"endless chain":          {func(_ lies, _ *ocispec.Manifest, c *Config) { c.Chains = make([]digest.Digest, 1001) }, "at most 1000 layers"},
-		"hot negative":           {func(_ lies, _ *ocispec.Manifest, c *Config) { c.Blobs[0].Hot = -1 }, "had first"},
-		"hot beyond the blob":    {func(_ lies, _ *ocispec.Manifest, c *Config) { c.Blobs[0].Hot = c.Blobs[0].Size + 1 }, "had first"},
-		"negative depth":         {func(_ lies, _ *ocispec.Manifest, c *Config) { c.Blobs[0].Depth = -1 }, "at most 16"},
-		"too deep":               {func(_ lies, _ *ocispec.Manifest, c *Config) { c.Blobs[0].Depth = MaxDepth + 1 }, "through 17 artifacts"},
+		"index missing":         {func(_ lies, _ *ocispec.Manifest, c *Config) { c.Blobs[1].Index = other }, "no layer"},
+		"index is a map":        {func(_ lies, _ *ocispec.Manifest, c *Config) { c.Blobs[1].Index = c.Blobs[1].Map }, "is of type"},
+		"index without a size":  {func(_ lies, _ *ocispec.Manifest, c *Config) { c.Blobs[1].IndexSize = 0 }, "index size 0"},
+		"size without an index": {func(_ lies, _ *ocispec.Manifest, c *Config) { c.Blobs[0].IndexSize = 64 }, "index size 64"},
+		"index size absurd":     {func(_ lies, _ *ocispec.Manifest, c *Config) { c.Blobs[1].IndexSize = 1 << 40 }, "index size"},
+		"chain ID no digest":    {func(_ lies, _ *ocispec.Manifest, c *Config) { c.Chains[1] = "sha256:../x" }, "chain IDs: 1"},
+		"same chain ID twice":   {func(_ lies, _ *ocispec.Manifest, c *Config) { c.Chains[1] = c.Chains[0] }, "occurs twice"},
+		"endless chain":         {func(_ lies, _ *ocispec.Manifest, c *Config) { c.Chains = make([]digest.Digest, 1001) }, "at most 1000 layers"},
+		"hot negative":          {func(_ lies, _ *ocispec.Manifest, c *Config) { c.Blobs[0].Hot = -1 }, "had first"},
+		"hot beyond the blob":   {func(_ lies, _ *ocispec.Manifest, c *Config) { c.Blobs[0].Hot = c.Blobs[0].Size + 1 }, "had first"},
+		"negative depth":        {func(_ lies, _ *ocispec.Manifest, c *Config) { c.Blobs[0].Depth = -1 }, "at most 16"},
+		"too deep":              {func(_ lies, _ *ocispec.Manifest, c *Config) { c.Blobs[0].Depth = MaxDepth + 1 }, "through 17 artifacts"},
+		"other config contained": {func(l lies, m *ocispec.Manifest, c *Config) {
+			c.Chains = nil
+			m.Config = l.add(MediaTypeConfig, marshal(t, *c))
+			m.Config.Data = bytes.Replace(l[m.Config.Digest], []byte(`"version":1`), []byte(`"version":2`), 1)
+		}, "contains it"},
 		"calls itself otherwise": {func(_ lies, m *ocispec.Manifest, _ *Config) { m.MediaType = ocispec.MediaTypeImageIndex }, "calls itself"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -53,11 +53,13 @@ func Find(ctx context.Context, client *registry.Client, ref oci.Ref, platform *o
 // Find loads the artifact that ref means: the one that it names or, if it names an image in a registry, the newest one that is attached to that image, can be loaded and is accepted; a
 // nil accept accepts all. The platform, nil meaning Linux on this machine's architecture, chooses from an index. If there is no artifact, the error is [ErrNotArtifact].
 func (p Place) Find(ctx context.Context, ref oci.Ref, platform *ocispec.Platform, accept Accept) (*Artifact, error) {
-	a, err := p.load(ctx, ref, accept.check(p, ref))
+	listed := p.expect(ctx, ref)
+	defer listed.stop()
+	desc, a, err := p.load(ctx, ref, accept.check(p, ref))
 	if !errors.Is(err, ErrNotArtifact) || p.Repository == nil {
 		return a, err
 	}
-	a, findErr := p.attached(ctx, ref, platform, accept)
+	a, findErr := p.attached(ctx, ref, desc, listed, platform, accept)
 	if findErr != nil {
 		return nil, findErr
 	}
@@ -85,17 +87,14 @@ func (p Place) Newest(ctx context.Context, ref oci.Ref, image ocispec.Descriptor
 	return nil, nil
 }
 
-// attached loads the artifact that belongs to the image that ref names, and returns nil if there is none. The newest one may not be the operator's, or damaged: then it is the one
-// before. Why none can be used is said of the newest.
-func (p Place) attached(ctx context.Context, ref oci.Ref, platform *ocispec.Platform, accept Accept) (*Artifact, error) {
-	desc, err := p.Resolve(ctx, ref)
+// attached loads the artifact that belongs to the image that ref names, which is what is at desc, and returns nil if there is none. The newest one may not be the operator's, or damaged:
+// then it is the one before. Why none can be used is said of the newest.
+func (p Place) attached(ctx context.Context, ref oci.Ref, desc ocispec.Descriptor, listed *expected, platform *ocispec.Platform, accept Accept) (*Artifact, error) {
+	desc, err := image.Choose(ctx, p.Target(), desc, platform)
 	if err != nil {
-		return nil, err
-	}
-	if desc, err = image.Choose(ctx, p.Target(), desc, platform); err != nil {
 		return nil, fmt.Errorf("find the image that %s names: %w", ref, err)
 	}
-	list, err := p.Attached(ctx, desc)
+	list, err := listed.of(ctx, p, desc)
 	if err != nil {
 		return nil, err
 	}

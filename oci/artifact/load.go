@@ -123,30 +123,34 @@ func (p Place) IsArtifact(ctx context.Context, desc ocispec.Descriptor) (bool, e
 // Load reads and checks the manifest and the config of the artifact that ref names. The error is [ErrNotArtifact] if it is something
 // else, such as an ordinary image.
 func (p Place) Load(ctx context.Context, ref oci.Ref) (*Artifact, error) {
-	return p.load(ctx, ref, nil)
+	_, a, err := p.load(ctx, ref, nil)
+	return a, err
 }
 
-func (p Place) load(ctx context.Context, ref oci.Ref, ok check) (*Artifact, error) {
+// load is Load that asks about the artifact. It also says what ref names, if the error is [ErrNotArtifact], too.
+func (p Place) load(ctx context.Context, ref oci.Ref, ok check) (ocispec.Descriptor, *Artifact, error) {
 	if p.Repository == nil {
 		desc, err := p.Resolve(ctx, ref)
 		if err != nil {
-			return nil, err
+			return desc, nil, err
 		}
-		return load(ctx, p.Layout, desc, ref.String(), ok)
+		a, err := load(ctx, p.Layout, desc, ref.String(), ok)
+		return desc, a, err
 	}
 	// Resolving and fetching in one request saves a round trip of every mount.
 	desc, body, err := p.Repository.FetchReference(ctx, ref.Reference())
 	if err != nil {
-		return nil, registry.Unresolved(ref.String(), err)
+		return desc, nil, registry.Unresolved(ref.String(), err)
 	}
 	if err := checkType(desc, ref.String()); err != nil {
-		return nil, errors.Join(err, body.Close())
+		return desc, nil, errors.Join(err, body.Close())
 	}
 	b, err := readAll(body, desc)
 	if err != nil {
-		return nil, fmt.Errorf("load manifest of %s: %w", ref, err)
+		return desc, nil, fmt.Errorf("load manifest of %s: %w", ref, err)
 	}
-	return parse(ctx, p.Repository, desc, b, ref.String(), ok)
+	a, err := parse(ctx, p.Repository, desc, b, ref.String(), ok)
+	return desc, a, err
 }
 
 // Load reads and checks the manifest desc and its config from src. Name stands for the artifact in messages.
@@ -204,7 +208,7 @@ func (a *Artifact) loadConfig(ctx context.Context, m *ocispec.Manifest) error {
 	if m.Config.MediaType != MediaTypeConfig {
 		return fmt.Errorf("it is of type %q, want %q", m.Config.MediaType, MediaTypeConfig)
 	}
-	b, err := fetchAll(ctx, a.src, m.Config)
+	b, err := a.configBytes(ctx, m.Config)
 	if err != nil {
 		return err
 	}
@@ -216,6 +220,17 @@ func (a *Artifact) loadConfig(ctx context.Context, m *ocispec.Manifest) error {
 		return err
 	}
 	return a.resolve(&c, m.Layers)
+}
+
+// configBytes returns the config, which the manifest contains if it is small.
+func (a *Artifact) configBytes(ctx context.Context, desc ocispec.Descriptor) ([]byte, error) {
+	if len(desc.Data) == 0 {
+		return fetchAll(ctx, a.src, desc)
+	}
+	if int64(len(desc.Data)) != desc.Size || desc.Digest.Validate() != nil || desc.Digest.Algorithm().FromBytes(desc.Data) != desc.Digest {
+		return nil, fmt.Errorf("the manifest contains it, but not with digest %s and %d bytes", desc.Digest, desc.Size)
+	}
+	return desc.Data, nil
 }
 
 // resolve replaces the config's digests by the manifest's layers.

@@ -79,8 +79,8 @@ func TestArtifactLoadsByTagAndDigestFromEveryPlace(t *testing.T) {
 			if a.Descriptor.Digest != pushed.Descriptor.Digest || a.Descriptor.Size != pushed.Descriptor.Size || a.Name != ref.String() {
 				t.Errorf("%s is %s of %d bytes", ref, a.Descriptor.Digest, a.Descriptor.Size)
 			}
-			if name == "registry" && requests.n != 2 {
-				t.Errorf("%s took %d requests, want one for the manifest and one for the config", ref, requests.n)
+			if name == "registry" && requests.n != 1 {
+				t.Errorf("%s took %d requests, want one for the manifest with the config in it", ref, requests.n)
 			}
 			var meta bytes.Buffer
 			if err := a.FetchMeta(ctx, &meta); err != nil || !bytes.Equal(meta.Bytes(), plainMeta) {
@@ -116,7 +116,7 @@ func TestRegistryThatLiesAboutTheManifestIsNoticed(t *testing.T) {
 		"other bytes": func(b []byte) []byte {
 			return bytes.Replace(b, []byte(`"schemaVersion":2`), []byte(`"schemaVersion":3`), 1)
 		},
-		"shorter":     func(b []byte) []byte { return b[:len(b)-1] },
+		"shorter":     func(b []byte) []byte { return b[:max(len(b)-1, 0)] },
 		"longer":      func(b []byte) []byte { return append(b, ' ') },
 		"much longer": func(b []byte) []byte { return append(b, make([]byte, 5<<20)...) },
 	} {

@@ -103,7 +103,7 @@ func (p *pusher) push(ctx context.Context, c Contents) error {
 	if err := config.check(); err != nil {
 		return fmt.Errorf("config: %w", err)
 	}
-	if p.manifest.Config, err = p.pushJSON(ctx, MediaTypeConfig, config); err != nil {
+	if p.manifest.Config, err = p.pushConfig(ctx, config); err != nil {
 		return fmt.Errorf("config: %w", err)
 	}
 	p.manifest.Versioned = specs.Versioned{SchemaVersion: 2}
@@ -215,13 +215,20 @@ func (p *pusher) list(desc ocispec.Descriptor) bool {
 	return true
 }
 
-func (p *pusher) pushJSON(ctx context.Context, mediaType string, v any) (ocispec.Descriptor, error) {
-	desc, b, err := inJSON(mediaType, v)
+// pushConfig stores the config, and has the manifest contain it if it is small.
+func (p *pusher) pushConfig(ctx context.Context, config Config) (ocispec.Descriptor, error) {
+	desc, b, err := inJSON(MediaTypeConfig, config)
 	if err != nil {
 		return desc, err
 	}
 	p.progress.total += desc.Size
-	return desc, p.store(ctx, desc, bytes.NewReader(b))
+	if err := p.store(ctx, desc, bytes.NewReader(b)); err != nil {
+		return desc, err
+	}
+	if len(b) <= maxEmbedded {
+		desc.Data = b
+	}
+	return desc, nil
 }
 
 func inJSON(mediaType string, v any) (ocispec.Descriptor, []byte, error) {

@@ -29,6 +29,7 @@ type hostSet struct {
 	dir       string // that they are from, empty for none
 	files     uint64 // of the directory's files
 	looked    time.Time
+	referrers referrersAPI
 }
 
 func (h *hostSet) close() {

@@ -1,0 +1,99 @@
+package registry
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/pagein/pagein/oci"
+)
+
+// lists is a registry that knows what refers to an image, by its API or by a tag.
+type lists struct {
+	api   bool
+	mu    sync.Mutex
+	asked []string
+}
+
+var subject, attachment = digest.FromString("image"), digest.FromString("artifact")
+
+func (l *lists) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	what := "tag"
+	if strings.Contains(r.URL.Path, "/referrers/") {
+		what = "api"
+	}
+	l.mu.Lock()
+	l.asked = append(l.asked, what)
+	l.mu.Unlock()
+	if (what == "api") != l.api {
+		http.NotFound(w, r)
+		return
+	}
+	index, err := json.Marshal(ocispec.Index{
+		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex,
+		Manifests: []ocispec.Descriptor{{MediaType: ocispec.MediaTypeImageManifest, Digest: attachment, Size: 1}},
+	})
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", ocispec.MediaTypeImageIndex)
+	w.Header().Set("Docker-Content-Digest", digest.FromBytes(index).String())
+	_, _ = w.Write(index)
+}
+
+// take returns what was asked for since the last time, sorted.
+func (l *lists) take() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	slices.Sort(l.asked)
+	asked := strings.Join(l.asked, " ")
+	l.asked = nil
+	return asked
+}
+
+// TestARegistryIsAskedForReferrersInBothWaysOnce has repositories of one registry, whose clients share what is known.
+func TestARegistryIsAskedForReferrersInBothWaysOnce(t *testing.T) {
+	for name, want := range map[string]string{"api": "api", "tag": "tag"} {
+		t.Run(name, func(t *testing.T) {
+			l := &lists{api: name == "api"}
+			srv := httptest.NewServer(l)
+			t.Cleanup(srv.Close)
+			c, err := NewClient(Options{Anonymous: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(c.Close)
+			list := func(repository string) (found []ocispec.Descriptor) {
+				repo, err := c.Repository(oci.Ref{Kind: oci.Registry, Host: strings.TrimPrefix(srv.URL, "http://"), Repository: repository})
+				if err == nil {
+					err = repo.Referrers(t.Context(), ocispec.Descriptor{Digest: subject}, "", func(part []ocispec.Descriptor) error {
+						found = append(found, part...)
+						return nil
+					})
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				return found
+			}
+			for i, repository := range []string{"first", "second", "second"} {
+				if found := list(repository); len(found) != 1 || found[0].Digest != attachment {
+					t.Errorf("found %v", found)
+				}
+				// With the API, the other request may be given up before it is made.
+				if asked := l.take(); i > 0 && asked != want || i == 0 && asked != "api tag" && asked != want {
+					t.Errorf("list %d asks for %q", i, asked)
+				}
+			}
+		})
+	}
+}
