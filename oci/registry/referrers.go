@@ -41,12 +41,14 @@ func (r *Repository) Referrers(ctx context.Context, desc ocispec.Descriptor, art
 	case api.isLacking():
 		return r.speaking(false).Referrers(ctx, desc, artifactType, fn)
 	}
-	tagged := make(chan error, 1)
+	tagged := make(chan struct{})
 	var byTag []ocispec.Descriptor
+	var tagErr error
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	go func() {
-		tagged <- r.speaking(false).Referrers(ctx, desc, artifactType, func(part []ocispec.Descriptor) error {
+		defer close(tagged)
+		tagErr = r.speaking(false).Referrers(ctx, desc, artifactType, func(part []ocispec.Descriptor) error {
 			byTag = append(byTag, part...)
 			return nil
 		})
@@ -54,15 +56,16 @@ func (r *Repository) Referrers(ctx context.Context, desc ocispec.Descriptor, art
 	err = r.speaking(true).Referrers(ctx, desc, artifactType, fn)
 	if !errors.Is(err, errdef.ErrUnsupported) {
 		stop()
-		_ = <-tagged // it counts only where there is no API
+		<-tagged
 		if err == nil {
 			api.there.Store(true)
 		}
 		return err
 	}
 	api.lacking.Store(time.Now().UnixNano())
-	if err := <-tagged; err != nil || len(byTag) == 0 {
-		return err
+	<-tagged
+	if tagErr != nil || len(byTag) == 0 {
+		return tagErr
 	}
 	return fn(byTag)
 }
