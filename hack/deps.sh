@@ -13,6 +13,7 @@ VERSITYGW=github.com/versity/versitygw/cmd/versitygw@v1.8.0
 COSIGN=github.com/sigstore/cosign/v3/cmd/cosign@v3.1.3
 CONTAINERD=github.com/containerd/containerd/v2/cmd
 CONTAINERD_VERSION=v2.4.2
+AXE=axe-core@4.14.1
 GOLANGCI=github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
@@ -84,6 +85,17 @@ oldcontainerd() {
 	done
 }
 
+# npmpackage NAME@VERSION: installs the package of npm into .tools/npm unless it is there at this version.
+npmpackage() {
+	name=${1%@*} version=${1##*@} dir=$root/.tools/npm
+	if grep -qs "\"version\": \"$version\"" "$dir/node_modules/$name/package.json"; then
+		return
+	fi
+	echo "deps: installing $name $version"
+	mkdir -p "$dir"
+	npm install --silent --no-audit --no-fund --ignore-scripts --prefix "$dir" "$1" >/dev/null || die "npm install $1 failed"
+}
+
 install_missing() {
 	[ -n "$missing" ] || return 0
 	if ! command -v apt-get >/dev/null 2>&1; then
@@ -104,6 +116,7 @@ command -v go >/dev/null 2>&1 || die "please install Go ($(sed -n 's/^go //p' "$
 
 [ $# -gt 0 ] || set -- test
 tools=
+packages=
 old=
 for group; do
 	case $group in
@@ -131,6 +144,10 @@ for group; do
 		# Trees to try it on.
 		need debootstrap debootstrap
 		need npm npm
+		# A browser that reports are shown to, letters for it, and a judge of their accessibility.
+		need chromium chromium
+		need_file fonts-dejavu-core "/usr/share/fonts/*/*/*.ttf /usr/share/fonts/*/*/*/*.ttf"
+		packages="$packages $AXE"
 		# Keys that sign.
 		need openssl openssl
 		# Servers that images are read from, and a proxy.
@@ -155,5 +172,8 @@ done
 install_missing
 for tool in $tools; do
 	gotool "$tool"
+done
+for package in $packages; do
+	npmpackage "$package"
 done
 [ -z "$old" ] || oldcontainerd
