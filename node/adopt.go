@@ -29,7 +29,8 @@ type imageState struct {
 	Watches   []int32
 	Targets   []string
 	Prepared  bool
-	Absent    bool `json:",omitempty"` // not mounted yet since the machine was restarted
+	Backings  []backing `json:",omitempty"`
+	Absent    bool      `json:",omitempty"` // not mounted yet since the machine was restarted
 
 	problem error // why it is not served, or not mounted again; nil before that has been tried
 }
@@ -44,7 +45,7 @@ func (n *Node) save() (err error) {
 	s := state{Boot: boot, Images: slices.Concat(n.lost, n.absent)}
 	for _, img := range n.images {
 		s.Images = append(s.Images, imageState{
-			record: img.record, Transport: img.transport.Name(), Watches: slices.Sorted(maps.Keys(img.watches)), Targets: img.targets, Prepared: img.prepared,
+			record: img.record, Transport: img.transport.Name(), Watches: slices.Sorted(maps.Keys(img.watches)), Targets: img.targets, Prepared: img.prepared, Backings: img.backings,
 		})
 	}
 	return n.withRoom(func() error { return n.store.SaveState(stateName, s) })
@@ -126,6 +127,7 @@ func (n *Node) adoptImage(ctx context.Context, i imageState) error {
 	}
 	img.targets = append(img.targets, i.Targets...)
 	img.prepared = img.prepared || i.Prepared
+	img.backings = append(img.backings, i.Backings...)
 	n.log.Info("adopted", "ref", i.Origin.Ref, "targets", i.Targets, "transport", i.Transport)
 	return nil
 }

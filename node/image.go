@@ -46,6 +46,7 @@ type image struct {
 	dropped   chan struct{}  // closed when the image is not attached any more
 	also      []record       // the same image at other places, which its blobs are read from too
 
+	backings   []backing // of its superblocks, as far as they are known
 	prefetches prefetches
 	history    history
 }

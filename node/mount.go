@@ -185,7 +185,7 @@ func (n *Node) detached(ctx context.Context, img *image) (*kmount.Detached, erro
 		}
 	}
 	n.prime(ctx, img)
-	d, err := kmount.Open(ctx, img.spec)
+	d, err := n.superblock(ctx, img)
 	if errors.Is(err, unix.EEXIST) {
 		err = fmt.Errorf("%w: the image is mounted where it cannot be bound from, such as in another mount namespace", err)
 	}

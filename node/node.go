@@ -169,6 +169,13 @@ func (n *Node) Run(ctx context.Context) error {
 		n.keepRecordings(recording)
 	}()
 
+	reading, stopReading := context.WithCancel(ctx)
+	adjusted := make(chan struct{})
+	go func() {
+		defer close(adjusted)
+		n.keepReadAhead(reading)
+	}()
+
 	var err error
 	watched := false
 	select {
@@ -184,9 +191,11 @@ func (n *Node) Run(ctx context.Context) error {
 	stopRestoring()
 	stopEvicting()
 	stopRecording()
+	stopReading()
 	<-restored
 	<-evicted
 	<-recorded
+	<-adjusted
 	n.stop()
 	if !watched {
 		n.watch.stop()

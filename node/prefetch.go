@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"errors"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -59,7 +58,7 @@ func (n *Node) prefetch(img *image) {
 	}
 	ref, blobs, p := img.Origin.Ref, img.attached.Blobs, &img.prefetches
 	failed := func(err error) { n.log.Warn("prefetch is tried again", "ref", ref, "err", err) }
-	if records := img.Blobs; p.hot == nil && slices.ContainsFunc(records, func(r blobRecord) bool { return r.Hot > 0 }) {
+	if records := img.Blobs; p.hot == nil && img.hot() {
 		hot := make(chan struct{})
 		p.hot = hot
 		p.begin(func(ctx context.Context) {

@@ -22,7 +22,7 @@ func (n *Node) rememberAbsent(images []imageState) {
 		return
 	}
 	for _, i := range images {
-		i.Watches, i.Absent = nil, true
+		i.Watches, i.Backings, i.Absent = nil, nil, true
 		// An image that had been mounted again at some of its targets only is in the table twice.
 		if at := n.absentAt(i.ID); at >= 0 {
 			known := &n.absent[at]

@@ -77,6 +77,9 @@ func (img *image) status() (control.Image, error) {
 	s := control.Image{
 		ID: img.ID, Ref: img.Origin.Ref, Transport: img.transport.Name(), Targets: targets, Blobs: len(img.attached.Blobs), MetaBytes: img.MetaSize,
 	}
+	for _, b := range img.backings {
+		s.Backings = append(s.Backings, string(b.Name))
+	}
 	for _, b := range img.attached.Blobs {
 		s.TotalBytes += b.Size()
 		s.PresentBytes += img.present(b)

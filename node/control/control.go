@@ -122,12 +122,14 @@ type Image struct {
 	Blobs     int      `json:"blobs"`
 	MetaBytes int64    `json:"meta_bytes"`
 	// The bytes of all its blobs, of those on this node, and what was received for them since the daemon started (compressed).
-	TotalBytes   int64  `json:"total_bytes"`
-	PresentBytes int64  `json:"present_bytes"`
-	FetchedBytes int64  `json:"fetched_bytes"`
-	Policy              // as its mounts asked for it, or as it is without
-	State        State  `json:"state"`
-	Problem      string `json:"problem,omitempty"` // what is wrong with it now, such as its registry being out of reach
+	TotalBytes   int64 `json:"total_bytes"`
+	PresentBytes int64 `json:"present_bytes"`
+	FetchedBytes int64 `json:"fetched_bytes"`
+	Policy             // as its mounts asked for it, or as it is without
+	State        State `json:"state"`
+	// What its superblocks read through, as far as that is known, by their names in /sys/class/bdi.
+	Backings []string `json:"backings,omitempty"`
+	Problem  string   `json:"problem,omitempty"` // what is wrong with it now, such as its registry being out of reach
 }
 
 // State says how it is with an image.
