@@ -304,6 +304,11 @@ func TestContainersOutliveTheDaemonAndContainerd(t *testing.T) {
 	}
 	r.Restart(r.Answers)
 	reads()
+	r.stop(unix.SIGKILL) // and both at once
+	r.Kill()
+	r.Restart(r.Answers)
+	r.serve()
+	reads()
 	if got := r.run(image, "sha256sum", "/data/random"); got != digestOf(r.data, "/data/random") {
 		t.Errorf("a new container reads %q", got)
 	}

@@ -103,6 +103,12 @@ func (p *Process) Stop() {
 	}
 }
 
+// Kill ends the server as a crash does.
+func (p *Process) Kill() {
+	_ = p.cmd.Process.Kill()
+	<-p.done
+}
+
 // Restart starts a server that was stopped again, at the same address.
 func (p *Process) Restart(ready func(addr string) error) {
 	p.t.Helper()
