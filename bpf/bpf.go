@@ -16,7 +16,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
@@ -118,11 +117,19 @@ func (t *Tracer) AddProcess(pid int) error {
 	return nil
 }
 
+// RemoveProcess records a process no more. What it has started stays.
+func (t *Tracer) RemoveProcess(pid int) error {
+	err := t.coll.Maps["tasks"].Delete(uint32(pid)) // #nosec G115 -- as above
+	if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		return fmt.Errorf("record process %d no more: %w", pid, err)
+	}
+	return nil
+}
+
 // Close ends the recording, if [Tracer.Run] has not, and frees what it took. What was not read is lost.
 func (t *Tracer) Close() error {
 	err := errors.Join(t.detach(), t.reader.Close())
 	t.coll.Close()
-	runtime.KeepAlive(t.coll)
 	return err
 }
 

@@ -122,6 +122,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 			uninstallCommand(),
 			statusCommand(),
 			topCommand(),
+			traceCommand(),
 			explainCommand(),
 			reportCommand(),
 			gcCommand(),

@@ -23,6 +23,7 @@ var rooms = []struct {
 	{"blob", nil},
 	{"profile", nil},
 	{"bpf", nil},
+	{"trace", []string{"bpf", "erofs", "profile"}},
 	{"mkfs", []string{"erofs", "blob", "profile"}},
 	{"oci", nil},
 	{"oci/registry", []string{"oci"}},
