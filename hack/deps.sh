@@ -71,15 +71,17 @@ gotool() {
 	(cd "$root" && env -u GOOS -u GOARCH CGO_ENABLED=0 GOBIN="$bin" go install -trimpath -ldflags="-s -w" "$1")
 }
 
-# oldcontainerd: builds containerd 1.7 into a directory of its own. Its go.mod excludes versions, so it must be built from within a module that requires it.
-oldcontainerd() {
-	module=$root/hack/containerd-1.7 dir=$bin/containerd-1.7
-	version=$(awk '$1 == "github.com/containerd/containerd" { print $2 }' "$module/go.mod")
-	for name in containerd containerd-shim-runc-v2 ctr; do
-		if ! { [ -x "$dir/$name" ] && go version -m "$dir/$name" | awk -v v="$version" '$1 == "mod" && $3 == v { found = 1 } END { exit !found }'; }; then
-			echo "deps: building containerd $version"
-			mkdir -p "$dir"
-			(cd "$module" && env -u GOOS -u GOARCH CGO_ENABLED=0 GOBIN="$dir" go install -trimpath -ldflags="-s -w" tool)
+# moduletools DIR BIN MODULE NAME...: builds the tools of the module in hack/DIR into a directory, unless all are there at the version of MODULE that it requires. What cannot be
+# installed by itself, because its go.mod excludes or replaces versions, can from within a module that requires it.
+moduletools() {
+	dir=$root/hack/$1 into=$2 module=$3
+	shift 3
+	version=$(awk -v m="$module" '$1 == m { print $2 } $1 == "require" && $2 == m { print $3 }' "$dir/go.mod")
+	for name; do
+		if ! { [ -x "$into/$name" ] && go version -m "$into/$name" | awk -v v="$version" '$1 == "mod" && $3 == v { found = 1 } END { exit !found }'; }; then
+			echo "deps: building $name $version"
+			mkdir -p "$into"
+			(cd "$dir" && env -u GOOS -u GOARCH CGO_ENABLED=0 GOBIN="$into" go install -trimpath -ldflags="-s -w" tool)
 			return
 		fi
 	done
@@ -117,7 +119,7 @@ command -v go >/dev/null 2>&1 || die "please install Go ($(sed -n 's/^go //p' "$
 [ $# -gt 0 ] || set -- test
 tools=
 packages=
-old=
+modules=
 for group; do
 	case $group in
 	demo)
@@ -160,7 +162,7 @@ for group; do
 		for name in containerd containerd-shim-runc-v2 ctr; do
 			tools="$tools $CONTAINERD/$name@$CONTAINERD_VERSION"
 		done
-		old=yes
+		modules=yes
 		;;
 	vm) need_vm ;;
 	lint)
@@ -176,4 +178,7 @@ done
 for package in $packages; do
 	npmpackage "$package"
 done
-[ -z "$old" ] || oldcontainerd
+if [ -n "$modules" ]; then
+	moduletools containerd-1.7 "$bin/containerd-1.7" github.com/containerd/containerd containerd containerd-shim-runc-v2 ctr
+	moduletools nerdctl "$bin" github.com/containerd/nerdctl/v2 nerdctl
+fi
