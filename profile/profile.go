@@ -17,7 +17,6 @@ package profile
 import (
 	"errors"
 	"fmt"
-	"math"
 	"strings"
 	"time"
 )
@@ -148,9 +147,9 @@ func checkPath(path string) error {
 // Totals says how many files, and how many bytes of them, whole pages, were touched, each page once.
 func (p *Profile) Totals() (files int, bytes int64) {
 	seen := make(map[string]bool)
-	for _, e := range p.Disjoint() {
+	entries := p.Disjoint()
+	for _, e := range entries {
 		seen[e.Path] = true
-		bytes = min(bytes, math.MaxInt64-e.Len) + e.Len
 	}
-	return len(seen), bytes
+	return len(seen), Bytes(entries)
 }
