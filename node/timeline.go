@@ -46,7 +46,7 @@ func (h *history) was(asked, loaded time.Time) {
 }
 
 // Timeline tells what happened to a mounted image.
-func (n *Node) Timeline(_ context.Context, id string, since time.Duration) (control.Timeline, error) {
+func (n *Node) Timeline(_ context.Context, id string, last time.Duration) (control.Timeline, error) {
 	if err := n.enter(); err != nil {
 		return control.Timeline{}, err
 	}
@@ -59,10 +59,14 @@ func (n *Node) Timeline(_ context.Context, id string, since time.Duration) (cont
 	if err != nil {
 		return control.Timeline{}, err
 	}
-	h := &img.history
+	h, now := &img.history, time.Now()
+	since := time.Duration(0)
+	if last > 0 {
+		since = h.recorder.Since(now.Add(-last))
+	}
 	return control.Timeline{
 		Image: status, Meta: n.store.MetaPath(id), SourceBytes: img.sourceBytes(), Asked: h.asked, Loaded: h.loaded, Mounted: h.mounted, Adopted: h.asked.IsZero() && !img.prepared,
-		Now: time.Now(), Snapshot: h.recorder.Snapshot(since), Waiting: img.waiting(),
+		Now: now, Snapshot: h.recorder.Snapshot(since), Waiting: img.waiting(),
 	}, nil
 }
 

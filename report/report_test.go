@@ -16,7 +16,7 @@ import (
 )
 
 func TestWaitsAreToldByFile(t *testing.T) {
-	tree := &Tree{Files: []File{{"/a", 8192}, {"/b", 4096}}, spans: map[int][]span{1: {{0, 8192, 0, 0}, {8192, 12288, 1, 0}}}}
+	tree := &Tree{Files: []File{{"/a", 8192, 8192}, {"/b", 4096, 4096}}, spans: map[int][]span{1: {{0, 8192, 0, 0}, {8192, 12288, 1, 0}}}}
 	began := time.Unix(100, 0)
 	ms := func(n int) time.Duration { return time.Duration(n) * time.Millisecond }
 	in := Input{Tree: tree, Timeline: &control.Timeline{
@@ -57,7 +57,7 @@ func TestWaitsAreToldByFile(t *testing.T) {
 }
 
 func TestDataOfSeveralFilesIsTheFirstOnes(t *testing.T) {
-	tree := &Tree{Files: []File{{"/a", 100}, {"/b", 100}}, spans: map[int][]span{0: untangle([]span{{50, 150, 1, 0}, {0, 100, 0, 0}, {20, 60, 1, 7}})}}
+	tree := &Tree{Files: []File{{"/a", 100, 100}, {"/b", 100, 100}}, spans: map[int][]span{0: untangle([]span{{50, 150, 1, 0}, {0, 100, 0, 0}, {20, 60, 1, 7}})}}
 	want := []Piece{{0, 10, 90}, {1, 50, 20}}
 	if got := tree.At(0, 10, 110); !slices.Equal(got, want) {
 		t.Errorf("%+v, want %+v", got, want)
@@ -180,5 +180,23 @@ func TestAdviceNamesWhatIsCarriedForNothing(t *testing.T) {
 		if !strings.Contains(all, want) {
 			t.Errorf("advice says nothing of %q:\n%s", want, all)
 		}
+	}
+}
+
+func TestWhatTheKernelAskedForBecomesAProfile(t *testing.T) {
+	tree := &Tree{Files: []File{{"/a", 20000, 20000}, {"/b", 4096, 4096}}, spans: map[int][]span{0: {{0, 20000, 0, 0}, {20480, 24576, 1, 0}}}}
+	p := tree.Profile([]control.Touch{
+		{Off: 8192, Len: 4096, At: 2 * time.Second}, {Off: 20480, Len: 4096, At: time.Second}, {Off: 0, Len: 24576, At: 3 * time.Second}, {Blob: 9, Len: 4096},
+	})
+	miss := func(path string, size, off, n int64, at int) profile.Entry {
+		return profile.Entry{Path: path, Size: size, Off: off, Len: n, Time: time.Duration(at) * time.Second, Kind: profile.KindMiss}
+	}
+	want := []profile.Entry{miss("/b", 4096, 0, 4096, 1), miss("/a", 20000, 8192, 4096, 2), miss("/a", 20000, 0, 8192, 3), miss("/a", 20000, 12288, 8192, 3)}
+	if !slices.Equal(p.Entries, want) {
+		t.Errorf("got %+v\nwant %+v", p.Entries, want)
+	}
+	var text strings.Builder
+	if err := p.Write(&text); err != nil {
+		t.Error(err)
 	}
 }

@@ -29,7 +29,7 @@ func sampleTree(files int) *Tree {
 	off := int64(0)
 	add := func(path string, size int64) {
 		t.spans[0] = append(t.spans[0], span{off, off + size, len(t.Files), 0})
-		t.Files = append(t.Files, File{Path: path, Size: size})
+		t.Files = append(t.Files, File{Path: path, Size: size, Length: size})
 		off += (size + 4095) &^ 4095
 	}
 	dirs := []string{"/usr/lib/python3.11", "/usr/lib/x86_64-linux-gnu", "/usr/share/doc/a", "/usr/share/doc/b", "/opt/app/node_modules/left-pad/dist", "/var/cache/apt", "/etc"}

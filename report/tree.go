@@ -19,8 +19,9 @@ type Tree struct {
 
 // File is a regular file of an image.
 type File struct {
-	Path string // from "/"
-	Size int64  // bytes of its data in blobs: without what lies in the metadata image, and without holes
+	Path   string // from "/"
+	Size   int64  // bytes of its data in blobs: without what lies in the metadata image, and without holes
+	Length int64  // bytes, all of them
 }
 
 // span is a stretch of a blob that belongs to a file. Of files that share it, it is the first one's.
@@ -74,7 +75,7 @@ func (t *Tree) add(path string, h erofs.Handle) error {
 	if err != nil || len(extents) == 0 {
 		return err
 	}
-	f := File{Path: path}
+	f := File{Path: path, Length: h.Stat().Size}
 	for _, e := range extents {
 		if e.Device == 0 {
 			continue

@@ -13,13 +13,14 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/pagein/pagein/node/control"
+	"github.com/pagein/pagein/report"
 )
 
 func topCommand() *cli.Command {
 	return &cli.Command{
 		Name:        "top",
 		Usage:       "show live what pageind fetches, and for whom",
-		Description: "Ends with Ctrl-C, or when pageind does not answer any more.",
+		Description: "Below the images stand the files that readers have waited for longest since the last refresh. Ends with Ctrl-C, or when pageind does not answer any more.",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "once", Usage: "show one second and end; nothing else than lines is printed"},
 			&cli.DurationFlag{Name: "interval", Value: time.Second, Usage: "refresh after this `TIME`, at least 100ms"},
@@ -44,7 +45,13 @@ func topCommand() *cli.Command {
 			case c.Bool("once"), !onTerminal(c.App.Writer):
 				show = printTop
 			}
-			err = watchTop(c.Context, client.Status, c.Duration("interval"), c.Bool("once"), func(s interval) error { return show(c.App.Writer, s) })
+			files := slowFiles{timeline: client.Timeline, tree: readTree, trees: make(map[string]*report.Tree)}
+			err = watchTop(c.Context, client.Status, c.Duration("interval"), c.Bool("once"), func(s interval) error {
+				if !c.Bool("json") {
+					s.slow = files.look(c.Context, s)
+				}
+				return show(c.App.Writer, s)
+			})
 			if errors.Is(err, context.Canceled) { // Ctrl-C is how it ends
 				return nil
 			}
@@ -57,6 +64,7 @@ func topCommand() *cli.Command {
 type interval struct {
 	before, now control.Status
 	elapsed     time.Duration
+	slow        []slowFile // that readers waited for in it
 }
 
 // watchTop shows samples until ctx is done, or only one.
@@ -78,7 +86,7 @@ func watchTop(ctx context.Context, status func(context.Context) (control.Status,
 			return err
 		}
 		at := time.Now()
-		if err := show(interval{before, now, at.Sub(last)}); err != nil || once {
+		if err := show(interval{before: before, now: now, elapsed: at.Sub(last)}); err != nil || once {
 			return err
 		}
 		before, last = now, at
@@ -119,9 +127,12 @@ func printTop(w io.Writer, s interval) error {
 	fmt.Fprintf(out, "misses\t%.0f/s\t%d waiting, %d failed\n", rate(func(t control.Totals) int64 { return t.MissTime.Count }), t.WaitingReads, t.FailedReads)
 	fmt.Fprintln(out, "\nID\tSTATE\tPRESENT\tOF\tDONE\tREF")
 	for _, i := range s.now.Images {
-		fmt.Fprintf(out, "%.12s\t%s\t%s\t%s\t%s\t%s\n", i.ID, i.State, size(i.PresentBytes), size(i.TotalBytes), bar(i.PresentBytes, i.TotalBytes), i.Ref)
+		fmt.Fprintf(out, "%.12s\t%s\t%s\t%s\t%s\t%s\n", i.ID, i.State, size(i.PresentBytes), size(i.TotalBytes), progress(i), i.Ref)
 	}
 	if err := out.Flush(); err != nil {
+		return err
+	}
+	if err := printSlow(w, s.slow); err != nil {
 		return err
 	}
 	for _, i := range s.now.Images {
@@ -132,6 +143,14 @@ func printTop(w io.Writer, s interval) error {
 		}
 	}
 	return nil
+}
+
+// progress draws how much of an image is on this node, if that is known.
+func progress(i control.Image) string {
+	if i.State == control.Lost {
+		return "-"
+	}
+	return bar(i.PresentBytes, i.TotalBytes)
 }
 
 // bar draws a part of a whole, ten characters wide.

@@ -86,10 +86,10 @@ func (c *Client) Status(ctx context.Context) (Status, error) {
 	return resp, err
 }
 
-// Timeline tells what happened to the mounted image with that ID, of events those that were not over at a time since the recording began.
-func (c *Client) Timeline(ctx context.Context, image string, since time.Duration) (Timeline, error) {
+// Timeline tells what happened to the mounted image with that ID, of events those of the last time; 0 for all.
+func (c *Client) Timeline(ctx context.Context, image string, last time.Duration) (Timeline, error) {
 	var resp Timeline
-	err := c.do(ctx, http.MethodGet, "/v1/timeline?"+url.Values{"image": {image}, "since": {since.String()}}.Encode(), nil, &resp)
+	err := c.do(ctx, http.MethodGet, "/v1/timeline?"+url.Values{"image": {image}, "last": {last.String()}}.Encode(), nil, &resp)
 	return resp, err
 }
 

@@ -6,7 +6,7 @@
 //	POST   /v1/gc              GCRequest       → GCResponse
 //	POST   /v1/check           CheckRequest    → CheckResponse
 //	GET    /v1/status          –               → Status
-//	GET    /v1/timeline?image=&since=  –       → Timeline
+//	GET    /v1/timeline?image=&last=  –       → Timeline
 //	GET    /v1/recordings?image=  –            → Recordings
 //	GET    /v1/healthz         –               → –
 //	GET    /metrics, /healthz, /readyz, /debug/pprof/     see [Diagnostics]
@@ -38,8 +38,8 @@ type Service interface {
 	CheckStore(ctx context.Context, req CheckRequest) (CheckResponse, error)
 	// Status describes the daemon and what it serves.
 	Status(ctx context.Context) (Status, error)
-	// Timeline tells what happened to a mounted image, of events those that were not over at a time since the recording began.
-	Timeline(ctx context.Context, image string, since time.Duration) (Timeline, error)
+	// Timeline tells what happened to a mounted image, of events those of the last time; 0 for all.
+	Timeline(ctx context.Context, image string, last time.Duration) (Timeline, error)
 	// Recordings returns what is kept of an image's first minutes.
 	Recordings(ctx context.Context, image string) (Recordings, error)
 }

@@ -23,7 +23,7 @@ type fake struct {
 
 	timeline   Timeline
 	recordings Recordings
-	block  chan struct{} // if not nil: Prepare says so and waits for the client to hang up
+	block      chan struct{} // if not nil: Prepare says so and waits for the client to hang up
 }
 
 func (f *fake) Mount(_ context.Context, req MountRequest) (MountResponse, error) {
@@ -57,8 +57,8 @@ func (f *fake) CheckStore(_ context.Context, req CheckRequest) (CheckResponse, e
 	return CheckResponse{Problems: 1, ProblemList: []CheckProblem{{Part: "frame"}}}, f.err
 }
 
-func (f *fake) Timeline(_ context.Context, image string, since time.Duration) (Timeline, error) {
-	f.asked = append(f.asked, image, since)
+func (f *fake) Timeline(_ context.Context, image string, last time.Duration) (Timeline, error) {
+	f.asked = append(f.asked, image, last)
 	return f.timeline, f.err
 }
 
@@ -173,7 +173,7 @@ func TestBadRequestsAreRefused(t *testing.T) {
 		{"DELETE", "/v1/mounts?target=x", ``, 400},
 		{"GET", "/v1/timeline", ``, 400},
 		{"GET", "/v1/timeline?image=../../etc/passwd", ``, 400},
-		{"GET", "/v1/timeline?since=x&image=" + strings.Repeat("ab", 32), ``, 400},
+		{"GET", "/v1/timeline?last=x&image=" + strings.Repeat("ab", 32), ``, 400},
 		{"GET", "/v1/recordings?image=*", ``, 400},
 		{"GET", "/v1/mounts", ``, 405},
 		{"GET", "/v2/status", ``, 404},

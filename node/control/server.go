@@ -81,18 +81,18 @@ func Handler(svc Service) http.Handler {
 		reply(w, resp, err)
 	})
 	mux.HandleFunc("GET /v1/timeline", func(w http.ResponseWriter, r *http.Request) {
-		image, since := r.URL.Query().Get("image"), time.Duration(0)
+		image, last := r.URL.Query().Get("image"), time.Duration(0)
 		err := checkImage(image)
-		if text := r.URL.Query().Get("since"); err == nil && text != "" {
-			if since, err = time.ParseDuration(text); err != nil {
-				err = Errorf(Invalid, "since: %w", err)
+		if text := r.URL.Query().Get("last"); err == nil && text != "" {
+			if last, err = time.ParseDuration(text); err != nil {
+				err = Errorf(Invalid, "last: %w", err)
 			}
 		}
 		if err != nil {
 			fail(w, err)
 			return
 		}
-		resp, err := svc.Timeline(r.Context(), image, since)
+		resp, err := svc.Timeline(r.Context(), image, last)
 		reply(w, resp, err)
 	})
 	mux.HandleFunc("GET /v1/recordings", func(w http.ResponseWriter, r *http.Request) {
