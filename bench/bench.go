@@ -57,6 +57,13 @@ func main() {
 		fmt.Fprintln(os.Stderr, allow(os.Args[1]))
 		os.Exit(1)
 	}
+	if os.Args[0] == insideName {
+		if err := readInside(os.Args[1:]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	all := groups()
 	var names, usual, curves []string
 	for _, g := range all {
@@ -149,6 +156,11 @@ func write(w io.Writer, results []result, asJSON bool) error {
 // spread is a median and the range of the values, in two decimals.
 func spread(values []float64) string {
 	return fmt.Sprintf("%.2f (%.2f–%.2f)", median(values), slices.Min(values), slices.Max(values))
+}
+
+// whole is spread without decimals.
+func whole(values []float64) string {
+	return fmt.Sprintf("%.0f (%.0f–%.0f)", median(values), slices.Min(values), slices.Max(values))
 }
 
 // median returns the middle value, of an even number the upper one of the two.

@@ -37,6 +37,7 @@ func groups() []group {
 		{name: "remote", needs: []string{registry}, run: benchRemote},
 		{name: "stargz", needs: []string{registry, peers, containerd, root}, run: benchStargz},
 		{name: "containers", needs: []string{peers, containerd, containerd + "-shim-runc-v2", "runc", root}, run: benchContainers},
+		{name: "inside", needs: []string{peers, containerd, containerd + "-shim-runc-v2", "runc"}, run: benchInside},
 		{name: "node", run: benchNode},
 		{name: "local", run: benchLocal},
 		{name: "recover", run: benchRecover},

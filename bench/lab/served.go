@@ -26,6 +26,9 @@ func StartServedNode(ctx context.Context, dir string) (*ServedNode, error) {
 	return &ServedNode{c, node}, nil
 }
 
+// Node is the pageind of the two.
+func (s *ServedNode) Node() *Node { return s.node }
+
 // Programs returns what runs when a container is run, for [Warm].
 func (s *ServedNode) Programs() []string {
 	return append(s.Containerd.Programs(), s.node.Programs()...)
