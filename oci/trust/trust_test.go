@@ -3,12 +3,7 @@ package trust
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,6 +13,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"oras.land/oras-go/v2/content"
 
+	"github.com/pagein/pagein/internal/keytest"
 	"github.com/pagein/pagein/internal/servertest"
 	"github.com/pagein/pagein/oci"
 	"github.com/pagein/pagein/oci/artifact"
@@ -135,23 +131,11 @@ func (s *shop) push(place artifact.Place, mediaType string, v any) ocispec.Descr
 // key makes a key, and signs with it.
 func (s *shop) key(name string, signs bool) {
 	s.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		s.Fatal(err)
-	}
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		s.Fatal(err)
-	}
-	public, err := x509.MarshalPKIXPublicKey(key.Public())
-	if err != nil {
-		s.Fatal(err)
-	}
-	s.write(name+".pub", string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public})))
+	private, _ := keytest.Pair(s, s.dir, name)
 	if !signs {
 		return
 	}
-	k, err := signature.ReadPrivateKey(s.write(name+".key", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}))), nil)
+	k, err := signature.ReadPrivateKey(private, nil)
 	if err != nil {
 		s.Fatal(err)
 	}
