@@ -157,7 +157,8 @@ func restart(ctx context.Context) error {
 	for _, unit := range []string{"pageind.service", "containerd.service"} {
 		out, err := exec.CommandContext(ctx, "systemctl", "restart", unit).CombinedOutput() // #nosec G204 -- one of the two
 		if err != nil {
-			return fmt.Errorf("restart %s: %w: %s (the files are written: restart pageind and containerd in your own way)", unit, err, bytes.TrimSpace(out))
+			// Its exit status must not become that of this program.
+			return fmt.Errorf("restart %s: %s: %s (the files are written: restart pageind and containerd in your own way)", unit, err.Error(), bytes.TrimSpace(out))
 		}
 	}
 	return nil

@@ -161,7 +161,8 @@ func (c Containerd) run(ctx context.Context, args ...string) ([]byte, error) {
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {
-		return nil, fmt.Errorf("%s %s: %w: %s", c.Program, strings.Join(args, " "), err, bytes.TrimSpace(stderr.Bytes()))
+		// Its exit status must not become that of the program that runs it.
+		return nil, fmt.Errorf("%s %s: %s: %s", c.Program, strings.Join(args, " "), err.Error(), bytes.TrimSpace(stderr.Bytes()))
 	}
 	return out, nil
 }

@@ -1,0 +1,94 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/pagein/pagein/internal/require"
+)
+
+// systemctl is a program of that name that notes what it is asked for, and fails with a status.
+func systemctl(t *testing.T, status string) (asked func() string) {
+	t.Helper()
+	dir := t.TempDir()
+	note := filepath.Join(dir, "asked")
+	script := "#!/bin/sh\necho \"$@\" >>" + note + "\necho no such unit >&2\nexit " + status + "\n"
+	if err := os.WriteFile(filepath.Join(dir, "systemctl"), []byte(script), 0o755); err != nil { // #nosec G306 -- it is to be run
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	return func() string {
+		b, err := os.ReadFile(note)
+		if err != nil && !os.IsNotExist(err) {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+}
+
+// install runs "pagein install containerd" for configurations in a directory.
+func runInstall(t *testing.T, dir string, args ...string) (status int, said string) {
+	t.Helper()
+	all := append([]string{
+		"pagein", "--config", filepath.Join(dir, "pagein.toml"), "install", "containerd",
+		"--containerd-program", require.Tool(t, "containerd"), "--containerd-config", filepath.Join(dir, "config.toml"),
+	}, args...)
+	var out, err strings.Builder
+	status = run(t.Context(), all, &out, &err)
+	return status, out.String() + err.String()
+}
+
+func TestBothAreRestartedOnceTheirConfigurationsAreWritten(t *testing.T) {
+	asked, dir := systemctl(t, "0"), t.TempDir()
+	if status, said := runInstall(t, dir, "--apply", "--restart"); status != exitSuccess {
+		t.Fatalf("it says %s", said)
+	}
+	if got, want := asked(), "restart pageind.service\nrestart containerd.service\n"; got != want {
+		t.Errorf("systemctl is asked %q, want %q", got, want)
+	}
+	if status, said := runInstall(t, dir, "--apply", "--restart"); status != exitSuccess || strings.Count(said, "nothing to do") != 2 {
+		t.Errorf("the second time it says %s", said)
+	}
+	if got := strings.Count(asked(), "restart"); got != 2 {
+		t.Errorf("both are restarted again for nothing: %s", asked())
+	}
+}
+
+func TestWhatCannotBeRestartedIsToBeRestartedByHand(t *testing.T) {
+	systemctl(t, "5")
+	status, said := runInstall(t, t.TempDir(), "--apply", "--restart")
+	if status != exitFailure || !strings.Contains(said, "restart pageind.service: exit status 5: no such unit (the files are written: restart pageind and containerd in your own way)") {
+		t.Errorf("status %d; it says %s", status, said)
+	}
+}
+
+func TestInstallRefusesWhatMakesNoSense(t *testing.T) {
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"install"}, `want "containerd"`},
+		{[]string{"install", "docker"}, `want "containerd"; got ["docker"]`},
+		{[]string{"install", "containerd", "--apply", "--check"}, "give --restart, too"},
+		{[]string{"uninstall"}, `want "containerd"`},
+		{[]string{"uninstall", "containerd", "--complete", "--remove"}, "one of --complete and --remove"},
+		{[]string{"pull"}, "want REF"},
+		{[]string{"pull", "oci:x"}, "containerd pulls from registries"},
+		{[]string{"pull", "--platform", "amiga", "host.example/x"}, "platform"},
+	} {
+		var out, err strings.Builder
+		if status := run(t.Context(), append([]string{"pagein"}, c.args...), &out, &err); status != exitUsage || !strings.Contains(err.String(), c.want) {
+			t.Errorf("%q: status %d, %s", c.args, status, err.String())
+		}
+	}
+}
+
+func TestPullSaysThatContainerdIsNotThere(t *testing.T) {
+	var out, err strings.Builder
+	status := run(t.Context(), []string{"pagein", "pull", "--containerd", "/nowhere/sock", "host.example/x"}, &out, &err)
+	if want := "connect to containerd at /nowhere/sock"; status != exitFailure || !strings.Contains(err.String(), want) {
+		t.Errorf("status %d, %s", status, err.String())
+	}
+}
