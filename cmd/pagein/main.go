@@ -123,6 +123,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 			statusCommand(),
 			topCommand(),
 			traceCommand(),
+			profileCommand(),
 			explainCommand(),
 			reportCommand(),
 			gcCommand(),

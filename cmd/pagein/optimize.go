@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/dustin/go-humanize"
 	"github.com/urfave/cli/v2"
 
 	"github.com/pagein/pagein/blob"
@@ -14,6 +13,7 @@ import (
 	"github.com/pagein/pagein/oci"
 	"github.com/pagein/pagein/oci/artifact"
 	"github.com/pagein/pagein/oci/optimize"
+	"github.com/pagein/pagein/oci/profiles"
 	"github.com/pagein/pagein/oci/registry"
 	"github.com/pagein/pagein/oci/view"
 	"github.com/pagein/pagein/profile"
@@ -23,7 +23,9 @@ const optimizeDescription = `Makes an artifact that shows the same as the one th
 order. Nodes fetch it at once when they mount the image, in one go. It is stored as DST or, if REF names an image in a registry, attached to it without a tag. All other data stays where it is, and is not sent again.
 
 A profile of an earlier version of the image is of use too. What it names is found by path and, if it was moved, by the digests in the profile; how much that is, is printed. With --min-coverage=PERCENT
-nothing is made if it is less. FILE is what "pagein trace" writes, a reference (see "pagein profile push --help"), or auto: the newest profile that is attached to the image.`
+nothing is made if it is less. Profiles are made by "pagein trace" and "pagein profile"; auto takes all that are attached to the image, merged.
+
+` + profileNames
 
 // optimizeCommand is "pagein optimize".
 func optimizeCommand() *cli.Command {
@@ -34,6 +36,7 @@ func optimizeCommand() *cli.Command {
 		Description: optimizeDescription,
 		Flags: []cli.Flag{
 			profileFlag(),
+			signKeyFlag(),
 			&cli.StringFlag{Name: "level", Value: blob.LevelDefault.String(), Usage: "compress at `LEVEL` fast, default or best"},
 			&cli.Float64Flag{Name: "min-coverage", Usage: "make nothing if less than `PERCENT` of the profile is found"},
 			tempDirFlag(),
@@ -86,8 +89,15 @@ func (r *optimizeRun) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	p, err := r.profile(ctx, r.c.String("profile"), r.place, r.base.Subject)
+	p, err := r.touched(ctx)
 	if err != nil {
+		return err
+	}
+	key, err := readKey(r.c.Path(signKey))
+	if err != nil {
+		return err
+	}
+	if o.Ready, err = signer(dst, key); err != nil {
 		return err
 	}
 	v, err := r.keep(view.Open(ctx, r.place, r.base, r.options()))
@@ -104,6 +114,18 @@ func (r *optimizeRun) run(ctx context.Context) (err error) {
 		return err
 	}
 	return r.print(result, time.Since(began))
+}
+
+// touched reads the profile.
+func (r *optimizeRun) touched(ctx context.Context) (*profile.Profile, error) {
+	name := r.c.String("profile")
+	if name != "auto" {
+		return r.profile(ctx, name)
+	}
+	if r.base.Subject == nil {
+		return nil, fmt.Errorf("%s was made from no image that profiles could be attached to", r.ref)
+	}
+	return profiles.Attached(ctx, r.place, *r.base.Subject)
 }
 
 // find loads the artifact, or the one that it was itself laid out from: there the data is where nobody has moved it to.
@@ -188,6 +210,6 @@ func (r *optimizeRun) print(result optimize.Result, took time.Duration) error {
 		return err
 	}
 	_, err := fmt.Fprintf(w, "hot data        %s, %s compressed\nmetadata image  %s compressed, %s before\nsent            %s\n",
-		humanize.IBytes(uint64(result.Hot)), humanize.IBytes(uint64(result.Compressed)), humanize.IBytes(uint64(result.Meta)), humanize.IBytes(uint64(result.MetaBefore)), humanize.IBytes(uint64(result.Sent)))
+		iBytes(result.Hot), iBytes(result.Compressed), iBytes(result.Meta), iBytes(result.MetaBefore), iBytes(result.Sent))
 	return err
 }

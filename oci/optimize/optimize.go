@@ -28,11 +28,12 @@ import (
 
 // Options of an optimization. All but TempDir, After and Progress shape the result.
 type Options struct {
-	Level    blob.Level                                  // of the hot blob's compression
-	TempDir  string                                      // for the hot blob until it is pushed, "" means the system's directory
-	After    *artifact.Predecessor                       // the newest artifact of the image, or nil
-	Progress func(done, total int64)                     // told now and then how many of how many bytes are with the destination; may be nil
-	Covered  func(c hot.Coverage, bytes int64) (ok bool) // told what the profile covers and how many bytes are hot, before anything is pushed; may be nil. false ends it with ErrRefused
+	Level    blob.Level                                                   // of the hot blob's compression
+	TempDir  string                                                       // for the hot blob until it is pushed, "" means the system's directory
+	After    *artifact.Predecessor                                        // the newest artifact of the image, or nil
+	Ready    func(ctx context.Context, manifest ocispec.Descriptor) error // called before the manifest is stored, see artifact.Contents; may be nil
+	Progress func(done, total int64)                                      // told now and then how many of how many bytes are with the destination; may be nil
+	Covered  func(c hot.Coverage, bytes int64) (ok bool)                  // told what the profile covers and how many bytes are hot, before anything is pushed; may be nil. false ends it with ErrRefused
 }
 
 // ErrRefused says that [Options.Covered] wanted no more.
@@ -86,7 +87,7 @@ func run(ctx context.Context, v *view.View, place artifact.Place, dst content.St
 	if err != nil {
 		return r, err
 	}
-	contents := artifact.Contents{Subject: v.Artifact.Subject, Chains: v.Artifact.Chains, Base: v.Artifact.Descriptor.Digest, After: o.After, Progress: o.Progress}
+	contents := artifact.Contents{Subject: v.Artifact.Subject, Chains: v.Artifact.Chains, Base: v.Artifact.Descriptor.Digest, After: o.After, Ready: o.Ready, Progress: o.Progress}
 	for _, b := range v.Artifact.Blobs {
 		contents.Blobs = append(contents.Blobs, artifact.BlobContents{Borrowed: &artifact.Borrowed{Blob: b, From: place, Replaced: true}})
 	}
