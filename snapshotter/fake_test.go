@@ -41,6 +41,7 @@ type fakeNode struct {
 	broken  error                           // of mounts
 	late    error                           // of mounts that are there all the same
 	mounts  int
+	used    map[string]int64
 }
 
 func (f *fakeNode) Find(ctx context.Context, ref oci.Ref, _ artifact.Accept) (*Found, error) {
@@ -83,6 +84,12 @@ func (f *fakeNode) Mount(_ context.Context, artifact, target string) error {
 		return err
 	}
 	return f.late
+}
+
+func (f *fakeNode) Used(context.Context) (map[string]int64, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.used, nil
 }
 
 func (f *fakeNode) Unmount(_ context.Context, target string) error { return kmount.Unmount(target, 0) }

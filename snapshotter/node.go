@@ -21,6 +21,8 @@ type Node interface {
 	Mount(ctx context.Context, artifact, target string) error
 	// Unmount takes off what Mount has mounted, unless it is in use.
 	Unmount(ctx context.Context, target string) error
+	// Used returns what mounted images take on the disk, in bytes, by the paths below the snapshots' directory on which they are mounted. What several have in common counts once.
+	Used(ctx context.Context) (map[string]int64, error)
 }
 
 // Found is an artifact that can be mounted here.

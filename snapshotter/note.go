@@ -1,7 +1,6 @@
 package snapshotter
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -35,23 +34,6 @@ func (s *Snapshotter) lazy(id string) (*note, error) {
 		return nil, err
 	}
 	return n, nil
-}
-
-// Usage is what a snapshot takes on disk besides those below it. A layer that is not fetched takes nothing, the topmost one that an artifact stands for takes the artifact's metadata.
-func (s *Snapshotter) Usage(ctx context.Context, key string) (snapshots.Usage, error) {
-	usage, err := s.Snapshotter.Usage(ctx, key)
-	if err != nil {
-		return usage, err
-	}
-	ids, err := s.ancestors(ctx, key)
-	if err != nil {
-		return usage, err
-	}
-	n, err := s.readNote(ids[0])
-	if err == nil && n != nil && n.Unpacked != nil {
-		usage = *n.Unpacked
-	}
-	return usage, err
 }
 
 // readNote returns the note of a snapshot, nil if it never had one.

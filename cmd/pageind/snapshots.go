@@ -74,17 +74,19 @@ func openSnapshots(cfg config, l net.Listener, n *node.Node, pulls imageservice.
 		return nil, err
 	}
 	warnOfKeys(policy, log)
-	var images *imageservice.Proxy
-	if cfg.Snapshotter.ImageService != "" {
-		if images, err = imageservice.New(cfg.Snapshotter.ImageService, pulls, log); err != nil {
-			return nil, err
-		}
-	}
-	s, err := snapshotter.New(snapshotter.Config{Root: cfg.Snapshotter.Root, Node: artifacts{n}, Trust: policy, MountOptions: cfg.Snapshotter.MountOptions, Log: log})
+	s, err := snapshotter.New(snapshotter.Config{Root: cfg.Snapshotter.Root, Node: artifacts{n, cfg.Snapshotter.Root}, Trust: policy, MountOptions: cfg.Snapshotter.MountOptions, Log: log})
 	if err != nil {
 		return nil, err
 	}
-	return &snapshots{control.Trusted(l, log), s, images}, nil
+	up := &snapshots{listener: control.Trusted(l, log), Snapshotter: s}
+	if cfg.Snapshotter.ImageService == "" {
+		return up, nil
+	}
+	up.images, err = imageservice.New(imageservice.Config{Address: cfg.Snapshotter.ImageService, Pulls: pulls, Disk: disk{s, cfg.Snapshotter.Root}, Log: log})
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return up, nil
 }
 
 // serve answers containerd until ctx is done, and closes the snapshots.
@@ -102,7 +104,12 @@ func (s *snapshots) serve(ctx context.Context, log *slog.Logger) error {
 }
 
 // artifacts is a node as the snapshotter knows it. Mounts below the snapshotter's root are reserved, see [node.Config].
-type artifacts struct{ *node.Node }
+type artifacts struct {
+	*node.Node
+	root string // of the snapshots
+}
+
+func (a artifacts) Used(context.Context) (map[string]int64, error) { return a.Node.Used(a.root) }
 
 func (a artifacts) Find(ctx context.Context, ref oci.Ref, accept artifact.Accept) (*snapshotter.Found, error) {
 	found, err := a.Node.Find(ctx, ref, accept)
@@ -115,4 +122,15 @@ func (a artifacts) Find(ctx context.Context, ref oci.Ref, accept artifact.Accept
 func (a artifacts) Mount(ctx context.Context, artifact, target string) error {
 	_, err := a.Node.Mount(ctx, control.MountRequest{Source: control.Source{Ref: artifact}, Target: target})
 	return err
+}
+
+// disk is the snapshots' disk as Kubernetes is told of it.
+type disk struct {
+	*snapshotter.Snapshotter
+	root string
+}
+
+func (d disk) Used(ctx context.Context) (dir string, bytes, inodes uint64, err error) {
+	all, err := d.Snapshotter.Used(ctx)
+	return d.root, uint64(max(all.Size, 0)), uint64(max(all.Inodes, 0)), err
 }

@@ -1,7 +1,8 @@
 // Package imageservice stands between kubelet and containerd's image service (runtime.v1.ImageService) and learns the credentials that images are pulled with.
 //
-// kubelet gives them to who pulls, and nobody else gets to see them: not the snapshotter, and nobody who fetches bytes later. The package knows how to forward calls, and the one kind
-// of request that it reads. The one idea to hold in mind: whatever kubelet and containerd say to each other passes as it is, methods and fields of later versions included.
+// kubelet gives them to who pulls, and nobody else gets to see them: not the snapshotter, and nobody who fetches bytes later. It also knows better than
+// containerd what the disk of the images has on it, as containerd measures an image only once. The package knows how to forward calls, one kind of request that it reads, and one kind of
+// answer that it changes. The one idea to hold in mind: whatever else kubelet and containerd say to each other passes as it is, methods and fields of later versions included.
 package imageservice
 
 import (
@@ -38,15 +39,23 @@ type Pulls interface {
 	Remember(image oci.Ref, server string, c registry.Credential) (takeBack func())
 }
 
-// Proxy forwards calls to containerd. Its methods may be called concurrently.
-type Proxy struct {
-	conn  *grpc.ClientConn
-	pulls Pulls
-	log   *slog.Logger
+// Config is what a proxy is made of. All of it is required.
+type Config struct {
+	Address string // of containerd: "unix:///run/containerd/containerd.sock"
+	Pulls   Pulls
+	Disk    Disk
+	Log     *slog.Logger
 }
 
-// New returns a proxy for the containerd that serves at an address, "unix:///run/containerd/containerd.sock". It does not connect before it is called.
-func New(address string, pulls Pulls, log *slog.Logger) (*Proxy, error) {
+// Proxy forwards calls to containerd. Its methods may be called concurrently.
+type Proxy struct {
+	Config
+	conn *grpc.ClientConn
+}
+
+// New returns a proxy. It does not connect before it is called.
+func New(c Config) (*Proxy, error) {
+	address := c.Address
 	if !strings.HasPrefix(address, "unix:///") {
 		return nil, fmt.Errorf("forward to the image service at %q: the address must be unix:///PATH", address)
 	}
@@ -55,7 +64,7 @@ func New(address string, pulls Pulls, log *slog.Logger) (*Proxy, error) {
 	if err != nil {
 		return nil, fmt.Errorf("forward to the image service at %s: %w", address, err)
 	}
-	return &Proxy{conn: conn, pulls: pulls, log: log}, nil
+	return &Proxy{c, conn}, nil
 }
 
 // Close ends the connection to containerd.
@@ -79,19 +88,23 @@ func (p *Proxy) handle(s grpc.ServerStream) error {
 	if err := s.RecvMsg(request); err != nil {
 		return err
 	}
-	takeBack := func() {}
-	if method == prefix+"PullImage" {
-		takeBack = p.learn(request.bytes)
+	as := func(f *frame) *frame { return f }
+	switch method {
+	case prefix + "PullImage":
+		takeBack := p.learn(request.bytes)
+		err := p.forward(s, method, request, as)
+		if err != nil {
+			takeBack()
+		}
+		return err
+	case prefix + "ImageFsInfo":
+		as = func(f *frame) *frame { return p.complete(s.Context(), f) }
 	}
-	err := p.forward(s, method, request)
-	if err != nil {
-		takeBack()
-	}
-	return err
+	return p.forward(s, method, request, as)
 }
 
 // forward sends a request on, and back what is answered: one message, or several.
-func (p *Proxy) forward(s grpc.ServerStream, method string, request *frame) error {
+func (p *Proxy) forward(s grpc.ServerStream, method string, request *frame, as func(*frame) *frame) error {
 	ctx, cancel := context.WithCancel(s.Context())
 	defer cancel()
 	if md, ok := metadata.FromIncomingContext(ctx); ok {
@@ -116,7 +129,7 @@ func (p *Proxy) forward(s grpc.ServerStream, method string, request *frame) erro
 			}
 			return err
 		}
-		if err := s.SendMsg(answer); err != nil {
+		if err := s.SendMsg(as(answer)); err != nil {
 			return err
 		}
 	}
@@ -131,7 +144,7 @@ func (p *Proxy) learn(request []byte) (takeBack func()) {
 	}
 	c, err := credentialOf(r.GetAuth())
 	if err != nil {
-		p.log.Warn("credentials of a pull are not used", "image", r.GetImage().GetImage(), "reason", err)
+		p.Log.Warn("credentials of a pull are not used", "image", r.GetImage().GetImage(), "reason", err)
 		return nothing
 	}
 	if c == (registry.Credential{}) {
@@ -141,7 +154,7 @@ func (p *Proxy) learn(request []byte) (takeBack func()) {
 	if err != nil || image.Kind != oci.Registry {
 		return nothing
 	}
-	return p.pulls.Remember(image, r.GetAuth().GetServerAddress(), c)
+	return p.Pulls.Remember(image, r.GetAuth().GetServerAddress(), c)
 }
 
 // credentialOf reads what kubelet gives, as containerd does.

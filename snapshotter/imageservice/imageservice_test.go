@@ -3,6 +3,7 @@ package imageservice
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"log/slog"
 	"net"
 	"path/filepath"
@@ -40,6 +41,20 @@ func (r *runtime) PullImage(ctx context.Context, req *cri.PullImageRequest) (*cr
 	return &cri.PullImageResponse{ImageRef: "sha256:1"}, r.err
 }
 
+func (r *runtime) ImageFsInfo(context.Context, *cri.ImageFsInfoRequest) (*cri.ImageFsInfoResponse, error) {
+	fs := func(dir string, n uint64) *cri.FilesystemUsage {
+		return &cri.FilesystemUsage{FsId: &cri.FilesystemIdentifier{Mountpoint: dir}, UsedBytes: &cri.UInt64Value{Value: n}, InodesUsed: &cri.UInt64Value{Value: n}}
+	}
+	return &cri.ImageFsInfoResponse{ImageFilesystems: []*cri.FilesystemUsage{fs("/ours", 1), fs("/other", 2)}}, nil
+}
+
+// fullDisk has a thousand bytes in ten files, or is broken.
+type fullDisk struct{ err error }
+
+func (d *fullDisk) Used(context.Context) (string, uint64, uint64, error) {
+	return "/ours", 1000, 10, d.err
+}
+
 // later is a method that this version of the interface does not have: it answers with several messages.
 var later = grpc.ServiceDesc{ServiceName: "runtime.v1.ImageService", HandlerType: (*any)(nil), Streams: []grpc.StreamDesc{{
 	StreamName: "WatchImages", ServerStreams: true,
@@ -61,6 +76,7 @@ var later = grpc.ServiceDesc{ServiceName: "runtime.v1.ImageService", HandlerType
 type lab struct {
 	runtime *runtime
 	pulls   *registry.Pulled
+	disk    *fullDisk
 	conn    *grpc.ClientConn
 }
 
@@ -82,10 +98,10 @@ func listen(t *testing.T, server *grpc.Server) (address string) {
 
 func newLab(t *testing.T, register func(*grpc.Server, *runtime), o ...grpc.ServerOption) *lab {
 	t.Helper()
-	l := &lab{runtime: &runtime{}, pulls: new(registry.Pulled)}
+	l := &lab{runtime: &runtime{}, pulls: new(registry.Pulled), disk: new(fullDisk)}
 	behind := grpc.NewServer(o...)
 	register(behind, l.runtime)
-	proxy, err := New(listen(t, behind), l.pulls, slog.New(slog.DiscardHandler))
+	proxy, err := New(Config{listen(t, behind), l.pulls, l.disk, slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -183,13 +199,31 @@ func TestWhatIsSaidPassesAsItIs(t *testing.T) {
 	}
 }
 
+func TestKubeletIsToldWhatImagesTakeNow(t *testing.T) {
+	l := newLab(t, images)
+	for _, c := range []struct {
+		err         error
+		bytes, inos uint64
+	}{{nil, 1000, 10}, {errors.New("no idea"), 1, 1}} {
+		l.disk.err = c.err
+		info, err := cri.NewImageServiceClient(l.conn).ImageFsInfo(t.Context(), &cri.ImageFsInfoRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ours, other := info.ImageFilesystems[0], info.ImageFilesystems[1]
+		if ours.UsedBytes.Value != c.bytes || ours.InodesUsed.Value != c.inos || other.UsedBytes.Value != 2 {
+			t.Errorf("%v: %v", c.err, info)
+		}
+	}
+}
+
 func TestOnlyTheImageServiceIsForwarded(t *testing.T) {
 	l := newLab(t, images)
 	if _, err := cri.NewRuntimeServiceClient(l.conn).Version(t.Context(), &cri.VersionRequest{}); status.Code(err) != codes.Unimplemented || !strings.Contains(err.Error(), "pageind") {
 		t.Errorf("got %v", err)
 	}
 	for _, address := range []string{"", "tcp://127.0.0.1:1", "/run/sock", "unix://relative"} {
-		if _, err := New(address, l.pulls, slog.New(slog.DiscardHandler)); err == nil {
+		if _, err := New(Config{Address: address}); err == nil {
 			t.Errorf("address %q is taken", address)
 		}
 	}
@@ -200,7 +234,7 @@ func FuzzLearn(f *testing.F) {
 	f.Add([]byte("\n\x05\n\x03a/b\x12\x0a\n\x02me\x12\x01x"))
 	f.Add([]byte{0xff})
 	f.Fuzz(func(_ *testing.T, b []byte) {
-		p := &Proxy{pulls: new(registry.Pulled), log: slog.New(slog.DiscardHandler)}
+		p := &Proxy{Config: Config{Pulls: new(registry.Pulled), Log: slog.New(slog.DiscardHandler)}}
 		p.learn(b)()
 	})
 }
