@@ -39,6 +39,9 @@ func inspectCommand() *cli.Command {
 				if err != nil {
 					return err
 				}
+				if err := report.addSignatures(c.Context, l, p); err != nil {
+					return err
+				}
 				if c.Bool("json") {
 					return printJSON(c, report)
 				}
@@ -62,6 +65,9 @@ type inspectArtifact struct {
 	Stored  int64  `json:"stored"` // of manifest, metadata, maps and source objects
 	Plain   int64  `json:"plain"`  // of metadata image and blobs
 	Subject string `json:"subject,omitempty"`
+
+	Generation int      `json:"generation,omitempty"` // how many artifacts of the image it came after
+	Signatures []string `json:"signatures,omitempty"` // manifests with its signatures, by digest; none is verified
 }
 
 type inspectImage struct {
@@ -132,6 +138,7 @@ func newInspection(p *peek, frames bool) (*inspection, error) {
 		return nil, err
 	}
 	r.Artifact = &inspectArtifact{Digest: a.Descriptor.Digest.String(), Size: a.Descriptor.Size, Stored: a.Descriptor.Size + a.Meta.Size, Plain: a.MetaSize}
+	r.Artifact.Generation = a.Generation
 	if a.Subject != nil {
 		r.Artifact.Subject = a.Subject.Digest.String()
 	}

@@ -33,6 +33,12 @@ func (r *inspection) print(w io.Writer) error {
 		if a.Subject != "" {
 			p.line(depth+1, "subject %s", a.Subject)
 		}
+		if a.Generation > 0 {
+			p.line(depth+1, "generation %d", a.Generation)
+		}
+		for _, s := range a.Signatures {
+			p.line(depth+1, "signatures %s (see pagein verify)", s)
+		}
 	}
 	r.Image.show(p, depth+1)
 	for _, b := range r.Blobs {

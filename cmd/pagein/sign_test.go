@@ -80,6 +80,10 @@ func TestSignedArtifactsAreFoundCopiedAndDeletedWithTheirSignatures(t *testing.T
 		t.Errorf("verified is %+v, %v", v, err)
 	}
 
+	if out := must("inspect", name+":v1"); !strings.Contains(out, "generation 1\n") || strings.Count(out, "signatures sha256:") != 1 {
+		t.Errorf("inspect says %s", out)
+	}
+
 	copied := name + "-copy"
 	must("copy", "--image", name+":v1", copied+":v1")
 	must("copy", first, copied+":artifact")

@@ -9,6 +9,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/urfave/cli/v2"
 
+	"github.com/pagein/pagein/oci"
 	"github.com/pagein/pagein/oci/artifact"
 	"github.com/pagein/pagein/oci/registry"
 	"github.com/pagein/pagein/oci/signature"
@@ -59,6 +60,22 @@ func copySignatures(ctx context.Context, from, to artifact.Place, a *artifact.Ar
 		return nil
 	}
 	_, err := signature.Copy(ctx, from.Repository, to.Repository, copied)
+	return err
+}
+
+// addSignatures lists the signatures of an artifact in a registry.
+func (r *inspection) addSignatures(ctx context.Context, l *looker, p *peek) error {
+	if p.view == nil || p.ref.Kind != oci.Registry {
+		return nil
+	}
+	repo, err := l.client.Repository(p.ref)
+	if err != nil {
+		return err
+	}
+	list, err := signature.List(ctx, repo, p.view.Artifact.Descriptor)
+	for _, s := range list {
+		r.Artifact.Signatures = append(r.Artifact.Signatures, s.Descriptor.Digest.String())
+	}
 	return err
 }
 
