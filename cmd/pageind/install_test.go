@@ -84,6 +84,10 @@ func TestContainerdIsSetUpCheckedAndHadBack(t *testing.T) {
 			}
 			lazy, ordinary := l.push("lazy", l.layers...), l.push("ordinary", l.layers[0], l.layers[2])
 			l.pagein("convert", "--quiet", lazy)
+			l.set("install", "containerd", "--check-image", lazy)
+			if err := l.refused("install", "containerd", "--check-image", ordinary); !strings.Contains(err, "was unpacked as any other image") {
+				t.Errorf("an image without an artifact passes the check: %s", err)
+			}
 			for _, image := range []string{lazy, ordinary} {
 				l.pagein("pull", "--containerd", l.Socket(), image)
 			}

@@ -40,6 +40,10 @@ func TestNerdctlWorksWithImagesThatAreNotFetched(t *testing.T) {
 	if there := r.fetched(r.layers...); len(there) > 0 {
 		t.Errorf("nerdctl fetched layers %v", there)
 	}
+	nerdctl("save", "--output", filepath.Join(r.dir, "saved.tar"), image+"-pagein")
+	if there := r.fetched(r.layers...); len(there) != len(r.layers) {
+		t.Errorf("nerdctl saved layers %v", there)
+	}
 	nerdctl("rmi", image+"-pagein")
 
 	r.pagein("pull", "--containerd", r.Socket(), image)
@@ -56,7 +60,6 @@ func TestNerdctlWorksWithImagesThatAreNotFetched(t *testing.T) {
 	if got := run(committed, "/bin/busybox", "sh", "-c", "/bin/busybox cat /new; [ -e /three ] || echo three is gone"); got != "mine\nthree is gone\n" {
 		t.Errorf("what was committed prints %q", got)
 	}
-	nerdctl("save", "--output", filepath.Join(r.dir, "saved.tar"), committed)
 	other := fmt.Sprintf("%s/copy:1", servertest.Distribution(t, nil).Addr)
 	nerdctl("tag", committed, other)
 	nerdctl("push", "--quiet", other)

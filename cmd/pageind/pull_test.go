@@ -30,6 +30,9 @@ func TestPullNeedsNoHelpOfTheClient(t *testing.T) {
 			if _, err := r.Try("images", "export", exported, image); err == nil || !strings.Contains(err.Error(), "not found") {
 				t.Errorf("an image without layers is exported: %v", err)
 			}
+			if _, err := r.Try("images", "convert", "--uncompress", image, image+"-plain"); err == nil || !strings.Contains(err.Error(), "not found") {
+				t.Errorf("an image without layers is converted: %v", err)
+			}
 			other := servertest.Distribution(t, nil).Addr + "/copy:1"
 			r.Ctr("images", "tag", image, other)
 			if _, err := r.Try("images", "push", "--plain-http", other); err == nil || !strings.Contains(err.Error(), "not found") {
