@@ -77,6 +77,7 @@ func (n *Node) attach(ctx context.Context, r record, tr ondemand.Transport) (*im
 	n.setDeadlines(img.attached.Blobs)
 	img.remember()
 	n.prefetch(img)
+	n.prefetchLoader(img)
 	return img, nil
 }
 
