@@ -56,8 +56,14 @@ func startRuntimeLab(t *testing.T, o servertest.ContainerdOptions) *runtimeLab {
 func prepareRuntimeLab(t *testing.T) *runtimeLab {
 	t.Helper()
 	if os.Getenv(require.GuestEnv) != "" {
-		t.Skip("the guests have no containerd and no registries")
+		t.Skip("only TestContainersRunInAGuest runs containers in guests, where all takes long")
 	}
+	return runtimeLabAnywhere(t)
+}
+
+// runtimeLabAnywhere is prepareRuntimeLab in guests too.
+func runtimeLabAnywhere(t *testing.T) *runtimeLab {
+	t.Helper()
 	r := &runtimeLab{lab: newLab(t), data: make([]byte, 3<<20)}
 	_, _ = rand.NewChaCha8([32]byte{7}).Read(r.data)
 	busybox, err := os.ReadFile(require.Tool(t, "busybox"))

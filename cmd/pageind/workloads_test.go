@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -20,6 +21,7 @@ import (
 	"github.com/pagein/pagein/bench/inputs"
 	"github.com/pagein/pagein/internal/compilertree"
 	"github.com/pagein/pagein/internal/require"
+	"github.com/pagein/pagein/internal/servertest"
 )
 
 // workload is what a container does, with the programs of the workloads' image.
@@ -46,10 +48,10 @@ print(json.dumps({"median": statistics.median(int(w[:8], 16) for w in words), "f
 // containerd has unpacked. PAGEIN_WORKLOADS=full has a Debian as the image's lowest layer, and files of the sizes that others measure with: 500 MB to read and 1 GiB to compare.
 func TestWorkloadsPrintWhatTheyDoUnderOverlayfs(t *testing.T) {
 	r := newRuntimeLab(t)
-	large, same := 24_000_000, 32<<20
+	sizes := workloadSizes{large: 24_000_000, same: 32 << 20, small: 1000}
 	full := os.Getenv("PAGEIN_WORKLOADS") == "full"
 	if full {
-		large, same = 500_000_000, 1<<30
+		sizes.large, sizes.same = 500_000_000, 1<<30
 	}
 	elsewhere := filepath.Join(r.dir, "elsewhere")
 	if err := os.Mkdir(elsewhere, 0o755); err != nil {
@@ -63,17 +65,22 @@ func TestWorkloadsPrintWhatTheyDoUnderOverlayfs(t *testing.T) {
 		}
 		layers = append(layers, r.tree(debian))
 	}
-	layers = append(layers, r.tree(r.system()), r.tree(r.workloadData(large, same, elsewhere)))
+	layers = append(layers, r.tree(r.system()), r.tree(r.workloadData(sizes, elsewhere)))
+	r.compareWithOverlayfs(workloads, layers, "--mount", "type=bind,src="+elsewhere+",dst=/elsewhere,options=rbind:ro")
+}
+
+// compareWithOverlayfs runs workloads in containers of an image with these layers.
+func (r *runtimeLab) compareWithOverlayfs(workloads []workload, layers []imageLayer, options ...string) {
+	r.Helper()
 	image := r.push("workloads", layers...)
 	r.pagein("convert", "--quiet", image)
-
 	printed := make(map[string]string)
 	run := func(snapshotter string, w workload) string {
-		dropCaches(t)
-		out := r.Ctr("run", "--rm", "--snapshotter", snapshotter, "--env", "PATH=/usr/bin", "--mount", "type=bind,src="+elsewhere+",dst=/elsewhere,options=rbind:ro", image,
-			fmt.Sprintf("w-%d", rand.Uint32()), "/usr/bin/busybox", "sh", "-c", w.script)
+		dropCaches(r.lab)
+		args := append([]string{"run", "--rm", "--snapshotter", snapshotter, "--env", "PATH=/usr/bin"}, options...)
+		out := r.Ctr(append(args, image, fmt.Sprintf("w-%d", rand.Uint32()), "/usr/bin/busybox", "sh", "-c", w.script)...)
 		if len(out) == 0 {
-			t.Errorf("%s prints nothing with %s", w.name, snapshotter)
+			r.Errorf("%s prints nothing with %s", w.name, snapshotter)
 		}
 		return out
 	}
@@ -81,9 +88,9 @@ func TestWorkloadsPrintWhatTheyDoUnderOverlayfs(t *testing.T) {
 		r.pull(image)
 		printed[w.name] = run("pagein", w)
 		s := r.status()
-		t.Logf("measured: %s: fetched %d of %d bytes", w.name, s.Images[0].PresentBytes, s.Images[0].TotalBytes)
+		r.Logf("measured: %s: fetched %d of %d bytes", w.name, s.Images[0].PresentBytes, s.Images[0].TotalBytes)
 		if there := r.fetched(layers...); len(there) > 0 {
-			t.Errorf("%s: layers %v were fetched", w.name, there)
+			r.Errorf("%s: layers %v were fetched", w.name, there)
 		}
 		r.Ctr("images", "rm", "--sync", image)
 		r.waitFor("the image to be forgotten", func() bool { return len(r.status().Images) == 0 })
@@ -96,9 +103,28 @@ func TestWorkloadsPrintWhatTheyDoUnderOverlayfs(t *testing.T) {
 			for at < min(len(want), len(printed[w.name])) && want[at] == printed[w.name][at] {
 				at++
 			}
-			t.Errorf("%s prints %.200q from byte %d on, under overlayfs %.200q", w.name, printed[w.name][at:], at, want[at:])
+			r.Errorf("%s prints %.200q from byte %d on, under overlayfs %.200q", w.name, printed[w.name][at:], at, want[at:])
 		}
 	}
+}
+
+// TestContainersRunInAGuest runs the workloads that need nothing but busybox under other kernels, with what data an emulated machine can be asked to read. That a compiler runs there is tested without containers.
+func TestContainersRunInAGuest(t *testing.T) {
+	require.Guest(t)
+	r := runtimeLabAnywhere(t)
+	r.serve()
+	r.startContainerd(servertest.ContainerdOptions{})
+	elsewhere, system := filepath.Join(r.dir, "elsewhere"), filepath.Join(r.dir, "system")
+	err := errors.Join(os.Mkdir(elsewhere, 0o755), os.MkdirAll(filepath.Join(system, "usr/bin"), 0o755))
+	busybox, readErr := os.ReadFile(require.Tool(t, "busybox"))
+	if err = errors.Join(err, readErr, os.WriteFile(filepath.Join(system, "usr/bin/busybox"), busybox, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	run := slices.DeleteFunc(slices.Clone(workloads), func(w workload) bool {
+		return strings.Contains(w.script, "python3") || strings.Contains(w.script, "gcc")
+	})
+	r.compareWithOverlayfs(run, []imageLayer{r.tree(system), r.tree(r.workloadData(workloadSizes{large: 6 << 20, same: 4 << 20, small: 100}, elsewhere))},
+		"--mount", "type=bind,src="+elsewhere+",dst=/elsewhere,options=rbind:ro", "--no-pivot") // the root is the initramfs
 }
 
 // system makes a tree with busybox, a compiler and Python, from what this machine has.
@@ -128,8 +154,11 @@ func (r *runtimeLab) system() (dir string) {
 	return dir
 }
 
+// workloadSizes are bytes of the file that is read in order and of the one that is compared, and the number of small files.
+type workloadSizes struct{ large, same, small int }
+
 // workloadData makes a tree with the data that the workloads read. The file to be compared is elsewhere too.
-func (r *runtimeLab) workloadData(large, same int, elsewhere string) (dir string) {
+func (r *runtimeLab) workloadData(n workloadSizes, elsewhere string) (dir string) {
 	r.Helper()
 	dir = filepath.Join(r.dir, "files")
 	data := filepath.Join(dir, "data")
@@ -144,16 +173,16 @@ func (r *runtimeLab) workloadData(large, same int, elsewhere string) (dir string
 		return b
 	}
 	errs = os.MkdirAll(filepath.Join(data, "small"), 0o755)
-	write(filepath.Join(data, "large"), random(large))
+	write(filepath.Join(data, "large"), random(n.large))
 	var order strings.Builder
-	for _, i := range sizes.Perm(1000) {
+	for _, i := range sizes.Perm(n.small) {
 		fmt.Fprintln(&order, i)
 		write(filepath.Join(data, "small", fmt.Sprint(i)), random(4096+sizes.IntN(12<<10)))
 	}
 	write(filepath.Join(data, "order"), []byte(order.String()))
 	write(filepath.Join(data, "program.py"), []byte(pythonProgram))
 	write(filepath.Join(data, "sum.c"), []byte(compilertree.Program))
-	both := random(same)
+	both := random(n.same)
 	write(filepath.Join(data, "same"), both)
 	write(filepath.Join(elsewhere, "same"), both)
 	if errs != nil {
@@ -171,7 +200,7 @@ func (r *runtimeLab) tree(dir string) imageLayer {
 	if err != nil {
 		r.Fatal(err)
 	}
-	cmd := exec.CommandContext(r.Context(), require.Tool(r.lab, "tar"), "--numeric-owner", "--sort=name", "-C", dir, "-c", ".")
+	cmd := exec.CommandContext(r.Context(), require.Tool(r.lab, "tar"), "-c", "-f", "-", "-C", dir, ".") // busybox has no more options
 	cmd.Stdout = io.MultiWriter(z, digester.Hash())
 	if err := errors.Join(cmd.Run(), z.Close()); err != nil {
 		r.Fatalf("make a layer of %s: %v", dir, err)

@@ -31,8 +31,8 @@ type Process struct {
 }
 
 const (
-	// readyWithin is how long a server may take to start.
-	readyWithin = 20 * time.Second
+	// readyWithin is how long a server may take to start, on an emulated machine too.
+	readyWithin = time.Minute
 	// grace is how long a server may take to end after SIGTERM.
 	grace = 5 * time.Second
 )
