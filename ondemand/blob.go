@@ -262,6 +262,9 @@ func (b *Blob) start(off, n int64) (m missing, err error) {
 		return m, err
 	}
 	here := b.bound.has(first, last)
+	if here && b.use(first, last) { // it came a moment ago
+		b.recordTouch(off, n)
+	}
 	if here && b.ahead.marked(first, last) < 0 {
 		return m, nil
 	}

@@ -23,7 +23,7 @@ type Options struct {
 	Requests      int           // concurrent backend requests, default 32
 	RequestBytes  int           // most source bytes asked for in one request, default 4 MiB
 	ReadAhead     int64         // most blob bytes fetched beyond a sequential miss, default 32 MiB; negative for no read-ahead and no guesses
-	ReadAround    int64         // blob bytes guessed around the first miss in a region, if its backend is far and the link idle, default 512 KiB; negative for no guesses
+	ReadAround    int64         // blob bytes guessed around the first miss in a region, if its backend is far and the link idle, default 768 KiB; negative for no guesses
 	HostRequests  int           // concurrent requests to one host, 2 or more; default three quarters of Requests, so that a host that does not answer does not stop the others
 	HostBandwidth int64         // source bytes per second from one host; 0 for no limit
 	Deadline      time.Duration // after which a reader whose bytes cannot be had gets an error, default 30 s; negative: it waits for as long as it takes
@@ -43,7 +43,7 @@ const (
 
 func (o Options) withDefaults() Options {
 	def := Options{
-		Requests: 32, RequestBytes: 4 << 20, ReadAhead: 32 << 20, ReadAround: 512 << 10, HostBandwidth: max(o.HostBandwidth, 0), Deadline: 30 * time.Second, Attempts: max(o.Attempts, 0),
+		Requests: 32, RequestBytes: 4 << 20, ReadAhead: 32 << 20, ReadAround: 768 << 10, HostBandwidth: max(o.HostBandwidth, 0), Deadline: 30 * time.Second, Attempts: max(o.Attempts, 0),
 		Backoff: 200 * time.Millisecond, Room: o.Room, Free: o.Free,
 	}
 	if o.Requests > 0 {

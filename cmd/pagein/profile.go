@@ -57,6 +57,7 @@ func profileCommand() *cli.Command {
 			Name: "pull", Usage: "fetch a profile", ArgsUsage: "PROFILE", Description: profileNames, Flags: []cli.Flag{output, platformFlag()},
 			Action: withProfiles(1, 1, func(l *looker, p []*profile.Profile) error { return writeProfile(l.c, p[0], l.c.String("output")) }),
 		},
+		profileSuggestCommand(),
 	}
 	for _, c := range all {
 		c.OnUsageError = badOption

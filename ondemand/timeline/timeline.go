@@ -82,14 +82,18 @@ func (c Cost) Minus(before Cost) Cost {
 	return Cost{c.Queue - before.Queue, c.Server - before.Server, c.Transfer - before.Transfer, c.Verify - before.Verify}
 }
 
-// Last returns what the last d of the time went to, for whoever began to wait so late.
+// Last returns what the last d of the time went to, for whoever began to wait so late. Bytes come and are verified piece by piece, so both count by their shares.
 func (c Cost) Last(d time.Duration) Cost {
+	d = max(d, 0)
 	var last Cost
-	for _, part := range []struct{ of, into *time.Duration }{
-		{&c.Verify, &last.Verify}, {&c.Transfer, &last.Transfer}, {&c.Server, &last.Server}, {&c.Queue, &last.Queue},
-	} {
-		*part.into = min(*part.of, max(d, 0))
-		d -= *part.into
+	if pieces := c.Transfer + c.Verify; d < pieces {
+		last.Transfer = time.Duration(float64(d) * float64(c.Transfer) / float64(pieces))
+		last.Verify = d - last.Transfer
+		return last
 	}
+	last.Transfer, last.Verify = c.Transfer, c.Verify
+	d -= c.Transfer + c.Verify
+	last.Server = min(c.Server, d)
+	last.Queue = min(c.Queue, d-last.Server)
 	return last
 }

@@ -96,9 +96,9 @@ func TestCurvesCountEveryByteForHoweverLong(t *testing.T) {
 }
 
 func TestWhoComesLateWaitedForTheRest(t *testing.T) {
-	c := Cost{Queue: 4, Server: 30, Transfer: 20, Verify: 1}
+	c := Cost{Queue: 4, Server: 30, Transfer: 15, Verify: 5}
 	for d, want := range map[time.Duration]Cost{
-		0: {}, 1: {Verify: 1}, 11: {Transfer: 10, Verify: 1}, 26: {Server: 5, Transfer: 20, Verify: 1}, 100: c, -5: {},
+		0: {}, 4: {Transfer: 3, Verify: 1}, 20: {Transfer: 15, Verify: 5}, 26: {Server: 6, Transfer: 15, Verify: 5}, 52: {Queue: 2, Server: 30, Transfer: 15, Verify: 5}, 100: c, -5: {},
 	} {
 		if got := c.Last(d); got != want {
 			t.Errorf("last %d: %+v, want %+v", d, got, want)
