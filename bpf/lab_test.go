@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -171,20 +172,27 @@ func run(first, last uint64) (l []uint64) {
 	return l
 }
 
-// variants are those that work here; the first is what users get.
-func variants(t *testing.T) []string {
-	t.Helper()
-	var works []string
+// working finds out once which variants work here, and why the others do not.
+var working = sync.OnceValues(func() (works []string, reasons []error) {
 	for _, name := range bpf.Variants() {
 		tracer, err := bpf.Open(bpf.Options{Variant: name, OnlyDevices: true})
 		if err != nil {
-			t.Log(err)
+			reasons = append(reasons, err)
 			continue
 		}
 		works = append(works, name)
-		if err := tracer.Close(); err != nil {
-			t.Error(err)
-		}
+		reasons = append(reasons, tracer.Close())
+	}
+	return works, reasons
+})
+
+// variants are those that work here; the first is what users get.
+func variants(t *testing.T) []string {
+	t.Helper()
+	require.Root(t)
+	works, reasons := working()
+	if err := errors.Join(reasons...); err != nil {
+		t.Log(err)
 	}
 	require.Feature(t, len(works) > 0, "eBPF programs that see touches")
 	return works

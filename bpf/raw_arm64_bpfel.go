@@ -21,6 +21,7 @@ const (
 	rawMapCounters     = "counters"
 	rawMapDevices      = "devices"
 	rawMapEvents       = "events"
+	rawMapRecents      = "recents"
 	rawMapSpans        = "spans"
 	rawMapTasks        = "tasks"
 	rawProgAddedPage   = "added_page"
@@ -102,6 +103,7 @@ type rawMapSpecs struct {
 	Counters *ebpf.MapSpec `ebpf:"counters"`
 	Devices  *ebpf.MapSpec `ebpf:"devices"`
 	Events   *ebpf.MapSpec `ebpf:"events"`
+	Recents  *ebpf.MapSpec `ebpf:"recents"`
 	Spans    *ebpf.MapSpec `ebpf:"spans"`
 	Tasks    *ebpf.MapSpec `ebpf:"tasks"`
 }
@@ -141,6 +143,7 @@ type rawMaps struct {
 	Counters *ebpf.Map `ebpf:"counters"`
 	Devices  *ebpf.Map `ebpf:"devices"`
 	Events   *ebpf.Map `ebpf:"events"`
+	Recents  *ebpf.Map `ebpf:"recents"`
 	Spans    *ebpf.Map `ebpf:"spans"`
 	Tasks    *ebpf.Map `ebpf:"tasks"`
 }
@@ -152,6 +155,7 @@ func (m *rawMaps) Close() error {
 		m.Counters,
 		m.Devices,
 		m.Events,
+		m.Recents,
 		m.Spans,
 		m.Tasks,
 	)

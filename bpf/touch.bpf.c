@@ -79,9 +79,9 @@ struct touch {
 	__u64 ino;
 	__u64 first;
 	__u64 last;
-	__u64 xa_head; /* of the file's page cache */
+	struct address_space *mapping;
 	__u32 kind;
-	__u32 lost; /* set if an event was dropped */
+	__u32 lost; /* set if not all of it is reported now */
 };
 
 /* A run of pages that are all known to have been reported. */
@@ -90,6 +90,12 @@ struct span {
 	__u64 ino;
 	__u64 from;
 	__u64 until;
+};
+
+/* Pages of a chunk that are known to have been reported. */
+struct recent {
+	struct chunk_key key;
+	__u64 pages;
 };
 
 enum counter { DROPPED_PAGES = 0, UNREMEMBERED = 1, UNFOLLOWED = 2, COUNTERS = 3 };
@@ -116,9 +122,11 @@ struct {
 } chunks SEC(".maps");
 
 /*
- * Each reading program has its own spans on each CPU: a program may interrupt another one there, but never itself.
+ * What is read again and again is answered from here, without a look into the large map: short reads by the chunk, long ones by the span. Each reading program has its
+ * own on each CPU: a program may interrupt another one there, but never itself.
  */
 #define SPANS 64
+#define RECENT 1024
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -126,6 +134,13 @@ struct {
 	__type(key, __u32);
 	__type(value, struct span);
 } spans SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 2 * RECENT);
+	__type(key, __u32);
+	__type(value, struct recent);
+} recents SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -275,15 +290,22 @@ static __always_inline struct chunk *remembered(struct chunk_key *key)
 	return bpf_map_lookup_elem(&chunks, key);
 }
 
-/* report reports what is new of t in its i-th chunk. */
-static long report(__u32 i, struct touch *t)
+/* pages_in returns the pages of t in the chunk that begins with page base. */
+static __always_inline __u64 pages_in(struct touch *t, __u64 base)
 {
-	struct chunk_key key = {.dev = t->dev, .ino = t->ino, .chunk = (t->first >> CHUNK_BITS) + i};
-	__u64 base = key.chunk << CHUNK_BITS, mask = ~0ULL;
+	__u64 mask = ~0ULL;
 	if (t->first > base)
 		mask &= ~0ULL << (t->first - base);
 	if (t->last < base + CHUNK - 1)
 		mask &= ~0ULL >> (base + CHUNK - 1 - t->last);
+	return mask;
+}
+
+/* report reports what is new of t in its i-th chunk. */
+static long report(__u32 i, struct touch *t)
+{
+	struct chunk_key key = {.dev = t->dev, .ino = t->ino, .chunk = (t->first >> CHUNK_BITS) + i};
+	__u64 base = key.chunk << CHUNK_BITS, mask = pages_in(t, base);
 
 	struct chunk *c = remembered(&key);
 	__u64 known = 0, added = 0;
@@ -298,7 +320,8 @@ static long report(__u32 i, struct touch *t)
 	mask &= ~known;
 	if (!mask)
 		return 0;
-	__u64 present = resident(t->xa_head, key.chunk, mask);
+	struct address_space *mapping = t->mapping;
+	__u64 present = resident((__u64)BPF_CORE_READ(mapping, i_pages.xa_head), key.chunk, mask);
 	if (t->kind == AROUND)
 		mask &= present; /* absent neighbours are not mapped */
 	if (!mask)
@@ -363,16 +386,14 @@ static __always_inline int within(struct touch *t, struct address_space *mapping
 	t->ino = GET(inode, i_ino);
 	t->first = first;
 	t->last = last < end ? last : end;
-	t->xa_head = (__u64)GET(mapping, i_pages.xa_head);
+	t->mapping = mapping;
 	return first <= t->last;
 }
 
 #include "request.h"
 
-/*
- * reading reports a read of pages, unless a span says that there is nothing new in it. If mapping is given, the read may have begun before its first page, see request_start().
- */
-static __always_inline void reading(struct touch *t, __u32 program, struct address_space *mapping)
+/* long_read reports a read, unless its span says that there is nothing new in it. If mapping is given, the read may have begun before its first page, see request_start(). */
+static __always_inline void long_read(struct touch *t, __u32 program, struct address_space *mapping)
 {
 	__u32 i = program * SPANS + ((t->ino ^ t->ino >> 6) & (SPANS - 1));
 	struct span *s = bpf_map_lookup_elem(&spans, &i);
@@ -381,8 +402,10 @@ static __always_inline void reading(struct touch *t, __u32 program, struct addre
 	int known = s->ino == t->ino && s->dev == t->dev;
 	if (known && t->first >= s->from && t->last < s->until)
 		return;
-	if (!wanted_device(t->dev) || !wanted())
+	if (!wanted_device(t->dev) || !wanted()) {
+		t->lost = 1;
 		return;
+	}
 	if (mapping)
 		t->first = request_start(mapping, t->first);
 	__u64 from = t->first;
@@ -400,6 +423,34 @@ static __always_inline void reading(struct touch *t, __u32 program, struct addre
 	}
 	if (!known || t->last >= s->until)
 		s->until = t->last + 1;
+}
+
+/* reading reports a read of pages. */
+static __always_inline void reading(struct touch *t, __u32 program, struct address_space *mapping)
+{
+	__u64 chunk = t->first >> CHUNK_BITS;
+	if (chunk != t->last >> CHUNK_BITS) {
+		long_read(t, program, mapping);
+		return;
+	}
+	__u64 mask = pages_in(t, chunk << CHUNK_BITS);
+	__u32 i = program * RECENT + ((t->ino * 31 + chunk) & (RECENT - 1));
+	struct recent *r = bpf_map_lookup_elem(&recents, &i);
+	if (!r)
+		return;
+	int known = r->key.chunk == chunk && r->key.ino == t->ino && r->key.dev == t->dev;
+	if (known && !(mask & ~r->pages))
+		return;
+	long_read(t, program, mapping);
+	if (t->lost)
+		return;
+	if (!known) {
+		r->key.dev = t->dev;
+		r->key.ino = t->ino;
+		r->key.chunk = chunk;
+		r->pages = 0;
+	}
+	r->pages |= mask;
 }
 
 /* faulting reports a fault. */
@@ -472,14 +523,9 @@ static __always_inline __u64 pages_of(struct folio *folio)
 static long note_added(__u32 i, struct touch *t)
 {
 	struct chunk_key key = {.dev = t->dev, .ino = t->ino, .chunk = (t->first >> CHUNK_BITS) + i};
-	__u64 base = key.chunk << CHUNK_BITS, mask = ~0ULL;
-	if (t->first > base)
-		mask &= ~0ULL << (t->first - base);
-	if (t->last < base + CHUNK - 1)
-		mask &= ~0ULL >> (base + CHUNK - 1 - t->last);
 	struct chunk *c = remembered(&key);
 	if (c)
-		__sync_fetch_and_or(&c->added, mask);
+		__sync_fetch_and_or(&c->added, pages_in(t, key.chunk << CHUNK_BITS));
 	return 0;
 }
 
@@ -553,7 +599,7 @@ int file_map(void *ctx)
 	struct touch t = {.kind = AROUND};
 	if (!within(&t, mapping, start, end) || !wanted_device(t.dev) || !wanted())
 		return 0;
-	if (resident(t.xa_head, at >> CHUNK_BITS, 1ULL << (at & (CHUNK - 1)))) {
+	if (resident((__u64)GET(mapping, i_pages.xa_head), at >> CHUNK_BITS, 1ULL << (at & (CHUNK - 1)))) {
 		struct touch exact = t;
 		exact.kind = FAULT;
 		exact.first = exact.last = at;
