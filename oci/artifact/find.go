@@ -15,15 +15,15 @@ import (
 // maxTries bounds how many of the artifacts of an image are looked at, until one is accepted.
 const maxTries = 16
 
-// Candidate is an artifact of which only the manifest has been read: it has the digest that it should have, and calls itself an artifact.
+// Candidate is what may turn out to be an artifact. It has been asked for, by its digest, and nothing but its manifest has been read.
 type Candidate struct {
 	Place    Place
 	Ref      oci.Ref             // by digest
-	Manifest ocispec.Descriptor  // the artifact's own
-	Subject  *ocispec.Descriptor // the image that it claims to be made from, or nil
+	Manifest ocispec.Descriptor  // the artifact's own; of what is listed as attached, only the digest is more than the list's word
+	Subject  *ocispec.Descriptor // the image that it is not used for unless it claims to be made from it, or nil
 }
 
-// Accept says why an artifact is not to be used, or nil.
+// Accept says why an artifact is not to be used, or nil. Nothing of the artifact but its manifest is read before it has answered. It may be asked while that is on its way.
 type Accept func(context.Context, Candidate) error
 
 // check is asked between manifest and config.
@@ -37,6 +37,24 @@ func (accept Accept) check(p Place, ref oci.Ref) check {
 	return func(ctx context.Context, manifest ocispec.Descriptor, subject *ocispec.Descriptor) error {
 		ref.Tag, ref.Digest = "", manifest.Digest
 		return accept(ctx, Candidate{Place: p, Ref: ref, Manifest: manifest, Subject: subject})
+	}
+}
+
+// ahead asks while the manifest is on its way, which saves a round trip to who looks for signatures. The answer can be had once; stop says that it is not wanted any more.
+func (accept Accept) ahead(ctx context.Context, c Candidate) (answer <-chan error, stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	said, done := make(chan error, 1), make(chan struct{})
+	go func() {
+		defer close(done)
+		if accept == nil {
+			said <- nil
+			return
+		}
+		said <- accept(ctx, c)
+	}()
+	return said, func() {
+		cancel()
+		<-done
 	}
 }
 
@@ -116,15 +134,13 @@ func (p Place) attached(ctx context.Context, ref oci.Ref, desc ocispec.Descripto
 // belonging loads what is listed as an artifact of an image in the repository that ref names, if it is what the list says.
 func (p Place) belonging(ctx context.Context, ref oci.Ref, listed, image ocispec.Descriptor, accept Accept) (*Artifact, error) {
 	ref.Tag, ref.Digest = "", listed.Digest
-	accepted := accept.check(p, ref)
-	a, err := load(ctx, p.Target(), listed, ref.String(), func(ctx context.Context, manifest ocispec.Descriptor, subject *ocispec.Descriptor) error {
+	accepted, stop := accept.ahead(ctx, Candidate{Place: p, Ref: ref, Manifest: listed, Subject: &image})
+	defer stop()
+	a, err := load(ctx, p.Target(), listed, ref.String(), func(_ context.Context, _ ocispec.Descriptor, subject *ocispec.Descriptor) error {
 		if subject == nil || subject.Digest != image.Digest {
 			return fmt.Errorf("it does not belong to image %s", image.Digest)
 		}
-		if accepted == nil {
-			return nil
-		}
-		return accepted(ctx, manifest, subject)
+		return <-accepted
 	})
 	if err == nil && a.Generation != generation(listed.Annotations) {
 		return nil, fmt.Errorf("%s is of generation %d, and was listed as one of generation %d", ref, a.Generation, generation(listed.Annotations))
