@@ -26,6 +26,7 @@ type criLab struct {
 	forwarded cri.ImageServiceClient // the same through the daemon
 	pods      cri.RuntimeServiceClient
 	gate      *gate
+	config    []string // arguments of the daemon
 }
 
 // withEachContainerd runs a test with the series of containerd that are supported.
@@ -44,7 +45,8 @@ func newCRILab(t *testing.T, o servertest.ContainerdOptions) *criLab {
 	l.gate = newGate(t, l.registry)
 	l.registry = l.gate.addr
 	l.startContainerd(o)
-	l.serve(l.configure("[snapshotter]\nimage-service = 'unix://%s'\n", l.Socket())...)
+	l.config = l.configure("[snapshotter]\nimage-service = 'unix://%s'\n", l.Socket())
+	l.serve(l.config...)
 	direct, forwarded := l.dial(l.Socket()), l.dial(strings.TrimPrefix(l.snapshots(), "unix://"))
 	l.images, l.pods, l.forwarded = cri.NewImageServiceClient(direct), cri.NewRuntimeServiceClient(direct), cri.NewImageServiceClient(forwarded)
 	l.lab.T.Cleanup(l.removePods)

@@ -66,7 +66,7 @@ func (l *guardedLab) startLazily() (container string) {
 	return container
 }
 
-// TestPullSecretsOfKubernetesReachWhoFetches pulls through the daemon with a secret that the registry later replaces.
+// TestPullSecretsOfKubernetesReachWhoFetches pulls through the daemon with a secret that the registry later replaces. The daemon is killed in between.
 func TestPullSecretsOfKubernetesReachWhoFetches(t *testing.T) {
 	withEachContainerd(t, func(t *testing.T, o servertest.ContainerdOptions) {
 		l := newGuardedLab(t, o)
@@ -76,6 +76,9 @@ func TestPullSecretsOfKubernetesReachWhoFetches(t *testing.T) {
 		l.pullImage(l.forwarded, l.image, login("first"))
 		container := l.startLazily()
 		l.reads(container, 0)
+		l.stop(unix.SIGKILL)
+		l.serve(l.config...)
+		l.reads(container, 5)
 		l.passwords.Set("second")
 		l.pullImage(l.forwarded, l.image, login("second"))
 		for i := range l.files {

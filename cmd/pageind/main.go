@@ -160,9 +160,11 @@ func run(ctx context.Context, cfg config) error {
 		return errors.Join(err, s.Close())
 	}
 	defer k.Close()
+	adopted := k.Take()
+	recallLogins(adopted, cfg.Snapshotter.ImageService != "", remote.Pulled(), k, log)
 	// From here to the end of node.New nothing may open a descriptor that it closes again: see fanotify.New.
 	n, err := node.New(ctx, node.Config{
-		Store: s, Transport: cfg.Transport, Version: version, Began: began, Keeper: cfg.keeperSocket(), Address: cfg.Address, Holder: k, HolderLost: k.dead.Load, Adopted: k.Take(), Log: log,
+		Store: s, Transport: cfg.Transport, Version: version, Began: began, Keeper: cfg.keeperSocket(), Address: cfg.Address, Holder: k, HolderLost: k.dead.Load, Adopted: adopted, Log: log,
 		Remote: remote, Engine: engine, Prefetch: prefetch,
 		UnmountOnExit: cfg.UnmountOnExit, RestoreMounts: cfg.RestoreMounts, Cache: limits, Reserved: cfg.Snapshotter.Root, CheckMetadata: cfg.CheckMetadata,
 	})

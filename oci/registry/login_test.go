@@ -195,3 +195,27 @@ func TestWhatPullsBroughtIsBounded(t *testing.T) {
 		}
 	}
 }
+
+func TestWhatPullsBroughtOutlivesAProcess(t *testing.T) {
+	image, at := parse(t, "registry.example.com/app:1"), registry.Place{Registry: "registry.example.com", Repository: "app", Host: "registry.example.com"}
+	good := registry.Credential{Username: "me", Password: "good", RefreshToken: "r", AccessToken: "a"}
+	pulled, times := new(registry.Pulled), 0
+	var state []byte
+	pulled.Keep(func(b []byte) { state, times = b, times+1 })
+	pulled.Remember(image, "", good)
+	pulled.Remember(image, "", good) // as every pull does
+	if times != 1 {
+		t.Errorf("it was kept %d times", times)
+	}
+	pulled.Remember(image, "", registry.Credential{Username: "bad"})()
+	successor := new(registry.Pulled)
+	if err := successor.Recall(state); err != nil {
+		t.Fatal(err)
+	}
+	if c, err := successor.Credential(t.Context(), at); err != nil || c != good {
+		t.Errorf("%+v, %v", c, err)
+	}
+	if err := successor.Recall([]byte("[{hush")); err == nil || strings.Contains(err.Error(), "hush") {
+		t.Errorf("error is %v", err)
+	}
+}

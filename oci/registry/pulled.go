@@ -17,6 +17,7 @@ import (
 type Pulled struct {
 	mu     sync.Mutex
 	logins map[pulledKey]pulledLogin
+	keep   func(state []byte) // or nil
 }
 
 type pulledKey struct{ registry, repository string }
@@ -47,16 +48,21 @@ func (p *Pulled) Remember(image oci.Ref, server string, c Credential) (takeBack 
 	if len(p.logins) > maxPulled {
 		p.forgetOldest()
 	}
+	if before.credential != c {
+		p.changed()
+	}
 	return func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		switch {
-		case p.logins[key] != now: // of another pull meanwhile
-		case there:
+		if p.logins[key] != now { // of another pull meanwhile
+			return
+		}
+		if there {
 			p.logins[key] = before
-		default:
+		} else {
 			delete(p.logins, key)
 		}
+		p.changed()
 	}
 }
 
