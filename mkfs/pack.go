@@ -8,7 +8,6 @@ import (
 
 	"github.com/pagein/pagein/blob"
 	"github.com/pagein/pagein/mkfs/internal/units"
-	"github.com/pagein/pagein/profile"
 )
 
 // maxDevices is how many blobs an image can refer to.
@@ -18,7 +17,6 @@ const maxDevices = 1<<16 - 1
 type PackOptions struct {
 	Frames  blob.WriterOptions // how data is cut and compressed
 	Order   Order              // of the data in each blob
-	Profile *profile.Profile   // what of it was touched lies before the rest, in the order of the touches; nil means nothing
 	Known   Known              // blobs of earlier conversions that may be referred to; nil means none
 	TempDir string             // for temporary files, "" means the system's directory
 	Note    func(string)       // see [Options]; called from one goroutine
@@ -157,7 +155,7 @@ func (p *packer) finish(ctx context.Context, l *Layer) error {
 	if err := l.merge(p.tree); err != nil {
 		return err
 	}
-	plan, err := p.plan.layer(l, l.touches(p.tree, p.o.Profile), p.o.Order.arrange(l.files))
+	plan, err := p.plan.layer(l, p.o.Order.arrange(l.files))
 	if err != nil {
 		return err
 	}

@@ -8,13 +8,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/pagein/pagein/blob"
 	"github.com/pagein/pagein/erofs"
 	"github.com/pagein/pagein/internal/tartest"
-	"github.com/pagein/pagein/mkfs/internal/units"
-	"github.com/pagein/pagein/profile"
 )
 
 // packed packs tars as layers.
@@ -88,60 +85,17 @@ func TestOrderOfDataIsAPolicy(t *testing.T) {
 	}
 }
 
-func TestWhatWasTouchedLiesFirst(t *testing.T) {
-	const frame = blob.LargeFrame
-	lower := []tartest.Member{tartest.File("a", noise(1, 5000)), tartest.File("cold", noise(2, 5000)), tartest.File("lib/big", noise(3, 10*frame)), tartest.File("b", noise(4, 5000)), tartest.File("old", noise(5, 5000))}
-	upper := []tartest.Member{tartest.File("c", noise(6, 5000)), tartest.File("d", noise(7, 5000)), tartest.HardLink("e", "c"), tartest.File("old", noise(8, 5000))}
-	p := packed(t, PackOptions{Profile: &profile.Profile{Entries: []profile.Entry{
-		{Path: "/b", Len: 1},
-		{Path: "/gone", Len: 1},
-		{Path: "/lib/big", Off: 6*frame + 1, Len: frame},
-		{Path: "/b/no/directory", Len: 1},
-		{Path: "/lib", Len: 1},
-		{Path: "/lib/big", Off: 3 * frame, Len: frame},
-		{Path: "/lib/big", Off: 6 * frame, Len: 1},
-		{Path: "/e", Len: 9},
-		{Path: "/a", Len: 1 << 40},
-		{Path: "/old", Len: 1},
-	}}}, lower, upper)
-	big := p.inode(t, "lib/big").Extents
-	blockOf := func(off int64) uint64 {
-		for _, e := range big {
-			if e.Off <= off && off < e.Off+e.Len {
-				return e.Block + uint64(off-e.Off)/erofs.BlockSize
-			}
+// find returns the inode of a path.
+func (t *Tree) find(path string) *erofs.Inode {
+	n := t.root
+	for part := range strings.SplitSeq(path, "/") {
+		i := slices.IndexFunc(n.Entries, func(e erofs.Dirent) bool { return e.Name == part })
+		if i < 0 {
+			return nil
 		}
-		t.Fatalf("big has nothing at %d", off)
-		return 0
+		n = n.Entries[i].Inode
 	}
-	hot := []uint64{blockOf(6 * frame), blockOf(7 * frame), blockOf(3 * frame), p.inode(t, "b").Extents[0].Block, p.inode(t, "a").Extents[0].Block}
-	if !slices.IsSorted(hot) || hot[0] != 0 {
-		t.Errorf("what was touched lies at %d", hot)
-	}
-	if cold := p.inode(t, "cold").Extents[0].Block; min(cold, blockOf(0), blockOf(4*frame)) <= hot[4] {
-		t.Errorf("what was not touched lies at %d, %d and %d, between what was", cold, blockOf(0), blockOf(4*frame))
-	}
-	m := p.Layers[0].Blob.Map
-	if f := m.Frame(m.Find(int64(hot[4]) * erofs.BlockSize)); f.Len != 6*erofs.BlockSize {
-		t.Errorf("the frame of a, b and old has %d bytes: it holds more than them, or less", f.Len)
-	}
-	if got, want := p.byPlace(t, "c", "d", "old"), []string{"c", "old", "d"}; !slices.Equal(got, want) {
-		t.Errorf("the upper layer has %v, want %v", got, want)
-	}
-}
-
-func TestAProfileThatNamesEverythingAgainAndAgainTakesNoTime(t *testing.T) {
-	const pieces, entries = 1 << 16, 1 << 17
-	pl := planner{cut: newCutter(blob.WriterOptions{SmallFile: 4096, LargeFrame: 4096}), pieces: []place{{device: 1}}}
-	l := &Layer{files: []packFile{{ino: &erofs.Inode{Size: pieces * 4096}}}, ids: make([]units.ID, pieces)} // all of them are the same and have a place
-	touches := slices.Repeat([]touch{{off: 4096, len: 1 << 40}}, entries)
-	began := time.Now()
-	if err := pl.hot(&plan{}, l, touches); err != nil {
-		t.Fatal(err)
-	}
-	if took := time.Since(began); took > 5*time.Second {
-		t.Errorf("%d entries for a file of %d pieces take %v", entries, pieces, took)
-	}
+	return n
 }
 
 func TestFilesLieInFramesAsPromised(t *testing.T) {

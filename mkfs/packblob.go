@@ -24,9 +24,6 @@ type Blob struct {
 	plan  *plan
 }
 
-// Hot is how many bytes of the blob, from its beginning, hold what a profile says was touched. They are whole frames.
-func (b *Blob) Hot() int64 { return b.plan.hot * blob.BlockSize }
-
 // Size is the length of the object in bytes.
 func (b *Blob) Size() int64 { return b.Map.SourceSize(0) }
 

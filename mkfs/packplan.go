@@ -36,20 +36,15 @@ type plan struct {
 	members []units.ID     // of all frames of small units
 	open    int            // number of members that are in frames; those behind wait in one that is not full
 	waiting int64          // bytes that wait
-	hot     int64          // blocks that hold what was touched, the first of the blob
 }
 
 // plannedFrame is a frame of small units, members [first, first+n) of the plan, or, with n = 0, the piece first.
 type plannedFrame struct{ first, n uint32 }
 
-// layer gives all units of a layer places, those that were touched first and then in the given order of files, and files their extents.
-func (pl *planner) layer(l *Layer, touches []touch, order []int32) (*plan, error) {
+// layer gives all units of a layer places, in the given order of files, and files their extents.
+func (pl *planner) layer(l *Layer, order []int32) (*plan, error) {
 	p := &plan{}
 	l.fresh = make([]bool, len(l.ids))
-	if err := pl.hot(p, l, touches); err != nil {
-		return nil, err
-	}
-	p.hot = p.blocks
 	for _, i := range order {
 		f := &l.files[i]
 		if err := pl.file(p, l, f); err != nil {

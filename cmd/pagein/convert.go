@@ -21,6 +21,8 @@ is pushed to the repository of SRC without a tag, as a referrer of the image, wh
 pushed before all are, with --sign-key nothing signed. The same image or tar gives the same artifact on every machine; so does a directory, if the file systems report the
 holes of sparse files alike. A tag that names anything but an artifact stays where it is.
 
+With --profile, the artifact is then laid out for a workload, as "pagein optimize" does it.
+
 With --dict, data that an earlier artifact holds is not stored again: the new artifact lists the blobs that have it. They are brought to DST if they
 are not there: a registry takes them from another of its repositories, from elsewhere they are copied. The dictionary may be deleted afterwards.
 
@@ -40,7 +42,8 @@ func convertCommand() *cli.Command {
 			&cli.BoolFlag{Name: "keep-data", Usage: "with --attach, store the data in DST too"},
 			&cli.StringSliceFlag{Name: "dict", Usage: "refer to data that the artifact `REF` holds instead of storing it again; may be repeated"},
 			&cli.StringFlag{Name: "level", Value: blob.LevelDefault.String(), Usage: "compress at `LEVEL` fast, default or best"},
-			&cli.StringFlag{Name: "order", Value: mkfs.OrderDir.String(), Usage: "`ORDER` of file data: dir, directory by directory; tar, as the source has it; profile=FILE, first what a workload touched, then as dir"},
+			&cli.StringFlag{Name: "order", Value: mkfs.OrderDir.String(), Usage: "`ORDER` of file data: dir, directory by directory, or tar, as the source has it"},
+			profileFlag(),
 			&cli.StringFlag{Name: "platform", Usage: "take the image for `OS/ARCH[/VARIANT]` of an index (default: Linux on this machine's architecture); without DST also several, separated by commas, or all"},
 			signKeyFlag(),
 			&cli.StringFlag{Name: "tag-suffix", Usage: "without DST, push a copy of the image that names its artifact, tagged as SRC and `SUFFIX`, such as -pagein"},
@@ -141,11 +144,7 @@ func (r *convertRun) parseOptions() (err error) {
 	if r.options.Blob.Level, err = blob.ParseLevel(r.c.String("level")); err != nil {
 		return err
 	}
-	order := r.c.String("order")
-	if path, ok := strings.CutPrefix(order, "profile="); ok {
-		order, r.profile = mkfs.OrderDir.String(), path
-	}
-	if r.options.Order, err = mkfs.ParseOrder(order); err != nil {
+	if r.options.Order, err = mkfs.ParseOrder(r.c.String("order")); err != nil {
 		return err
 	}
 	r.options.TempDir = r.c.String("temp-dir")

@@ -174,13 +174,13 @@ func TestConvertLaysDataOutAsItIsTold(t *testing.T) {
 		t.Fatal(err)
 	}
 	made := map[string]bool{}
-	for i, args := range [][]string{{}, {"--order", "dir"}, {"--order", "profile=" + touched}, {"--level=best"}, {"--level", "default"}} {
+	for i, args := range [][]string{{}, {"--order", "dir"}, {"--profile", touched}, {"--level=best"}, {"--level", "default"}} {
 		made[convertJSON(t, append(args, "dir:"+source, "oci:"+dir+"/l")...).Descriptor.Digest.String()] = true
 		if want := []int{1, 1, 2, 3, 3}[i]; len(made) != want {
 			t.Errorf("after %q there are %d artifacts, want %d", args, len(made), want)
 		}
 	}
-	status, _, stderr := pagein(t, "pagein", "convert", "--order", "profile="+dir+"/none", "dir:"+source, "oci:"+dir+"/l")
+	status, _, stderr := pagein(t, "pagein", "convert", "--profile", dir+"/none", "dir:"+source, "oci:"+dir+"/l")
 	if status != exitFailure || !strings.Contains(stderr, dir+"/none") {
 		t.Errorf("status %d, %s", status, stderr)
 	}

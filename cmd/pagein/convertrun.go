@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"runtime/debug"
 	"time"
 
@@ -18,6 +17,7 @@ import (
 	"github.com/pagein/pagein/oci/attach"
 	"github.com/pagein/pagein/oci/convert"
 	"github.com/pagein/pagein/oci/layout"
+	"github.com/pagein/pagein/oci/optimize"
 	"github.com/pagein/pagein/oci/registry"
 	"github.com/pagein/pagein/oci/remote"
 	"github.com/pagein/pagein/profile"
@@ -28,13 +28,15 @@ type convertRun struct {
 	c        *cli.Context
 	src, dst oci.Ref
 	dicts    []oci.Ref
-	profile  string // file with what was touched, or empty
 	tag      string // for the artifact; empty if it gets none
 	suffix   string // of the tag of a copy of the image that names the artifact; empty if there is to be none
 	options  convert.Options
 
 	platforms []*ocispec.Platform // of an index; none for this machine's
 	all       bool                // all platforms of an index
+
+	touched *profile.Profile // what the artifacts are laid out for, or nil
+	laidOut *optimize.Result // how the last one was; nil if it was not
 
 	attached *attach.Attachment // storage for the data, or nil
 	remote   *remote.Remote
@@ -78,7 +80,7 @@ func (r *convertRun) run(ctx context.Context) (err error) {
 
 // convert makes and stores the artifacts, gives one its tag, and hands each to done. If that fails, a layout that was not there before is not there after it.
 func (r *convertRun) convert(ctx context.Context, done func(convert.Result) error) (err error) {
-	if r.options.Profile, err = r.loadProfile(); err != nil {
+	if err := r.loadProfile(ctx); err != nil {
 		return err
 	}
 	source, err := r.openSource(ctx)
@@ -135,7 +137,9 @@ func (r *convertRun) convertOne(ctx context.Context, c conversion, dst artifact.
 			return result, err
 		}
 	}
-	result, err = c.run(ctx, dst.Target())
+	if result, err = c.run(ctx, dst.Target()); err == nil {
+		err = r.layOut(ctx, dst, c.image, &result)
+	}
 	if err != nil || r.tag == "" {
 		return result, err
 	}
@@ -146,22 +150,6 @@ func (r *convertRun) convertOne(ctx context.Context, c conversion, dst artifact.
 		return result, fmt.Errorf("tag %s as %q: %w", r.dst, r.tag, registry.Explain(err))
 	}
 	return result, nil
-}
-
-func (r *convertRun) loadProfile() (*profile.Profile, error) {
-	if r.profile == "" {
-		return nil, nil
-	}
-	f, err := os.Open(r.profile)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close() // only read
-	p, err := profile.Read(f)
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", r.profile, err)
-	}
-	return p, nil
 }
 
 // loadDictionaries finds the artifacts from which may be borrowed.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/pagein/pagein/oci"
 	"github.com/pagein/pagein/oci/convert"
+	"github.com/pagein/pagein/oci/optimize"
 )
 
 // convertProgress says how far a conversion is.
@@ -32,7 +33,8 @@ type convertSummary struct {
 	Source    string `json:"source"`
 	Reference string `json:"reference"` // of the artifact, by digest
 	convert.Result
-	Seconds float64 `json:"seconds"`
+	Optimized *optimize.Result `json:"optimized,omitempty"` // for a profile
+	Seconds   float64          `json:"seconds"`
 }
 
 // artifact names what was made.
@@ -46,14 +48,17 @@ func (r *convertRun) print(res convert.Result, took time.Duration) error {
 	dst := r.artifact(res)
 	switch {
 	case r.c.Bool("json"):
-		return printJSON(r.c, convertSummary{Source: r.src.String(), Reference: dst.String(), Result: res, Seconds: took.Seconds()})
+		return printJSON(r.c, convertSummary{Source: r.src.String(), Reference: dst.String(), Result: res, Optimized: r.laidOut, Seconds: took.Seconds()})
 	case r.c.Bool("quiet"):
 		return nil
 	}
 	if _, err := fmt.Fprintln(r.c.App.Writer, dst); err != nil {
 		return err
 	}
-	return printConverted(r.c.App.Writer, res, took)
+	if err := printConverted(r.c.App.Writer, res, took); err != nil || r.laidOut == nil {
+		return err
+	}
+	return printOptimized(r.c.App.Writer, *r.laidOut)
 }
 
 // printConverted writes the summary for people.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -119,7 +120,7 @@ func (r *optimizeRun) run(ctx context.Context) (err error) {
 // touched reads the profile.
 func (r *optimizeRun) touched(ctx context.Context) (*profile.Profile, error) {
 	name := r.c.String("profile")
-	if name != "auto" {
+	if name != autoProfile {
 		return r.profile(ctx, name)
 	}
 	if r.base.Subject == nil {
@@ -206,6 +207,11 @@ func (r *optimizeRun) print(result optimize.Result, took time.Duration) error {
 	if _, err := fmt.Fprintln(w, ref); err != nil {
 		return err
 	}
+	return printOptimized(w, result)
+}
+
+// printOptimized says for people how an artifact was laid out.
+func printOptimized(w io.Writer, result optimize.Result) error {
 	if err := printCoverage(w, result.Coverage); err != nil {
 		return err
 	}

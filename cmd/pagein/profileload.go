@@ -23,6 +23,9 @@ import (
 // profileNames says in the help of the commands that take profiles how they are named.
 const profileNames = `A PROFILE is a file, "-" for standard input, or a reference (oci:DIR:TAG or HOST/REPOSITORY[:TAG]) to one that was pushed, or to an image in a registry: then it is all that are attached to it, merged.`
 
+// autoProfile stands for the profiles that are attached to an image.
+const autoProfile = "auto"
+
 func profileFlag() cli.Flag {
 	return &cli.StringFlag{Name: "profile", Usage: "take what is touched, and when, from `PROFILE`: a file, a reference, or auto for what is attached to the image"}
 }

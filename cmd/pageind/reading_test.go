@@ -95,7 +95,7 @@ func TestWhatAProfileNamesIsFetchedFirst(t *testing.T) {
 	if err := os.WriteFile(file, touched.Bytes(), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	l.pagein("convert", "--order", "profile="+file, "dir:"+tree, ref)
+	l.pagein("convert", "--profile", file, "dir:"+tree, ref)
 	l.start()
 	target := l.mount(ref, "a")
 	s := l.idle()

@@ -92,7 +92,7 @@ func (b *build) pack(ctx context.Context) (*mkfs.Packed, error) {
 			return s.read(ctx, l, counter{&b.read[i]})
 		})
 	}
-	o := mkfs.PackOptions{Frames: b.o.Blob, Order: b.o.Order, Profile: b.o.Profile, TempDir: b.o.TempDir, Note: b.o.Note}
+	o := mkfs.PackOptions{Frames: b.o.Blob, Order: b.o.Order, TempDir: b.o.TempDir, Note: b.o.Note}
 	if b.o.Dict != nil {
 		o.Known = b.o.Dict
 	}
@@ -236,7 +236,7 @@ func (b *build) device(d mkfs.Device) (erofs.Device, artifact.BlobContents, erro
 		return device, artifact.BlobContents{Borrowed: borrowed}, nil
 	}
 	m := d.Blob.Map
-	c := artifact.BlobContents{Map: m, Object: d.Blob, Digest: digest.NewDigestFromBytes(digest.SHA256, d.Blob.Digest[:]), Hot: d.Blob.Hot()}
+	c := artifact.BlobContents{Map: m, Object: d.Blob, Digest: digest.NewDigestFromBytes(digest.SHA256, d.Blob.Digest[:])}
 	if small := slices.Collect(d.Blob.Small()); len(small) > 0 {
 		var err error
 		if c.Index, err = blob.NewIndex(small); err != nil {

@@ -8,7 +8,6 @@ import (
 	"github.com/pagein/pagein/blob"
 	"github.com/pagein/pagein/mkfs"
 	"github.com/pagein/pagein/oci/artifact"
-	"github.com/pagein/pagein/profile"
 )
 
 // Options of a conversion. The zero value is useful. All but TempDir, Note, TarSize and Progress shape the result.
@@ -16,7 +15,6 @@ type Options struct {
 	Platform *ocispec.Platform     // which image of an index; nil means Linux on this machine's architecture
 	Blob     blob.WriterOptions    // how frames are cut
 	Order    mkfs.Order            // of the data in each blob
-	Profile  *profile.Profile      // what was touched lies before the rest; nil means nothing
 	Dict     *Dictionary           // blobs of earlier artifacts that may be borrowed from; nil means none
 	TempDir  string                // for blobs until they are pushed, "" means the system's directory
 	Attached artifact.Attachment   // where the data goes besides, or instead of, the destination; nil for the destination only
