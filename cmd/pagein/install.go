@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -64,8 +66,11 @@ func installCommand() *cli.Command {
 	}
 }
 
+// completeInstall is for a shell: options after a dash, else what can be installed for.
 func completeInstall(c *cli.Context) {
-	if c.NArg() == 0 {
+	cli.DefaultCompleteWithFlags(c.Command)(c)
+	words := c.Args().Slice()
+	if n := len(words); (n == 0 || !strings.HasPrefix(words[n-1], "-")) && !slices.Contains(words, theContainerd) {
 		fmt.Fprintln(c.App.Writer, theContainerd)
 	}
 }

@@ -117,12 +117,14 @@ try pagein cat -
 try pagein --
 try pagein convert --level ""
 try pagein convert --quiet --order t
+try pagein install ""
+try pagein uninstall containerd --r
 `
 	cmd := exec.Command(bash, "--norc", "-c", script)
 	cmd.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"))
 	out, err := cmd.CombinedOutput()
 	const want = "mkfs mount\n--log-level --log-format\n--json\nbash zsh fish\n\n--platform --help\n--platform --help -h\n" +
-		"--address --config --log-level --log-format --plain-http --insecure --help --version\nfast default best\ntar\n"
+		"--address --config --log-level --log-format --plain-http --insecure --help --version\nfast default best\ntar\ncontainerd\n--remove --restart\n"
 	if err != nil || string(out) != want {
 		t.Errorf("got %q (%v), want %q", out, err, want)
 	}

@@ -6,6 +6,10 @@ import (
 	"strings"
 	"testing"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
 	"github.com/pagein/pagein/internal/servertest"
 )
 
@@ -23,7 +27,8 @@ type setUpLab struct {
 	options       []string
 }
 
-func newSetUpLab(t *testing.T, old bool) *setUpLab {
+// newSetUpLab installs with more options.
+func newSetUpLab(t *testing.T, o servertest.ContainerdOptions, more ...string) *setUpLab {
 	t.Helper()
 	l := &setUpLab{runtimeLab: prepareRuntimeLab(t)}
 	l.own = filepath.Join(l.dir, "pagein.toml")
@@ -31,16 +36,17 @@ func newSetUpLab(t *testing.T, old bool) *setUpLab {
 		t.Fatal(err)
 	}
 	l.start("--config", l.own)
-	l.startContainerd(servertest.ContainerdOptions{Old: old, SetUp: func(program, config string) {
+	o.SetUp = func(program, config string) {
 		l.theirs = config
 		l.options = []string{"--containerd-program", program, "--containerd-config", config}
 		l.before = l.text(config)
 		if said := l.set("install", "containerd"); !strings.Contains(said, "Nothing is written") || l.text(config) != l.before {
 			t.Errorf("it is not only shown:\n%s", said)
 		}
-		l.set("install", "containerd", "--apply")
+		l.set(append([]string{"install", "containerd", "--apply"}, more...)...)
 		l.after = l.text(config)
-	}})
+	}
+	l.startContainerd(o)
 	l.options = append(l.options, "--containerd", l.Socket())
 	return l
 }
@@ -75,7 +81,7 @@ func (l *setUpLab) text(path string) string {
 func TestContainerdIsSetUpCheckedAndHadBack(t *testing.T) {
 	for _, s := range series {
 		t.Run(s.name, func(t *testing.T) {
-			l := newSetUpLab(t, s.old)
+			l := newSetUpLab(t, servertest.ContainerdOptions{Old: s.old})
 			if said := l.set("install", "containerd", "--check"); !strings.Contains(said, "was pulled without its layers, and can be read") {
 				t.Errorf("the check says %s", said)
 			}
@@ -91,10 +97,11 @@ func TestContainerdIsSetUpCheckedAndHadBack(t *testing.T) {
 			for _, image := range []string{lazy, ordinary} {
 				l.pagein("pull", "--containerd", l.Socket(), image)
 			}
+			l.Ctr("images", "tag", lazy, "127.0.0.1:1/a/name/where/it/is/not:1")
 			if there := l.fetched(l.layers[1]); len(there) > 0 {
 				t.Error("a layer was fetched")
 			}
-			if err := l.refused("uninstall", "containerd", "--apply"); !strings.Contains(err, "2 images still need pageind: give --complete") {
+			if err := l.refused("uninstall", "containerd", "--apply"); !strings.Contains(err, "3 images still need pageind: give --complete") {
 				t.Errorf("it is taken out under images: %s", err)
 			}
 			l.Ctr("containers", "create", "--snapshotter", "pagein", lazy, "user")
@@ -124,12 +131,39 @@ func TestContainerdIsSetUpCheckedAndHadBack(t *testing.T) {
 
 // TestLazilyPulledImagesAreRemovedWhenPageinGoes is for those who would not wait for layers.
 func TestLazilyPulledImagesAreRemovedWhenPageinGoes(t *testing.T) {
-	l := newSetUpLab(t, false)
+	l := newSetUpLab(t, servertest.ContainerdOptions{})
 	lazy := l.push("lazy", l.layers...)
 	l.pagein("convert", "--quiet", lazy)
 	l.pull(lazy)
 	l.set("uninstall", "containerd", "--apply", "--remove")
 	if images := l.Lines("images", "ls", "-q"); len(images) > 0 || len(l.mounted()) > 0 || l.text(l.theirs) != l.before {
 		t.Errorf("images are left: %v, mounts: %v; containerd's configuration is\n%s", images, l.mounted(), l.text(l.theirs))
+	}
+}
+
+// TestKubernetesPullsLazilyOnceItIsSetUpFor has a containerd whose configuration names another snapshotter for Kubernetes.
+func TestKubernetesPullsLazilyOnceItIsSetUpFor(t *testing.T) {
+	for _, s := range series {
+		t.Run(s.name, func(t *testing.T) {
+			l := newSetUpLab(t, servertest.ContainerdOptions{Old: s.old, Sandbox: "pause.example/pause:1"}, "--cri")
+			image := l.push("app", l.layers...)
+			l.pagein("convert", "--quiet", image)
+			conn, err := grpc.NewClient("unix://"+l.Socket(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			request := &cri.PullImageRequest{Image: &cri.ImageSpec{Image: image}}
+			if _, err := cri.NewImageServiceClient(conn).PullImage(t.Context(), request); err != nil {
+				t.Fatal(err)
+			}
+			if there := l.fetched(l.layers...); len(there) > 0 || len(l.mounted()) != 1 {
+				t.Errorf("layers %v were fetched, mounted are %v", there, l.mounted())
+			}
+			l.set("uninstall", "containerd", "--apply", "--complete")
+			if got := l.text(l.theirs); got != l.before || len(l.mounted()) > 0 {
+				t.Errorf("mounted are %v, and containerd's configuration is\n%s", l.mounted(), got)
+			}
+		})
 	}
 }

@@ -95,7 +95,11 @@ func (o ContainerdOptions) config(dir, socket string) string {
 	}
 	bare := fmt.Sprintf(bareConfig, version, filepath.Join(dir, "root"), filepath.Join(dir, "state"), strings.Join(disabled, ", "), socket)
 	if o.SetUp != nil {
-		return bare
+		if o.Sandbox == "" {
+			return bare
+		}
+		cri = strings.NewReplacer(`snapshotter = "pagein"`, `snapshotter = "overlayfs"`, "annotations = false", "annotations = true").Replace(cri)
+		return bare + fmt.Sprintf(cri, o.Sandbox, o.HostsDir, filepath.Join(dir, "cni"))
 	}
 	return bare + fmt.Sprintf(snapshotterConfig, o.Snapshotter, o.Root, !o.Untold) + more
 }

@@ -6,8 +6,6 @@ import (
 
 	containerd "github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/images"
-	"github.com/containerd/containerd/v2/core/remotes"
-	"github.com/containerd/containerd/v2/core/remotes/docker"
 	"github.com/containerd/containerd/v2/pkg/snapshotters"
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
@@ -66,44 +64,6 @@ func (s *Store) Pull(ctx context.Context, ref oci.Ref) (*Pulled, error) {
 		return nil, fmt.Errorf("pull %s: %w", name, err)
 	}
 	return s.pulled(ctx, name, img.Target(), m)
-}
-
-// Complete fetches what is missing of an image that containerd has into its content store, verified, from where the image's name says that it is. The snapshots stay as they are.
-func (s *Store) Complete(ctx context.Context, name string) (*Pulled, error) {
-	ctx = s.in(ctx)
-	p, err := s.complete(ctx, name)
-	if err != nil {
-		return nil, fmt.Errorf("fetch the layers of %s: %w", name, err)
-	}
-	return p, nil
-}
-
-func (s *Store) complete(ctx context.Context, name string) (*Pulled, error) {
-	img, err := s.client.ImageService().Get(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	ctx, done, err := s.client.WithLease(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = done(context.WithoutCancel(ctx)) }() // it ends by itself a day later
-	m := &meter{progress: s.o.Progress}
-	fetcher, err := resolver{s.o.Registry, img.Target, m}.Fetcher(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	store := s.client.ContentStore()
-	source, err := docker.AppendDistributionSourceLabel(store, name)
-	if err != nil {
-		return nil, err
-	}
-	children := images.SetChildrenMappedLabels(store, images.ChildrenHandler(store), nil)
-	children = images.LimitManifests(images.FilterPlatforms(children, s.platform()), s.platform(), 1)
-	if err := images.Dispatch(ctx, images.Handlers(remotes.FetchHandler(store, fetcher), children, source), downloads(), img.Target); err != nil {
-		return nil, err
-	}
-	return s.pulled(ctx, name, img.Target, m)
 }
 
 // pulled looks at what there is of an image.

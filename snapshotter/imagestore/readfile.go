@@ -30,6 +30,11 @@ func (s *Store) readFile(ctx context.Context, name, path string) (b []byte, err 
 	if err != nil {
 		return nil, err
 	}
+	ctx, done, err := s.client.WithLease(ctx) // else containerd may collect the snapshot as garbage
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = done(context.WithoutCancel(ctx)) }() // it ends by itself a day later
 	snapshots, key := s.client.SnapshotService(s.o.Snapshotter), "look into "+img.Target.Digest.String()
 	mounts, err := snapshots.View(ctx, key, identity.ChainID(layers).String())
 	if err != nil {
