@@ -48,15 +48,18 @@ func (l *lab) read(target string, names ...string) {
 func TestWhatReadersWaitedForIsExplained(t *testing.T) {
 	l := newLab(t)
 	l.start()
-	ref := l.registry(l.bigFiles(enoughFiles...))
+	ref := l.layout(l.bigFiles(enoughFiles...))
 	target := l.mount(ref, "x")
 	l.read(target, "b", "a")
 	r := l.explained(target)
 	if got := paths(r); !slices.Equal(got, []string{"/b", "/a"}) {
 		t.Errorf("files are %q, want /b and /a in this order", got)
 	}
-	if r.Waits.Count == 0 || r.Waits.Sum <= 0 || r.Image.Files != len(enoughFiles) || r.Image.Read != 2 || r.Image.ReadBytes != 6<<20 || r.Image.Fetched == 0 || len(r.Phases) != 5 {
+	if r.Waits.Count == 0 || r.Waits.Sum <= 0 || r.Image.Files != len(enoughFiles) || r.Image.Read != 2 || r.Image.Fetched == 0 || len(r.Phases) != 5 {
 		t.Errorf("explained: %+v", r)
+	}
+	if r.Transport == "fanotify" && r.Image.ReadBytes != 6<<20 { // over cachefiles the kernel does not tell what it reads of what is there
+		t.Errorf("read were %d bytes", r.Image.ReadBytes)
 	}
 	for _, m := range r.Misses {
 		if m.Took <= 0 || m.Cost.Backend()+m.Cost.Verify > m.Took || m.Err != "" || m.At < r.Phases[1].At {
@@ -91,7 +94,7 @@ func TestWhatReadersWaitedForIsExplained(t *testing.T) {
 func TestWhatWasReadIsSuggestedAsAProfile(t *testing.T) {
 	l := newLab(t)
 	l.start()
-	ref := l.registry(l.bigFiles(enoughFiles...))
+	ref := l.layout(l.bigFiles(enoughFiles...))
 	if _, err := l.try("profile", "suggest", ref); err == nil || !strings.Contains(err.Error(), "recorded nothing") {
 		t.Errorf("before anything was read: %v", err)
 	}
@@ -131,5 +134,24 @@ func TestWhatWasReadIsSuggestedAsAProfile(t *testing.T) {
 	}
 	if out, err := l.try("profile", "suggest", "--min", "2", ref); err == nil && strings.Contains(out, `"/b"`) {
 		t.Errorf("what was in one of two recordings is in both: %s", out)
+	}
+}
+
+func TestAContainerIsExplainedByItsID(t *testing.T) {
+	r := newRuntimeLab(t)
+	image := r.push("app", r.layers...)
+	r.pagein("convert", "--quiet", image)
+	r.pull(image)
+	r.Ctr("run", "-d", "--snapshotter", "pagein", image, "sleeper-1234", "/bin/busybox", "sleep", "1000")
+	targets := r.mounted()
+	if len(targets) != 1 {
+		t.Fatalf("mounted are %v", targets)
+	}
+	byMount := r.explained(targets[0])
+	for _, what := range []string{"sleeper-1234", "sleeper-1"} {
+		got := r.explained(what)
+		if got.ID != byMount.ID || !slices.Contains(paths(got), "/bin/busybox") {
+			t.Errorf("%s is %s and read %v, its mount is of %s", what, got.ID, paths(got), byMount.ID)
+		}
 	}
 }
