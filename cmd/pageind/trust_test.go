@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -14,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 	"oras.land/oras-go/v2/content"
 
+	"github.com/pagein/pagein/internal/keytest"
 	"github.com/pagein/pagein/internal/tartest"
 	"github.com/pagein/pagein/oci"
 	"github.com/pagein/pagein/oci/artifact"
@@ -89,6 +91,24 @@ func (r *runtimeLab) fetch(place artifact.Place, desc ocispec.Descriptor, v any)
 	}
 }
 
+// tags are those of a repository.
+func (r *runtimeLab) tags(repository string) (all []string) {
+	r.Helper()
+	client, err := registry.NewClient(registry.Options{Anonymous: true})
+	if err != nil {
+		r.Fatal(err)
+	}
+	defer client.Close()
+	repo, err := client.Repository(oci.Ref{Kind: oci.Registry, Host: r.registry, Repository: repository})
+	if err != nil {
+		r.Fatal(err)
+	}
+	if err := repo.Tags(r.Context(), "", func(tags []string) error { all = append(all, tags...); return nil }); err != nil {
+		r.Fatal(err)
+	}
+	return all
+}
+
 // TestNoImageRunsOnTheChainOfOneThatLies has an image that claims the layers of another one, and an artifact that claims to stand for them. Who trusts its repository
 // sees what it shows.
 func TestNoImageRunsOnTheChainOfOneThatLies(t *testing.T) {
@@ -105,8 +125,12 @@ func TestNoImageRunsOnTheChainOfOneThatLies(t *testing.T) {
 		evil[i].diffID = r.layers[i].diffID
 	}
 	r.lyingArtifact("evil", evil)
-	if _, err := r.try("convert", r.registry+"/evil:1"); err == nil || !strings.Contains(err.Error(), "that the image's config promises") {
+	key, _ := keytest.Pair(t, r.dir, "key")
+	if _, err := r.try("convert", "--sign-key="+key, r.registry+"/evil:1"); err == nil || !strings.Contains(err.Error(), "that the image's config promises") {
 		t.Errorf("pagein converts an image that lies: %v", err)
+	}
+	if tags := r.tags("evil"); slices.ContainsFunc(tags, func(tag string) bool { return strings.HasSuffix(tag, ".sig") }) {
+		t.Errorf("something of an image that lies is signed: %v", tags)
 	}
 
 	pull := func(repository string) (string, error) {

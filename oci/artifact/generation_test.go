@@ -174,3 +174,24 @@ func TestGenerationsThatMakeNoSenseAreTheFirst(t *testing.T) {
 		t.Error("what is written is not what is read")
 	}
 }
+
+// TestWhatIsNotReadyIsNotStored has a signer that fails: nobody must find what should be signed and is not.
+func TestWhatIsNotReadyIsNotStored(t *testing.T) {
+	g := newGallery(t)
+	c := sample(t)
+	c.Subject = &g.image
+	var signed []ocispec.Descriptor
+	c.Ready = func(ctx context.Context, manifest ocispec.Descriptor) error {
+		if there, err := g.place.Target().Exists(ctx, manifest); err != nil || there {
+			t.Errorf("before it is signed it is there: %v, %v", there, err)
+		}
+		signed = append(signed, manifest)
+		return errors.New("the key is away")
+	}
+	if _, err := Push(t.Context(), g.place.Target(), c); err == nil || !strings.Contains(err.Error(), "the key is away") || len(signed) != 1 {
+		t.Fatalf("error is %v, signed is %v", err, signed)
+	}
+	if there, err := g.place.Target().Exists(t.Context(), signed[0]); err != nil || there || g.newest() != nil {
+		t.Errorf("although it is not signed it is there: %v, %v", there, err)
+	}
+}
