@@ -21,8 +21,8 @@ build: ## static bin/pagein, bin/pageind and bin/pagein-keeper
 install: build ## the programs in $(PREFIX)/bin, their man pages, systemd units, and the helper that mount(8) looks for in /sbin (DESTDIR is obeyed)
 	install -D -t $(DESTDIR)$(PREFIX)/bin bin/pagein bin/pageind bin/pagein-keeper
 	ln -sf pagein $(DESTDIR)$(PREFIX)/bin/mkfs.pagein
-	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man8 docs/man/mkfs.pagein.8
-	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man1 docs/man/pagein-mkfs.1
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man8 docs/man/*.8
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man1 docs/man/*.1
 	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
 	for unit in pageind.service pagein-keeper.service pagein-check.service pagein-check.timer; do \
 		sed 's,/usr/local/,$(PREFIX)/,' dist/systemd/$$unit >$(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit || exit; \
