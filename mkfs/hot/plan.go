@@ -39,6 +39,9 @@ func (p *Plan) Size() int64 { return int64(p.blocks) * erofs.BlockSize }
 // Left is how many bytes of touches found no room in [MaxBytes].
 func (p *Plan) Left() int64 { return p.left }
 
+// Pad makes the hot blob a block longer, and so another one.
+func (p *Plan) Pad() { p.blocks++ }
+
 // NewPlan gives what was touched places in a hot blob, first touches first. No file is split finer than its share of the metadata image is worth.
 func NewPlan(touches []Touch) *Plan {
 	p := &Plan{}

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -84,6 +85,13 @@ func run(ctx context.Context, v *view.View, place artifact.Place, dst content.St
 	}
 	defer object.Close() // a file without a name
 	m, sum, err := writeHot(ctx, plan, image.devices, object, o)
+	if err == nil && slices.ContainsFunc(v.Artifact.Blobs, func(b artifact.Blob) bool { return b.ID == m.ID() }) {
+		// A layer has just this data in just this order, and no blob can be listed twice.
+		plan.Pad()
+		if _, err = object.Seek(0, io.SeekStart); err == nil {
+			m, sum, err = writeHot(ctx, plan, image.devices, object, o)
+		}
+	}
 	if err != nil {
 		return r, err
 	}
@@ -115,6 +123,9 @@ func writeHot(ctx context.Context, plan *hot.Plan, devices []hot.Device, object 
 		return nil, "", err
 	}
 	defer spool.Close() // a file without a name
+	if err := spool.Truncate(plan.Size()); err != nil {
+		return nil, "", err
+	}
 	sum := sha256.New()
 	m, err := plan.Write(ctx, devices, spool, io.MultiWriter(object, sum), o.Level)
 	return m, digest.NewDigest(digest.SHA256, sum), err

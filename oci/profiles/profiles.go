@@ -25,6 +25,8 @@ import (
 const (
 	Type      = "application/vnd.pagein.profile.v1" // artifactType of the manifest
 	MediaType = "application/vnd.pagein.profile.v1+zstd"
+
+	MediaTypeConfig = "application/vnd.pagein.profile.config.v1+json" // of an empty object: some registries list manifests under this type
 )
 
 const (
@@ -56,7 +58,7 @@ func push(ctx context.Context, dst content.Storage, subject *ocispec.Descriptor,
 	if text.Len() > maxLayer {
 		return ocispec.Descriptor{}, fmt.Errorf("it takes %d bytes, at most %d are allowed", text.Len(), maxLayer)
 	}
-	m := ocispec.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest, ArtifactType: Type, Config: ocispec.DescriptorEmptyJSON}
+	m := ocispec.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest, ArtifactType: Type, Config: content.NewDescriptorFromBytes(MediaTypeConfig, ocispec.DescriptorEmptyJSON.Data)}
 	if subject != nil {
 		m.Subject = &ocispec.Descriptor{MediaType: subject.MediaType, Digest: subject.Digest, Size: subject.Size}
 	}
@@ -71,7 +73,7 @@ func push(ctx context.Context, dst content.Storage, subject *ocispec.Descriptor,
 	for _, part := range []struct {
 		desc ocispec.Descriptor
 		data []byte
-	}{{m.Config, m.Config.Data}, {layer, text.Bytes()}, {desc, raw}} {
+	}{{m.Config, ocispec.DescriptorEmptyJSON.Data}, {layer, text.Bytes()}, {desc, raw}} {
 		if err := store(ctx, dst, part.desc, part.data); err != nil {
 			return ocispec.Descriptor{}, err
 		}
@@ -108,7 +110,7 @@ func Attached(ctx context.Context, place artifact.Place, subject ocispec.Descrip
 	var list []ocispec.Descriptor
 	err := place.Repository.Referrers(ctx, subject, "", func(found []ocispec.Descriptor) error {
 		for _, d := range found {
-			if d.ArtifactType == Type && len(list) < maxAttached {
+			if (d.ArtifactType == Type || d.ArtifactType == MediaTypeConfig) && len(list) < maxAttached {
 				list = append(list, d)
 			}
 		}
