@@ -88,7 +88,7 @@ func runtimeLabAnywhere(t *testing.T) *runtimeLab {
 func (r *runtimeLab) startContainerd(o servertest.ContainerdOptions) {
 	r.Helper()
 	o.Snapshotter, o.Root = strings.TrimPrefix(r.snapshots(), "unix://"), filepath.Join(r.root, "snapshotter")
-	r.Containerd = servertest.StartContainerd(r.lab.T, o)
+	r.Containerd = servertest.StartContainerd(r.T, o)
 	r.Cleanup(func() {
 		if r.daemon == nil {
 			r.serve() // containerd removes what it has

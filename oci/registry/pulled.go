@@ -98,11 +98,9 @@ func sameServer(server, registry string) bool {
 	if server == "" {
 		return true
 	}
-	host := server
+	host, _, _ := strings.Cut(server, "/")
 	if u, err := url.Parse(server); err == nil && u.Host != "" {
 		host = u.Host
-	} else {
-		host, _, _ = strings.Cut(server, "/")
 	}
 	return dockerHub(host) == dockerHub(registry)
 }

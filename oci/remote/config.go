@@ -156,6 +156,10 @@ func (c Credentials) open(log *slog.Logger) (*kubelet.Plugins, error) {
 		}
 	}
 	p, err := kubelet.Open(c.KubeletConfig, c.KubeletBinDir, log)
+	if errors.Is(err, fs.ErrPermission) { // what the daemon may use is not for every user
+		log.Info("kubelet's credential providers are not used", "reason", err)
+		return nil, nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("[credentials]: %w", err)
 	}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -123,5 +124,30 @@ func TestBrokenConfigurationIsReportedByItsPath(t *testing.T) {
 	}
 	if _, err := (Config{Proxy: &Proxy{}}).Open(slog.New(slog.DiscardHandler)); err == nil || errors.Is(err, os.ErrNotExist) {
 		t.Errorf("error is %v", err)
+	}
+}
+
+func TestPluginsOfKubeletComeAfterWhatPullsBrought(t *testing.T) {
+	dir := t.TempDir()
+	config := `{"apiVersion":"kubelet.config.k8s.io/v1","kind":"CredentialProviderConfig","providers":[]}`
+	if err := os.WriteFile(filepath.Join(dir, "config.json"), []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	with := "[credentials]\nkubelet-config = '" + dir + "/config.json'\nkubelet-bin-dir = '" + dir + "'\n"
+	for content, want := range map[string][]string{"": {"the pull"}, with: {"the pull", "kubelet's credential providers in " + dir + "/config.json"}} {
+		var got []string
+		for _, l := range open(t, content).Registry(registry.Options{}).Logins {
+			got = append(got, l.String())
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("sources are %q, want %q", got, want)
+		}
+	}
+	for _, c := range []Credentials{
+		{KubeletConfig: dir + "/config.json"}, {KubeletBinDir: dir}, {KubeletConfig: "config.json", KubeletBinDir: dir}, {KubeletConfig: dir + "/none", KubeletBinDir: dir},
+	} {
+		if _, err := (Config{Credentials: c}).Open(slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "[credentials]") {
+			t.Errorf("%+v: %v", c, err)
+		}
 	}
 }
