@@ -30,13 +30,19 @@ func (n *Node) Find(ctx context.Context, ref oci.Ref, accept artifact.Accept) (*
 	if ref.Kind != oci.Registry {
 		return nil, control.Errorf(control.Invalid, "find an artifact for %s: it names no registry", ref)
 	}
+	available := make(chan error, 1) // a transport takes a while to open, like the registry to answer
+	go func() {
+		_, err := n.transports.choose(n.cfg.Transport)
+		available <- err
+	}()
 	r, a, err := n.loadArtifact(ctx, origin{Ref: ref.String()}, accept)
+	unavailable := <-available
 	if err != nil {
 		return nil, err
 	}
 	defer n.unpin(r)
-	if _, err := n.transportFor(r, ""); err != nil {
-		return nil, err
+	if unavailable != nil {
+		return nil, control.Errorf(control.Unavailable, "mount %s: %w", ref, unavailable)
 	}
 	at := oci.Ref{Kind: ref.Kind, Host: ref.Host, Repository: ref.Repository, Digest: a.Descriptor.Digest}
 	n.recent.add(origin{Ref: at.String()}, a)
