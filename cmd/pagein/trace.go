@@ -23,7 +23,8 @@ it is what a running container touches from now on, with --image alone what the 
    exec:COMMAND   the shell command succeeds
    time:DURATION  so much time has passed
 
-CMD is then ended by SIGTERM. Ctrl-C ends a recording too, and what there is is written. For a sharp profile, record on a node where the image has not run since it was mounted.`
+CMD is then ended by SIGTERM. Ctrl-C ends a recording too, and what there is is written. For a sharp profile, record on a node where the image has not run since it was mounted: of what is
+cached already, neighbours of touched pages are mapped with them, and are reported as such. Until the end the kernel reads nothing ahead of readers of the images that are mounted.`
 
 func traceCommand() *cli.Command {
 	return &cli.Command{
@@ -36,6 +37,7 @@ func traceCommand() *cli.Command {
 			&cli.StringFlag{Name: "until", Usage: "the workload is ready when `CONDITION` holds"},
 			&cli.StringFlag{Name: "container", Usage: "record the running container `ID`"},
 			&cli.StringFlag{Name: "image", Usage: "record the next container of the image `REF`, or, with CMD or --container, write what was touched of this one"},
+			&cli.BoolFlag{Name: "read-ahead", Usage: "let the kernel read ahead meanwhile, which blurs what was touched through mappings"},
 			&cli.StringFlag{Name: "probe", Usage: "see touches by `VARIANT` (tp_btf, raw_tp, fentry, kprobe) instead of the first that works"},
 		},
 		Action: func(c *cli.Context) error {
@@ -83,11 +85,12 @@ func (t *tracing) run(ctx context.Context) error {
 		return err
 	}
 	defer client.Close()
-	t.mounts = &tracedMounts{client: client, images: make(map[uint64]control.Image)}
+	t.mounts = &tracedMounts{client: client, images: make(map[uint64]control.Image), before: make(map[string][]byte), sharp: !t.c.Bool("read-ahead")}
 	if err := t.mounts.look(ctx); err != nil {
-		return err
+		return errors.Join(err, t.mounts.restore())
 	}
 	r, ended := t.record(ctx)
+	ended = errors.Join(ended, t.mounts.restore())
 	if r == nil {
 		return ended
 	}

@@ -62,8 +62,11 @@ func (t *tracing) record(ctx context.Context) (*traced, error) {
 			end(err)
 			return nil, errors.Join(err, cmd.Wait())
 		}
-	} else if len(opts.Processes) > 0 {
-		pid.Store(int64(opts.Processes[0]))
+	} else {
+		if len(opts.Processes) > 0 {
+			pid.Store(int64(opts.Processes[0]))
+		}
+		t.say("recording, by %s; Ctrl-C ends it", tracer.Variant())
 	}
 
 	r := &traced{Recording: trace.NewRecording(origin), variant: tracer.Variant()}
