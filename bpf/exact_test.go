@@ -29,7 +29,7 @@ var sparse = []struct {
 
 func sparsePages() (l []uint64) {
 	for _, r := range sparse {
-		l = append(l, run(r.first, r.last)...)
+		l = append(l, span(r.first, r.last)...)
 	}
 	return l
 }
@@ -79,7 +79,7 @@ func TestManySmallFilesAreReportedExactly(t *testing.T) {
 				switch i % 3 {
 				case 0: // all
 					ops = append(ops, touchtest.Op{How: touchtest.Read, Path: m.path(f.name)})
-					want[m.nids[f.name]] = run(0, uint64(i%4))
+					want[m.nids[f.name]] = span(0, uint64(i%4))
 				case 1: // the last page
 					ops = append(ops, touchtest.Op{How: touchtest.Splice, Path: m.path(f.name), Off: f.size - 100})
 					want[m.nids[f.name]] = []uint64{uint64(i % 4)}

@@ -164,8 +164,8 @@ func put(set map[uint64]map[uint64]bool, inode, page uint64) {
 
 func pages(set map[uint64]bool) []uint64 { return slices.Sorted(maps.Keys(set)) }
 
-// run is the numbers from first to last.
-func run(first, last uint64) (l []uint64) {
+// span is the numbers from first to last.
+func span(first, last uint64) (l []uint64) {
 	for ; first <= last; first++ {
 		l = append(l, first)
 	}

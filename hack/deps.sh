@@ -155,6 +155,10 @@ for group; do
 		# Servers that images are read from, and a proxy.
 		need nginx-light nginx
 		need tinyproxy-bin tinyproxy
+		# The compiler of the probes, to compare what is committed with what it makes of their source.
+		need clang-19 clang-19
+		need llvm-19 llvm-strip-19
+		need_file libbpf-dev /usr/include/bpf/bpf_helpers.h
 		# What runs containers.
 		need runc runc
 		need_vm
