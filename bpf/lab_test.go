@@ -24,6 +24,13 @@ import (
 
 func TestMain(m *testing.M) {
 	touchtest.Init()
+	if keep, ok := os.LookupEnv(keepEnv); ok {
+		if err := openWithLess(keep); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	flag.Parse()
 	os.Exit(m.Run())
 }
