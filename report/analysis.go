@@ -198,6 +198,7 @@ func (a *analysis) profile(p *profile.Profile) {
 			inTree[f.Path] = i
 		}
 	}
+	total := int64(0)
 	for _, e := range p.Entries {
 		end := e.Off + e.Len
 		size := e.Size
@@ -212,7 +213,11 @@ func (a *analysis) profile(p *profile.Profile) {
 			end = max(min(end, size), e.Off)
 		}
 		k := a.file(e.Path, size, e.Time)
+		for _, fresh := range a.reads[k].without(e.Off, end) {
+			total += fresh[1] - fresh[0]
+		}
 		a.reads[k].add(e.Off, end)
+		a.progress = append(a.progress, Point{e.Time, total})
 		if !a.Measured {
 			a.Files[k].bars = append(a.Files[k].bars, bar{at: e.Time})
 			a.Length = max(a.Length, e.Time)

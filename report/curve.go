@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -39,7 +40,11 @@ type Point struct {
 func makeCurve(r *Report, t *control.Timeline, link float64) Curve {
 	c := Curve{Link: link}
 	if t == nil {
-		c.Touched = touchedCurve(r.Files)
+		c.Touched = slices.Clone(r.progress)
+		slices.SortStableFunc(c.Touched, func(a, b Point) int { return cmp.Compare(a.At, b.At) })
+		for k := 1; k < len(c.Touched); k++ { // merged profiles are in the order of ranks
+			c.Touched[k].Bytes = max(c.Touched[k].Bytes, c.Touched[k-1].Bytes)
+		}
 		return c
 	}
 	c.Step, c.Start = t.Step, t.Began.Sub(r.Began)
@@ -82,14 +87,4 @@ func fastest(sums []int64, step time.Duration) (rate float64) {
 		}
 	}
 	return rate
-}
-
-// touchedCurve sums up what files' first touches were of. Files are in that order.
-func touchedCurve(files []Used) (points []Point) {
-	sum := int64(0)
-	for _, f := range files {
-		sum += f.Read
-		points = append(points, Point{f.First, sum})
-	}
-	return slices.Clip(points)
 }

@@ -49,8 +49,9 @@ type Report struct {
 
 	Advice []string `json:"advice"`
 
-	tree    *Tree
-	touched []*ranges // of each file of the tree
+	tree     *Tree
+	touched  []*ranges // of each file of the tree
+	progress []Point   // bytes that a profile has touched, in its order
 }
 
 // Phase is a moment before or while the image was read.

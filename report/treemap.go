@@ -1,8 +1,11 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"path"
+	"slices"
+	"strings"
 )
 
 const (
@@ -41,27 +44,24 @@ type rect struct{ x, y, w, h float64 }
 
 func (r *Report) treemap(root *dir) *treemap {
 	t := &treemap{Width: width, Height: mapHeight}
-	t.place(root, rect{0, 0, width, mapHeight}, 0)
+	t.place(root, "/", rect{0, 0, width, mapHeight}, 0)
 	return t
 }
 
-// place draws a directory or a file into a rectangle.
-func (t *treemap) place(d *dir, at rect, depth int) {
+// place draws a directory or a file into a rectangle. Above is the directory that is drawn around it.
+func (t *treemap) place(d *dir, above string, at rect, depth int) {
 	if d.leaf || len(d.below) == 0 || at.w*at.h < descend || at.w < 30 || at.h < 30 || len(t.Leaves) > maxLeaves || depth > 12 {
 		t.leaf(d.path, d, at)
 		return
 	}
 	if len(d.below) == 1 && !d.below[0].leaf { // a directory of nothing but another
-		t.place(d.below[0], at, depth)
+		t.place(d.below[0], above, at, depth)
 		return
 	}
 	inner := at
 	if depth > 0 {
 		f := frame{X: round(at.x), Y: round(at.y), W: round(at.w), H: round(at.h), Name: Printable(d.path), Depth: min(depth, 4)}
-		f.Label = fit(path.Base(d.path)+"/", at.w)
-		if depth == 1 || f.Label == "" {
-			f.Label = fit(d.path, at.w)
-		}
+		f.Label = fit(below(d.path, above)+"/", at.w)
 		t.Frames = append(t.Frames, f)
 		inner = rect{at.x + 2, at.y + header, at.w - 4, at.h - header - 2}
 	}
@@ -81,14 +81,23 @@ func (t *treemap) place(d *dir, at rect, depth int) {
 	if rest.size > 0 {
 		rest.path = path.Join(d.path, "…")
 		shown = append(shown[:len(shown):len(shown)], &rest)
+		slices.SortStableFunc(shown, func(a, b *dir) int { return cmp.Compare(b.size, a.size) })
 	}
 	squarify(shown, inner, func(b *dir, at rect) {
 		if b == &rest {
 			t.leaf(fmt.Sprintf("%s: %s", d.path, count(rest.files, "small file", "small files")), b, at)
 			return
 		}
-		t.place(b, at, depth+1)
+		t.place(b, d.path, at, depth+1)
 	})
+}
+
+// below is the path of what lies below a directory, seen from there; from the top it is all of it.
+func below(p, dir string) string {
+	if dir == "/" {
+		return p
+	}
+	return strings.TrimPrefix(p, dir+"/")
 }
 
 func (t *treemap) leaf(name string, d *dir, at rect) {

@@ -48,7 +48,7 @@ func (s *slowFiles) look(ctx context.Context, i interval) []slowFile {
 		all = append(all, s.of(ctx, image, i.elapsed)...)
 	}
 	slices.SortStableFunc(all, func(a, b slowFile) int {
-		return cmp.Or(cmp.Compare(b.waiting, a.waiting), cmp.Compare(b.waited, a.waited), cmp.Compare(a.name, b.name))
+		return cmp.Or(cmp.Compare(b.waited, a.waited), cmp.Compare(a.name, b.name))
 	})
 	return all[:min(len(all), topFiles)]
 }
