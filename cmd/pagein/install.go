@@ -20,7 +20,7 @@ const installDescription = `Shows the lines that containerd's configuration lack
 containerd imports, or marked into its configuration, in which all else stays byte for byte as it is. containerd has read the result before anything is written: if it would understand
 anything else differently, or would not accept it, nothing is. "pagein uninstall containerd" takes the lines out again.
 
-With --cri, containers of Kubernetes use the snapshotter, too. --check pulls a small image of its own through containerd, and reads a file of it.`
+With --cri, containers of Kubernetes use the snapshotter, too, and pageind serves the image service to kubelet. --check pulls a small image of its own through containerd, and reads a file of it.`
 
 const (
 	defaultContainerdConfig = "/etc/containerd/config.toml"
@@ -98,7 +98,11 @@ func install(c *cli.Context) (changed bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	pageind, own, err := setup.PlanPageind(c.Path("config"))
+	service := ""
+	if c.Bool("cri") {
+		service = c.String("containerd")
+	}
+	pageind, own, err := setup.PlanPageind(c.Path("config"), service)
 	if err != nil {
 		return false, err
 	}
@@ -107,7 +111,10 @@ func install(c *cli.Context) (changed bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("prepare containerd's configuration: %w", err)
 	}
-	return change(c, own, theirs)
+	if changed, err = change(c, own, theirs); err == nil && c.Bool("cri") {
+		_, err = fmt.Fprintf(c.App.Writer, "For pull secrets, and to measure images, start kubelet with --image-service-endpoint=unix://%s\n", pageind.Address)
+	}
+	return changed, err
 }
 
 // change shows or applies changes of files: all, or none.

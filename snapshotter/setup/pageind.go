@@ -22,8 +22,9 @@ const (
 	defaultRoot   = "/var/lib/pagein"
 )
 
-// PlanPageind reads pageind's configuration, and works out the change that has it serve containerd if it does not.
-func PlanPageind(path string) (Pageind, *Change, error) {
+// PlanPageind reads pageind's configuration, and works out the change that has it serve containerd if it does not. With the address of containerd it is to serve kubelet the image
+// service of that one, too.
+func PlanPageind(path, imageService string) (Pageind, *Change, error) {
 	var p Pageind
 	text, err := read(path)
 	if err != nil {
@@ -35,8 +36,9 @@ func PlanPageind(path string) (Pageind, *Change, error) {
 	file := struct {
 		Root        string `toml:"root"`
 		Snapshotter struct {
-			Address string `toml:"address"`
-			Root    string `toml:"root"`
+			Address      string `toml:"address"`
+			Root         string `toml:"root"`
+			ImageService string `toml:"image-service"`
 		} `toml:"snapshotter"`
 	}{Root: defaultRoot}
 	if err := toml.Unmarshal(text, &file); err != nil {
@@ -46,9 +48,15 @@ func PlanPageind(path string) (Pageind, *Change, error) {
 		p.Root = filepath.Join(file.Root, "snapshotter")
 	}
 	e := tomledit.Edit{}
+	set := func(key, path string) {
+		e.Settings = append(e.Settings, tomledit.Setting{Table: []string{"snapshotter"}, Key: key, Value: strconv.Quote("unix://" + path)})
+	}
 	if p.Address = socketPath(file.Snapshotter.Address); p.Address == "" {
 		p.Address = defaultSocket
-		e.Settings = []tomledit.Setting{{Table: []string{"snapshotter"}, Key: "address", Value: strconv.Quote("unix://" + p.Address)}}
+		set("address", p.Address)
+	}
+	if imageService != "" && file.Snapshotter.ImageService == "" {
+		set("image-service", socketPath(imageService))
 	}
 	change, err := edited(path, e)
 	if err != nil {

@@ -212,13 +212,16 @@ func TestConfigurationsThatCannotBeChangedAreRefused(t *testing.T) {
 func TestPageindServesWhereItIsConfiguredTo(t *testing.T) {
 	for _, c := range []struct {
 		name, config  string
+		service       string // of images
 		address, root string
 		changed       bool
 	}{
-		{"without a configuration", "", "/run/pagein/containerd.sock", "/var/lib/pagein/snapshotter", true},
-		{"with another root", "root = \"/data\"\n[trust]\n", "/run/pagein/containerd.sock", "/data/snapshotter", true},
-		{"with an address", "[snapshotter]\naddress = \"unix:///x.sock\"\nroot = \"/y\"\n", "/x.sock", "/y", false},
-		{"with the table only", "[snapshotter]\nroot = \"/y\"\n", "/run/pagein/containerd.sock", "/y", true},
+		{"without a configuration", "", "", "/run/pagein/containerd.sock", "/var/lib/pagein/snapshotter", true},
+		{"with another root", "root = \"/data\"\n[trust]\n", "", "/run/pagein/containerd.sock", "/data/snapshotter", true},
+		{"with an address", "[snapshotter]\naddress = \"unix:///x.sock\"\nroot = \"/y\"\n", "", "/x.sock", "/y", false},
+		{"with an address, for kubelet", "[snapshotter]\naddress = \"unix:///x.sock\"\nroot = \"/y\"\n", "unix:///c.sock", "/x.sock", "/y", true},
+		{"with all, for kubelet", "[snapshotter]\naddress = \"unix:///x.sock\"\nroot = \"/y\"\nimage-service = \"unix:///d.sock\"\n", "/c.sock", "/x.sock", "/y", false},
+		{"with the table only", "[snapshotter]\nroot = \"/y\"\n", "", "/run/pagein/containerd.sock", "/y", true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "config.toml")
@@ -227,7 +230,7 @@ func TestPageindServesWhereItIsConfiguredTo(t *testing.T) {
 				files["config.toml"] = c.config
 				write(t, path, c.config)
 			}
-			p, change, err := PlanPageind(path)
+			p, change, err := PlanPageind(path, c.service)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -237,7 +240,7 @@ func TestPageindServesWhereItIsConfiguredTo(t *testing.T) {
 			if err := change.Apply(); err != nil {
 				t.Fatal(err)
 			}
-			if again, now, err := PlanPageind(path); err != nil || again != p || !now.None() {
+			if again, now, err := PlanPageind(path, c.service); err != nil || again != p || !now.None() {
 				t.Errorf("then it is %+v, %v", again, err)
 			}
 			undo, err := Undo(path)
@@ -254,7 +257,7 @@ func TestPageindServesWhereItIsConfiguredTo(t *testing.T) {
 
 func TestAFileThatChangedMeanwhileIsNotReplaced(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "config.toml")
-	_, change, err := PlanPageind(path)
+	_, change, err := PlanPageind(path, "")
 	if err != nil {
 		t.Fatal(err)
 	}
