@@ -47,11 +47,11 @@ func open(t *testing.T, r *Report) *tab {
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}
-	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(program), chromedp.NoSandbox, chromedp.WindowSize(1280, 1000), chromedp.UserDataDir(t.TempDir()))
+	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(program), chromedp.NoSandbox, chromedp.WindowSize(1280, 1000), chromedp.UserDataDir(userData(t)))
 	allocated, stop := chromedp.NewExecAllocator(t.Context(), options...)
 	t.Cleanup(stop)
 	ctx, cancel := chromedp.NewContext(allocated)
-	t.Cleanup(func() { // waits for the browser's end, before its directory goes
+	t.Cleanup(func() { // waits for the browser's end
 		_ = chromedp.Cancel(ctx)
 		cancel()
 	})
@@ -74,6 +74,25 @@ func open(t *testing.T, r *Report) *tab {
 	})
 	p.do(network.Enable(), chromedp.Navigate(p.url))
 	return p
+}
+
+// userData is a directory for a browser, some of whose processes write to it for a moment after it has ended.
+func userData(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "pagein-browser-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		for range 100 {
+			if err = os.RemoveAll(dir); err == nil {
+				return
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+		t.Error(err)
+	})
+	return dir
 }
 
 func (p *tab) complain(s string) {
