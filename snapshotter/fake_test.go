@@ -42,6 +42,8 @@ type fakeNode struct {
 	late    error                           // of mounts that are there all the same
 	mounts  int
 	used    map[string]int64
+
+	unmounted []string // targets that it was told of
 }
 
 func (f *fakeNode) Find(ctx context.Context, ref oci.Ref, _ artifact.Accept) (*Found, error) {
@@ -92,7 +94,15 @@ func (f *fakeNode) Used(context.Context) (map[string]int64, error) {
 	return f.used, nil
 }
 
-func (f *fakeNode) Unmount(_ context.Context, target string) error { return kmount.Unmount(target, 0) }
+func (f *fakeNode) Unmount(_ context.Context, target string) error {
+	f.mu.Lock()
+	f.unmounted = append(f.unmounted, target)
+	f.mu.Unlock()
+	if _, mounted, err := kmount.Lookup(target); err != nil || !mounted {
+		return err
+	}
+	return kmount.Unmount(target, 0)
+}
 
 // lab is a snapshotter with a fake node, and an image of three layers.
 type lab struct {

@@ -249,6 +249,25 @@ func TestAfterARestartOfTheMachineImagesAreMountedAgain(t *testing.T) {
 	}
 }
 
+// TestTheNodeIsToldOfWhatIsRemovedBeforeItIsMountedAgain has it not try to do so for ever.
+func TestTheNodeIsToldOfWhatIsRemovedBeforeItIsMountedAgain(t *testing.T) {
+	l := newLab(t)
+	top := l.pull()
+	target := l.mounted()[0]
+	if err := unix.Unmount(target, 0); err != nil {
+		t.Fatal(err)
+	}
+	l.open(nil)
+	for _, key := range []string{top, l.chains[1].String(), l.chains[0].String()} {
+		if err := l.Remove(t.Context(), key); err != nil {
+			t.Error(err)
+		}
+	}
+	if !slices.Equal(l.node.unmounted, []string{target}) {
+		t.Errorf("it was told of %v, not of %s", l.node.unmounted, target)
+	}
+}
+
 // TestALayerThatAKilledDaemonDidNotFinishIsNone leaves what one does that is killed on the way, and has containerd ask again, as another snapshot, and then remove the first one.
 func TestALayerThatAKilledDaemonDidNotFinishIsNone(t *testing.T) {
 	for _, steps := range []int{1, 2, 3} {

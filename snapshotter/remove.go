@@ -78,16 +78,14 @@ func (s *Snapshotter) stale(ctx context.Context) (stale []string, err error) {
 }
 
 // setAside renames directories that belong to no snapshot: one who was killed before it was recorded left it under a number that the next snapshot gets. They are removed as others are. What
-// something is mounted on was recorded once, and its number is not given again.
+// has a note was recorded once, and its number is not given again.
 func (s *Snapshotter) setAside(ctx context.Context) error {
 	stale, err := s.stale(ctx)
 	if err != nil {
 		return err
 	}
 	for _, id := range stale {
-		if _, mounted, err := kmount.Lookup(s.content(id)); err != nil {
-			return err
-		} else if mounted {
+		if n, err := s.readNote(id); n != nil || err != nil {
 			continue
 		}
 		aside, err := os.MkdirTemp(filepath.Join(s.root, "snapshots"), "stale-")
@@ -114,12 +112,13 @@ func (s *Snapshotter) clear(ctx context.Context, id string) error {
 	return os.RemoveAll(s.dir(id))
 }
 
-// unmount takes off what is mounted on a snapshot's directory. Containers that still run on it keep it for themselves.
+// unmount takes off what is mounted on a snapshot's directory, or was when the machine went down and could not be mounted again yet. Containers that still run on it keep it for themselves.
 func (s *Snapshotter) unmount(ctx context.Context, id string) error {
 	target := s.content(id)
-	_, mounted, err := kmount.Lookup(target)
-	if err != nil || !mounted {
+	if _, mounted, err := kmount.Lookup(target); err != nil {
 		return err
+	} else if n, noteErr := s.readNote(id); !mounted && noteErr == nil && (n == nil || !n.Top) {
+		return nil
 	}
 	return s.node.Unmount(ctx, target)
 }

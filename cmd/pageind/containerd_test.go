@@ -100,10 +100,17 @@ func (r *runtimeLab) snapshots() string {
 	return "unix://" + filepath.Join(r.dir, "snapshots.sock")
 }
 
-// serve starts a daemon that serves containerd.
+// serve starts a daemon that serves containerd, and waits until that has found it, if it runs: it pauses after it found nobody.
 func (r *runtimeLab) serve(args ...string) {
 	r.Helper()
 	r.start(append([]string{"--snapshotter", r.snapshots()}, args...)...)
+	if r.Containerd == nil || r.Answers("") != nil {
+		return
+	}
+	r.waitFor("containerd to find the daemon", func() bool {
+		_, err := r.Try("snapshots", "--snapshotter", "pagein", "ls")
+		return err == nil
+	})
 }
 
 // imageLayer is a layer as it is in a registry.

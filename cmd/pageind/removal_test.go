@@ -152,30 +152,38 @@ func TestAnImageWhoseArtifactVanishedIsToldAndCanBeRemoved(t *testing.T) {
 	r.nothingLeft(before)
 }
 
-// TestALostImageIsRemoved has a daemon that cannot serve what is mounted: containerd can remove it all the same.
+// TestALostImageIsRemoved has a daemon that cannot serve what is mounted, and one that cannot mount again what was: containerd can remove it all the same.
 func TestALostImageIsRemoved(t *testing.T) {
-	r := newRuntimeLab(t)
-	image, _ := r.bigImage()
-	before := r.idleRuntime(image)
-	r.pull(image)
-	r.run(image, "true")
-	r.stop(unix.SIGKILL)
-	for _, file := range r.files("maps/*") {
-		if err := os.Remove(file); err != nil {
-			t.Fatal(err)
-		}
+	for name, die := range map[string]func(*runtimeLab){
+		"while mounted":  func(r *runtimeLab) { r.stop(unix.SIGKILL) },
+		"after a reboot": func(r *runtimeLab) { r.pretendReboot(r.mounted()...) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRuntimeLab(t)
+			image, _ := r.bigImage()
+			before := r.idleRuntime(image)
+			r.pull(image)
+			r.run(image, "true")
+			die(r)
+			for _, file := range r.files("maps/*") {
+				if err := os.Remove(file); err != nil {
+					t.Fatal(err)
+				}
+			}
+			r.serve()
+			r.waitFor("the image to be lost", func() bool { return len(r.status().Images) == 1 })
+			if i := r.status().Images[0]; i.State != control.Lost {
+				t.Fatalf("the image is %+v", i)
+			}
+			r.Ctr("images", "rm", "--sync", image)
+			if left := r.mounted(); len(left) > 0 {
+				t.Errorf("mounted are %v", left)
+			}
+			r.stop(unix.SIGTERM) // the next one need not hold what is lost
+			r.serve()
+			r.nothingLeft(before)
+		})
 	}
-	r.serve()
-	if i := r.status().Images; len(i) != 1 || i[0].State != control.Lost {
-		t.Fatalf("images are %+v", i)
-	}
-	r.Ctr("images", "rm", "--sync", image)
-	if left := r.mounted(); len(left) > 0 {
-		t.Errorf("mounted are %v", left)
-	}
-	r.stop(unix.SIGTERM) // the next one need not hold what is lost
-	r.serve()
-	r.nothingLeft(before)
 }
 
 // TestContainersStartAfterAReboot has a container that was made, and one that ran, before the machine went down, and the registry away when it is up again.

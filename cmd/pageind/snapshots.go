@@ -124,6 +124,14 @@ func (a artifacts) Mount(ctx context.Context, artifact, target string) error {
 	return err
 }
 
+func (a artifacts) Unmount(ctx context.Context, target string) error {
+	err := a.Node.Unmount(ctx, target)
+	if control.ClassOf(err) == control.NotFound {
+		return nil
+	}
+	return err
+}
+
 // disk is the snapshots' disk as Kubernetes is told of it.
 type disk struct {
 	*snapshotter.Snapshotter
