@@ -141,6 +141,20 @@ func TestLazilyPulledImagesAreRemovedWhenPageinGoes(t *testing.T) {
 	}
 }
 
+// TestWhatContainerdHasNotReadYetIsTakenOutAtOnce has a containerd that was not restarted after its configuration was changed.
+func TestWhatContainerdHasNotReadYetIsTakenOutAtOnce(t *testing.T) {
+	l := newSetUpLab(t, servertest.ContainerdOptions{})
+	l.set("uninstall", "containerd", "--apply")
+	l.Restart(l.Answers)
+	image := l.push("ordinary", l.layers...)
+	l.Ctr("images", "pull", "--plain-http", image)
+	l.set("install", "containerd", "--apply")
+	l.set("uninstall", "containerd", "--apply")
+	if got := l.text(l.theirs); got != l.before {
+		t.Errorf("containerd's configuration is\n%s", got)
+	}
+}
+
 // TestKubernetesPullsLazilyOnceItIsSetUpFor has a containerd whose configuration names another snapshotter for Kubernetes.
 func TestKubernetesPullsLazilyOnceItIsSetUpFor(t *testing.T) {
 	for _, s := range series {

@@ -181,6 +181,9 @@ func (s *Store) Empty(ctx context.Context) error {
 			left = append(left, info.Name)
 			return nil
 		})
+		if errdefs.IsInvalidArgument(err) || errdefs.IsNotFound(err) {
+			return nil // containerd does not know it, or not any more
+		}
 		if err != nil {
 			return fmt.Errorf("list snapshots in %s: %w", name, err)
 		}
