@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -12,6 +13,12 @@ import (
 
 	"github.com/pagein/pagein/internal/servertest"
 	"github.com/pagein/pagein/internal/tartest"
+)
+
+// The registry's passwords, before and after they are changed.
+const (
+	firstPassword  = secret + "-first"
+	secondPassword = secret + "-second"
 )
 
 // guardedLab is a lab with an image in a registry that wants a password.
@@ -26,7 +33,7 @@ type guardedLab struct {
 func newGuardedLab(t *testing.T, o servertest.ContainerdOptions) *guardedLab {
 	t.Helper()
 	t.Setenv("DOCKER_CONFIG", t.TempDir()) // the daemon's
-	l := &guardedLab{criLab: newCRILab(t, o), passwords: servertest.NewPasswords(t, "first")}
+	l := &guardedLab{criLab: newCRILab(t, o), passwords: servertest.NewPasswords(t, firstPassword)}
 	members := []tartest.Member{tartest.Directory("files", 0o755)}
 	rnd := rand.NewChaCha8([32]byte{9})
 	for i := range 12 { // more than is guessed or read ahead
@@ -66,6 +73,17 @@ func (l *guardedLab) startLazily() (container string) {
 	return container
 }
 
+// keepsSecrets looks for passwords in what the daemon says and writes.
+func (l *guardedLab) keepsSecrets() {
+	l.Helper()
+	if strings.Contains(l.said()+l.pagein("status", "--json"), secret) {
+		l.Error("a password was said")
+	}
+	for _, below := range []string{filepath.Join(l.root, "state"), l.dir + "/run"} {
+		l.checkFiles(below)
+	}
+}
+
 // TestPullSecretsOfKubernetesReachWhoFetches pulls through the daemon with a secret that the registry later replaces. The daemon is killed in between.
 func TestPullSecretsOfKubernetesReachWhoFetches(t *testing.T) {
 	withEachContainerd(t, func(t *testing.T, o servertest.ContainerdOptions) {
@@ -73,17 +91,18 @@ func TestPullSecretsOfKubernetesReachWhoFetches(t *testing.T) {
 		if err := l.tryPull(l.forwarded, l.image, login("wrong")); err == nil {
 			t.Fatal("a wrong secret is good enough")
 		}
-		l.pullImage(l.forwarded, l.image, login("first"))
+		l.pullImage(l.forwarded, l.image, login(firstPassword))
 		container := l.startLazily()
 		l.reads(container, 0)
 		l.stop(unix.SIGKILL)
 		l.serve(l.config...)
 		l.reads(container, 5)
-		l.passwords.Set("second")
-		l.pullImage(l.forwarded, l.image, login("second"))
+		l.passwords.Set(secondPassword)
+		l.pullImage(l.forwarded, l.image, login(secondPassword))
 		for i := range l.files {
 			l.reads(container, i)
 		}
+		l.keepsSecrets()
 	})
 }
 
@@ -100,7 +119,7 @@ func (l *guardedLab) plugin() (change func(password string)) {
 	}
 	for name, content := range map[string]string{
 		"provider": fmt.Sprintf("#!/bin/sh\ncat > /dev/null\nprintf '%s' \"$(cat %s)\"\n", `{"kind":"CredentialProviderResponse","apiVersion":"credentialprovider.kubelet.k8s.io/v1",`+
-			`"cacheKeyType":"Registry","cacheDuration":"1s","auth":{"`+l.gate.addr+`":{"username":"me","password":"%s"}}}`, password),
+			`"cacheKeyType":"Registry","cacheDuration":"24h","auth":{"`+l.gate.addr+`":{"username":"me","password":"%s"}}}`, password),
 		"config.json": fmt.Sprintf(`{"apiVersion":"kubelet.config.k8s.io/v1","kind":"CredentialProviderConfig","providers":[{"name":"provider","matchImages":[%q],`+
 			`"defaultCacheDuration":"1h","apiVersion":"credentialprovider.kubelet.k8s.io/v1"}]}`, l.gate.addr),
 	} {
@@ -118,14 +137,15 @@ func TestCredentialPluginsOfKubeletServeRunningContainers(t *testing.T) {
 	withEachContainerd(t, func(t *testing.T, o servertest.ContainerdOptions) {
 		l := newGuardedLab(t, o)
 		change := l.plugin()
-		change("first")
-		l.pullImage(l.images, l.image, login("first"))
+		change(firstPassword)
+		l.pullImage(l.images, l.image, login(firstPassword))
 		container := l.startLazily()
 		l.reads(container, 0)
-		l.passwords.Set("second")
-		change("second")
+		l.passwords.Set(secondPassword)
+		change(secondPassword)
 		for i := range l.files {
 			l.reads(container, i)
 		}
+		l.keepsSecrets()
 	})
 }

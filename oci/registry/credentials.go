@@ -59,7 +59,7 @@ func newDockerConfig() (*dockerConfig, error) {
 func (d *dockerConfig) String() string { return "Docker's configuration" }
 
 // Refused implements Logins. Whoever logs in anew changes the file.
-func (d *dockerConfig) Refused(Place, Credential) {}
+func (d *dockerConfig) Refused(Place, Credential) bool { return false }
 
 // Credential implements Logins. Docker's credentials are for hosts, whatever is asked of them.
 func (d *dockerConfig) Credential(ctx context.Context, at Place) (Credential, error) {

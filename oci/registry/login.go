@@ -28,8 +28,8 @@ func (p Place) IsMirror() bool { return p.Host != apiHost(p.Registry) }
 type Logins interface {
 	// Credential returns what to log in with, or the zero value if there is nothing. It is asked whenever a token is needed, and is given the time that the request has.
 	Credential(ctx context.Context, at Place) (Credential, error)
-	// Refused says that a server did not let in who had the credential, which may have expired.
-	Refused(at Place, c Credential)
+	// Refused says that a server did not let in who had the credential, which may have expired. It reports whether Credential, asked again, may well return another one.
+	Refused(at Place, c Credential) (another bool)
 	// String names the source for messages.
 	String() string
 }
@@ -132,7 +132,8 @@ func (l *loginClient) Do(req *http.Request) (*http.Response, error) {
 	a := &attempt{Place: at, source: l.chain.begin(at), left: len(sources)}
 	var resp *http.Response
 	var err error
-	for retry := false; ; {
+	stale, again := false, -1 // whether tokens were dropped for this attempt; the source that was asked a second time
+	for {
 		next, nextErr := l.Client.Do(req.WithContext(context.WithValue(req.Context(), attemptKey{}, a)))
 		if errors.Is(nextErr, errNoLogin) {
 			return resp, err // there is nothing to add to that
@@ -140,22 +141,29 @@ func (l *loginClient) Do(req *http.Request) (*http.Response, error) {
 		if resp != nil {
 			_ = resp.Body.Close()
 		}
-		if resp, err = next, nextErr; err == nil && !refused(resp, err) {
-			l.chain.worked(at, a.source)
-		}
-		if !refused(resp, err) {
+		if resp, err = next, nextErr; !refused(resp, err) {
+			if err == nil {
+				l.chain.worked(at, a.source)
+			}
 			return resp, err
 		}
 		switch used, sent := a.outcome(); {
-		case used > 0 && used < a.left:
-			sources[(a.source+used-1)%len(sources)].Refused(at, sent)
-			a = &attempt{Place: at, source: (a.source + used) % len(sources), left: a.left - used}
-			retry = false
-		case used == a.left:
-			sources[(a.source+used-1)%len(sources)].Refused(at, sent)
-			return resp, err
-		case used == 0 && !retry && l.chain.tokens.drop(a): // a token was refused that may be older than the credentials
-			a, retry = &attempt{Place: at, source: a.source, left: a.left}, true
+		case used > 0 && used <= a.left:
+			who := (a.source + used - 1) % len(sources)
+			another := sources[who].Refused(at, sent)
+			switch {
+			case another && again != who:
+				again = who
+				a = &attempt{Place: at, source: who, left: a.left - used + 1}
+				l.chain.tokens.drop(a)
+			case used == a.left:
+				return resp, err
+			default:
+				a = &attempt{Place: at, source: (who + 1) % len(sources), left: a.left - used}
+			}
+			stale = false
+		case used == 0 && !stale && l.chain.tokens.drop(a): // a token was refused that may be older than the credentials
+			a, stale = &attempt{Place: at, source: a.source, left: a.left}, true
 		default:
 			return resp, err
 		}

@@ -1,6 +1,7 @@
 package registry_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -23,6 +24,7 @@ type given struct {
 	fails   error
 	asked   int
 	refused int
+	next    string // password that it has once one was refused; "" for none
 }
 
 func (g *given) Credential(context.Context, registry.Place) (registry.Credential, error) {
@@ -32,10 +34,14 @@ func (g *given) Credential(context.Context, registry.Place) (registry.Credential
 	return g.has, g.fails
 }
 
-func (g *given) Refused(registry.Place, registry.Credential) {
+func (g *given) Refused(registry.Place, registry.Credential) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.refused++
+	if g.next != "" {
+		g.has.Password = g.next
+	}
+	return g.next != ""
 }
 
 func (g *given) String() string { return g.name }
@@ -115,6 +121,24 @@ func TestSourcesOfCredentialsAreAskedInOrderUntilOneIsLetIn(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+func TestASourceWithAnotherCredentialIsAskedOnceMore(t *testing.T) {
+	for _, status := range []int{http.StatusUnauthorized, http.StatusForbidden} {
+		for next, refusals := range map[string]int{"right": 1, "wrong too": 2} {
+			server := &demanding{password: "right", status: status}
+			srv := httptest.NewServer(server.wrap(handler()))
+			t.Cleanup(srv.Close)
+			dockerConfig(t)(`{}`)
+			first, last := &given{next: next}, &given{}
+			first.give("expired")
+			repo := open(t, srv, registry.Options{Logins: []registry.Logins{first, last}})
+			desc := content.NewDescriptorFromBytes("application/octet-stream", pattern())
+			if err := repo.Push(t.Context(), desc, bytes.NewReader(pattern())); (err == nil) != (next == "right") || first.refused != refusals {
+				t.Errorf("%d, %s: refused %d times, %v", status, next, first.refused, err)
+			}
+		}
 	}
 }
 

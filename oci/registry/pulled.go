@@ -88,7 +88,7 @@ func (p *Pulled) Credential(_ context.Context, at Place) (Credential, error) {
 }
 
 // Refused implements [Logins]. The next pull brings another one; what was refused once may be good again.
-func (p *Pulled) Refused(Place, Credential) {}
+func (p *Pulled) Refused(Place, Credential) bool { return false }
 
 // String implements [Logins].
 func (p *Pulled) String() string { return "the pull" }

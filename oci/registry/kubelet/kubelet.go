@@ -19,8 +19,8 @@ import (
 const (
 	// patience is how long a plugin may take. Some ask a cloud; readers wait for it.
 	patience = 25 * time.Second
-	// refusedAge is how old an answer is at least that is asked for again because a registry refused it.
-	refusedAge = time.Minute
+	// refusedAge is how old an answer is at least that is asked for again because a registry refused it: plugins that give what is refused run no more often than that.
+	refusedAge = time.Second / 2
 	// failureAge is how long a plugin that failed is left alone.
 	failureAge = 10 * time.Second
 	// maxAnswers bounds what is remembered of answers.
@@ -81,13 +81,14 @@ func (p *Plugins) Credential(ctx context.Context, at registry.Place) (registry.C
 }
 
 // Refused implements [registry.Logins].
-func (p *Plugins) Refused(at registry.Place, _ registry.Credential) {
+func (p *Plugins) Refused(at registry.Place, _ registry.Credential) (another bool) {
 	image := at.Registry + "/" + at.Repository
 	for _, provider := range p.providers {
-		if provider.isFor(image) {
-			provider.forget(image)
+		if provider.isFor(image) && provider.forget(image) {
+			another = true
 		}
 	}
+	return another
 }
 
 // String implements [registry.Logins].
