@@ -9,7 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log"
+	"log/slog"
 	"net"
 	"net/http"
 	"runtime"
@@ -99,12 +99,12 @@ func serveImage(c *cli.Context, client *ociregistry.Client) (image string, data 
 	if err != nil {
 		return "", nil, nil, err
 	}
-	server := &http.Server{Handler: registry.New(registry.Logger(log.New(io.Discard, "", 0))), ReadHeaderTimeout: headerTimeout}
+	server := &http.Server{Handler: registry.New(registry.Logger(slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo))), ReadHeaderTimeout: headerTimeout}
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(l) }()
 	stop = func() error {
 		err := server.Close()
-		<-ended
+		_ = <-ended // that it was closed
 		return err
 	}
 	data = make([]byte, checkSize)
