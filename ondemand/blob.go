@@ -137,9 +137,8 @@ func (b *Blob) Has(off, n int64) bool {
 	if err != nil || !b.bound.has(first, last) {
 		return false
 	}
-	if b.use(first, last) {
-		b.recordTouch(off, n)
-	}
+	b.use(first, last)
+	b.recordTouch(off, n)
 	return true
 }
 
@@ -262,7 +261,8 @@ func (b *Blob) start(off, n int64) (m missing, err error) {
 		return m, err
 	}
 	here := b.bound.has(first, last)
-	if here && b.use(first, last) { // it came a moment ago
+	if here { // it came a moment ago
+		b.use(first, last)
 		b.recordTouch(off, n)
 	}
 	if here && b.ahead.marked(first, last) < 0 {

@@ -110,17 +110,15 @@ func (b *Blob) unclaim(i int) {
 	close(f.done)
 }
 
-// use notes that somebody wants the frames first to last, and reports whether that is news of any.
-func (b *Blob) use(first, last int) (news bool) {
+// use notes that somebody wants the frames first to last.
+func (b *Blob) use(first, last int) {
 	for i := first; i <= last; i++ {
 		word, bit := &b.used[i/32], uint32(1)<<(i%32)
 		if word.Load()&bit == 0 { // most are: reading is cheaper than writing
 			word.Or(bit)
-			news = true
 		}
 	}
 	b.wanted.Store(time.Now().UnixNano())
-	return news
 }
 
 // Used is when somebody last wanted bytes that the kernel had not cached, the zero time if nobody has.

@@ -23,6 +23,7 @@ type job struct {
 	bound  *binding
 	source *source
 	class  class // why the frames are fetched that nobody waits for
+	steady bool  // it does not give way to readers
 
 	// Guarded by b.mu.
 	frames  []int                   // still to come, the first of them on its way
@@ -49,13 +50,14 @@ func (b *Blob) launch(frames []int, wanted int, rest class) {
 	if rest.idle() {
 		most = min(most, idleRequest)
 	}
-	b.launchIn(frames, wanted, rest, most)
+	b.launchIn(frames, wanted, rest, manner{most: most})
 }
 
-// launchIn is launch with requests of most source bytes.
-func (b *Blob) launchIn(frames []int, wanted int, rest class, most int) {
-	for _, run := range b.runs(frames, most) {
+// launchIn is launch in a certain manner.
+func (b *Blob) launchIn(frames []int, wanted int, rest class, how manner) {
+	for _, run := range b.runs(frames, how.most) {
 		j := b.job(run, rest)
+		j.steady = how.steady
 		for _, i := range run {
 			b.inflight[i] = &fetching{job: j, done: make(chan struct{})}
 		}
@@ -139,6 +141,7 @@ func (b *Blob) wait(f *fetching, i int) *fetching {
 	if j := f.job; !j.started && !j.urgent && i > j.frames[0] {
 		k := slices.Index(j.frames, i)
 		rest := b.job(j.frames[k:], j.class)
+		rest.steady = j.steady
 		j.frames = j.frames[:k:k]
 		for _, i := range rest.frames {
 			b.inflight[i].job = rest
@@ -258,7 +261,7 @@ func (j *job) finish(err error, spent timeline.Cost) {
 func (j *job) yield() bool {
 	b := j.b
 	b.mu.Lock()
-	if j.urgent || !j.class.idle() {
+	if j.urgent || j.steady || !j.class.idle() {
 		b.mu.Unlock()
 		return true
 	}

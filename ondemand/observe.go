@@ -96,10 +96,10 @@ func (b *Blob) recordWait(off, n int64, start time.Time, cost timeline.Cost, joi
 	record(all, e, start)
 }
 
-// recordTouch tells of a reader who came to frames that were there, and were not wanted before.
+// recordTouch tells of a reader who came to a range that was there.
 func (b *Blob) recordTouch(off, n int64) {
-	if all := b.observed.all(); len(all) > 0 {
-		record(all, timeline.Event{Kind: timeline.Touch, Off: off, Len: min(n, b.Size()-off)}, time.Now())
+	for _, o := range b.observed.all() {
+		o.Touch(o.blob, off, min(n, b.Size()-off), time.Now())
 	}
 }
 

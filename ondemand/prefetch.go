@@ -9,47 +9,74 @@ import (
 // prefetchStep is how many blob bytes are on their way for a prefetch at a time.
 const prefetchStep = 8 << 20
 
+// manner is how a prefetch asks for what it wants.
+type manner struct {
+	most   int  // source bytes in one request
+	steady bool // it does not give way to readers, and asks for more before all has come
+}
+
 // Prefetch brings the frames that overlap [off, off+n) in time in which no reader waits for anything. It returns when they
 // are in the target, with the first error otherwise: unlike [Blob.Fill] it does not retry. Readers that want a frame before get it at once.
 func (b *Blob) Prefetch(ctx context.Context, off, n int64) error {
-	return b.prefetch(ctx, off, n, idleRequest)
+	return b.prefetch(ctx, off, n, manner{most: idleRequest})
 }
 
-// Stream is Prefetch in as few requests as possible, for what will be wanted soon: one that is under way delays readers a little longer.
+// Stream is Prefetch in as few requests as possible, one after the other without a pause, for what is sure to be wanted soon. It does not stop for readers who wait for something else: they share the link with it.
 func (b *Blob) Stream(ctx context.Context, off, n int64) error {
-	return b.prefetch(ctx, off, n, b.engine.opts.RequestBytes)
+	return b.prefetch(ctx, off, n, manner{most: b.engine.opts.RequestBytes, steady: true})
 }
 
-func (b *Blob) prefetch(ctx context.Context, off, n int64, most int) error {
+func (b *Blob) prefetch(ctx context.Context, off, n int64, how manner) error {
 	end := min(off+min(n, b.Size()), b.Size())
-	for off < end {
-		waits, next, err := b.startPrefetch(off, end, most)
-		if err != nil {
-			return fmt.Errorf("prefetch blob %s: %w", b.ID(), err)
-		}
-		again := false
-		for _, f := range waits {
-			select {
-			case <-f.done:
-			case <-ctx.Done():
-				return context.Cause(ctx)
-			}
-			switch dropped := errors.Is(f.err, errDropped); {
-			case dropped:
-				again = true
-			case f.err != nil:
-				return fmt.Errorf("prefetch blob %s at %d: %w", b.ID(), off, f.err)
+	from := off
+	var late []*fetching // of the step before
+	for off < end || len(late) > 0 {
+		var waits []*fetching
+		if off < end {
+			var err error
+			if waits, off, err = b.startPrefetch(off, end, how); err != nil {
+				return fmt.Errorf("prefetch blob %s: %w", b.ID(), err)
 			}
 		}
-		if !again {
-			off = next
+		early := len(waits)
+		if how.steady && off < end {
+			early -= early / 4
+		}
+		again, err := awaitPrefetch(ctx, append(late, waits[:early]...))
+		switch {
+		case err != nil:
+			return fmt.Errorf("prefetch blob %s before %d: %w", b.ID(), off, err)
+		case again:
+			off, late = from, nil
+			continue
+		}
+		if late = waits[early:]; len(late) == 0 {
+			from = off
 		}
 	}
 	return nil
 }
 
+// awaitPrefetch waits for frames, and reports whether some were given up.
+func awaitPrefetch(ctx context.Context, waits []*fetching) (again bool, err error) {
+	for _, f := range waits {
+		select {
+		case <-f.done:
+		case <-ctx.Done():
+			return false, context.Cause(ctx)
+		}
+		switch dropped := errors.Is(f.err, errDropped); {
+		case dropped:
+			again = true
+		case f.err != nil:
+			return false, f.err
+		}
+	}
+	return again, nil
+}
+
 // startPrefetch has the absent frames of the next step on their way and returns them, and where the step ends.
-func (b *Blob) startPrefetch(off, end int64, most int) (waits []*fetching, next int64, err error) {
+func (b *Blob) startPrefetch(off, end int64, how manner) (waits []*fetching, next int64, err error) {
 	b.binding.RLock()
 	defer b.binding.RUnlock()
 	if err := b.fillable(); err != nil {
@@ -76,7 +103,7 @@ func (b *Blob) startPrefetch(off, end int64, most int) (waits []*fetching, next 
 			missing = append(missing, i)
 		}
 	}
-	b.launchIn(missing, -1, prefetch, most)
+	b.launchIn(missing, -1, prefetch, how)
 	for _, i := range missing {
 		waits = append(waits, b.inflight[i])
 	}

@@ -3,6 +3,7 @@ package timeline
 import (
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -13,8 +14,10 @@ const (
 	// maxWords bounds the different reasons, sites and errors that are told apart, maxWord the bytes of one.
 	maxWords = 16
 	maxWord  = 300
-	// MaxBytes is more than the memory of a recorder: 4,096 records of 64 bytes, words and sums.
-	MaxBytes = 320 << 10
+	// firstTouches are kept from the beginning, apart from the others: they are many, and small.
+	firstTouches = 8192
+	// MaxBytes is more than the memory of a recorder: 4,096 records of 56 bytes, touches of 12, words and sums.
+	MaxBytes = 416 << 10
 )
 
 // record is an event as it is kept.
@@ -29,9 +32,20 @@ type record struct {
 
 const joined = 1 // in record.how
 
+// touch is a Touch as it is kept.
+type touch struct {
+	page  uint32
+	at    uint32 // microseconds
+	pages uint16
+	blob  uint16
+}
+
+const pageSize = 4096
+
 // Recorder keeps the events of one image. Its methods may be called concurrently.
 type Recorder struct {
 	began time.Time
+	full  atomic.Bool // no touches are kept any more
 
 	mu      sync.Mutex
 	first   []record
@@ -42,6 +56,7 @@ type Recorder struct {
 	sites   words
 	errs    words
 	sums    sums
+	touches []touch
 }
 
 // NewRecorder returns a recorder that begins now.
@@ -53,7 +68,7 @@ func (r *Recorder) Began() time.Time { return r.began }
 // Since is the time of an event that began at t, 0 for one before the recorder.
 func (r *Recorder) Since(t time.Time) time.Duration { return max(t.Sub(r.began), 0) }
 
-// Add notes an event.
+// Add notes an event, which is no [Touch].
 func (r *Recorder) Add(e Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -77,6 +92,22 @@ func (r *Recorder) Add(e Event) {
 	}
 }
 
+// Touch notes that a reader came at a time to a range of a blob that was there. Of what comes after many thousands of touches nothing is kept.
+func (r *Recorder) Touch(blob int, off, n int64, at time.Time) {
+	if r.full.Load() {
+		return
+	}
+	first, last := off/pageSize, (off+max(n, 1)-1)/pageSize
+	t := touch{page: uint32(first), at: micros(r.Since(at)), pages: uint16(min(last-first+1, 1<<16-1)), blob: uint16(blob)}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.touches) == firstTouches {
+		r.full.Store(true)
+		return
+	}
+	r.touches = append(r.touches, t)
+}
+
 // Received counts bytes of a source, for which it was asked because of reason, that are in place now.
 func (r *Recorder) Received(reason string, bytes int64) {
 	at := time.Since(r.began)
@@ -88,7 +119,7 @@ func (r *Recorder) Received(reason string, bytes int64) {
 // Snapshot is what a recorder has kept.
 type Snapshot struct {
 	Began  time.Time     `json:"began"`
-	Events []Event       `json:"events"` // the first, in the order in which they ended, and the latest
+	Events []Event       `json:"events"` // the first, in the order in which they ended, and the latest; then the first touches
 	Missed int64         `json:"missed"` // events between these that are kept no more
 	Curves []Curve       `json:"curves"` // bytes over time
 	Step   time.Duration `json:"step_ns"`
@@ -111,6 +142,11 @@ func (r *Recorder) Snapshot(since time.Duration) Snapshot {
 				continue
 			}
 			s.Events = append(s.Events, r.event(&recs[i]))
+		}
+	}
+	for _, t := range r.touches {
+		if duration(t.at) >= since {
+			s.Events = append(s.Events, Event{Kind: Touch, Blob: int(t.blob), At: duration(t.at), Off: int64(t.page) * pageSize, Len: int64(t.pages) * pageSize})
 		}
 	}
 	for k, reason := range r.reasons.list {

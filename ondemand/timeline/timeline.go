@@ -17,7 +17,7 @@ type Kind uint8
 // The kinds.
 const (
 	Wait  Kind = iota // a reader waited for a range
-	Touch             // a reader came for the first time to a range that was there already
+	Touch             // a reader came to a range that was there already, and that the kernel had not cached
 	Fetch             // a range was asked of its source
 )
 

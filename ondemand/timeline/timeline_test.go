@@ -15,11 +15,12 @@ func TestEventsAreKeptAsTheyWere(t *testing.T) {
 	want := []Event{
 		{Kind: Wait, Blob: 3, At: 5 * time.Millisecond, Off: 1 << 40, Len: 4096, Took: 12345 * time.Microsecond, Cost: Cost{time.Millisecond, 2 * time.Millisecond, 3 * time.Millisecond, 4 * time.Millisecond}, Reason: "demand", Joined: true},
 		{Kind: Fetch, Off: 8192, Len: 1 << 20, Reason: "ahead", Bytes: 77777, Site: "registry example.com", Try: 2, Err: "no answer"},
-		{Kind: Touch, Blob: 65535, Len: 1},
 	}
 	for _, e := range want {
 		r.Add(e)
 	}
+	r.Touch(65535, 1<<40+4095, 2, r.Began().Add(time.Second))
+	want = append(want, Event{Kind: Touch, Blob: 65535, At: time.Second, Off: 1 << 40, Len: 8192})
 	if got := r.Snapshot(0).Events; !reflect.DeepEqual(got, want) {
 		t.Errorf("kept %+v\nwant %+v", got, want)
 	}
@@ -56,6 +57,7 @@ func TestARecorderIsSmall(t *testing.T) {
 		text := fmt.Sprint(i, strings.Repeat("x", 1000))
 		r.Add(Event{Reason: text, Site: text, Err: text})
 		r.Received(text, 1)
+		r.Touch(1, int64(i)*4096, 1, time.Now())
 	}
 	runtime.GC()
 	runtime.ReadMemStats(&after)
@@ -63,6 +65,9 @@ func TestARecorderIsSmall(t *testing.T) {
 		t.Errorf("it takes %d bytes", took)
 	} else {
 		t.Logf("it takes %d bytes", took)
+	}
+	if n := len(r.Snapshot(0).Events); n != firstEvents+lastEvents+firstTouches {
+		t.Errorf("it keeps %d events", n)
 	}
 	if s := r.Snapshot(0); s.Events[20].Err != other {
 		t.Errorf("error number 20 is %q", s.Events[20].Err)
@@ -102,6 +107,16 @@ func TestWhoComesLateWaitedForTheRest(t *testing.T) {
 	} {
 		if got := c.Last(d); got != want {
 			t.Errorf("last %d: %+v, want %+v", d, got, want)
+		}
+	}
+}
+
+func BenchmarkTouch(b *testing.B) {
+	r := NewRecorder()
+	for b.Loop() {
+		r.Touch(1, 4096, 4096, time.Now())
+		if len(r.touches) == firstTouches {
+			r.touches = r.touches[:0]
 		}
 	}
 }
