@@ -6,11 +6,14 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sys/unix"
 	"oras.land/oras-go/v2/content"
 
 	"github.com/pagein/pagein/internal/keytest"
@@ -266,7 +269,7 @@ func TestCommandsThatHangAreKilledWithAllThatTheyStarted(t *testing.T) {
 		select {
 		case err := <-done:
 			t.Fatalf("it has ended: %v", err)
-		default:
+		case <-time.After(time.Millisecond):
 		}
 	}
 	cancel()
@@ -277,8 +280,15 @@ func TestCommandsThatHangAreKilledWithAllThatTheyStarted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for state := "R"; state != "Z" && state != ""; { // it is a zombie until init has seen it
-		state = processState(strings.TrimSpace(string(pid)))
+	for range 1000 {
+		if state := processState(strings.TrimSpace(string(pid))); state == "Z" || state == "" { // it is a zombie until init has seen it
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Error("what it started still runs")
+	if n, err := strconv.Atoi(strings.TrimSpace(string(pid))); err == nil {
+		_ = unix.Kill(n, unix.SIGKILL)
 	}
 }
 
