@@ -189,6 +189,36 @@ func TestAPrefetchStopsReadingWhileAReaderWaits(t *testing.T) {
 	})
 }
 
+// TestAStreamGoesOnWhileAReaderWaits streams what takes several steps, while a reader waits for something else, and counts the time in which nothing is asked for.
+func TestAStreamGoesOnWhileAReaderWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, s := newSlowFixture(t, Options{ReadAhead: -1})
+		s.delay = func(k int) time.Duration { // the reader's request is a slow one
+			if k == 2 {
+				return 10 * time.Second
+			}
+			return time.Millisecond
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		start := time.Now()
+		done := make(chan error, 1)
+		go func() { done <- f.Stream(ctx, 0, f.Size()/2) }()
+		time.Sleep(2 * time.Millisecond)
+		waits := make(chan error, 1)
+		go func() { waits <- f.Fill(ctx, f.Size()-4096, 4096) }()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		if took := time.Since(start); took > 2*time.Second {
+			t.Errorf("a stream took %v beside a reader", took)
+		}
+		if err := <-waits; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestAReaderOvertakesThePrefetchOfItsFrame(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, s := newSlowFixture(t, Options{ReadAhead: -1, Requests: 2, RequestBytes: 1 << 20})
