@@ -30,6 +30,12 @@ func (r *Report) advise() {
 	if r.Measured && w.Count == 0 && r.Image.Fetched == 0 {
 		say("Nobody had to wait: all that was read was on this node already. To see a first start, mount the image where it was not used before.")
 	}
+	if r.Measured && w.Count == 0 && r.Image.Fetched > 0 {
+		say("No read waited: what was wanted was there before.")
+	}
+	if r.Unseen {
+		say("Some of the image was fetched ahead. What is read of blobs that are complete is not seen, so more was read than is told here.")
+	}
 	if !r.Measured && len(r.Files) > 0 {
 		say("pagein optimize --profile puts this first in the image, and nodes fetch it in one go when they mount it: %s, %s of %s.", count(r.Image.Read, "file", "files"), bytes(r.Image.ReadBytes),
 			known(r.Image.Bytes, bytes))
@@ -75,19 +81,19 @@ func (r *Report) adviseGuesses(say func(string, ...any)) {
 	used := r.Curve.PrefetchBytes
 	var guessed int64
 	for _, f := range r.Fetched {
-		if f.Reason != "demand" {
+		if f.Reason == "ahead" || f.Reason == "around" {
 			guessed += f.Bytes
 		}
 	}
-	if spare := r.Image.Fetched - used; guessed > 0 && spare > r.Image.Fetched/2 && spare > 4<<20 {
-		say("About %s of the %s that were fetched have not been read yet: guesses around misses, and prefetching. They took time in which nobody waited; where bytes cost money, set read-around = \"none\".",
-			bytes(min(spare, guessed)), bytes(r.Image.Fetched))
+	if spare := min(r.Image.Fetched-used, guessed); spare > r.Image.Fetched/2 && spare > 4<<20 {
+		say("About %s of the %s that were fetched have not been read yet: guesses around misses and ahead of readers. They took time in which nobody waited; where bytes cost money, set read-around = \"none\".",
+			bytes(spare), bytes(r.Image.Fetched))
 	}
 }
 
 // adviseUnread names directories that are large, and of which nothing was read.
 func (r *Report) adviseUnread(say func(string, ...any)) {
-	if r.tree == nil || r.Image.Bytes == 0 || r.Image.ReadBytes == 0 {
+	if r.tree == nil || r.Image.Bytes == 0 || r.Image.ReadBytes == 0 || r.Unseen {
 		return
 	}
 	var list []*dir

@@ -162,6 +162,7 @@ func (a *analysis) fetches(events []timeline.Event, curves []timeline.Curve) {
 	}
 	for _, c := range curves {
 		n := c.Bytes[len(c.Bytes)-1]
+		a.Unseen = a.Unseen || c.Reason == "prefetch" && n > 0
 		named(&a.Fetched, c.Reason, func(f *Fetched) *string { return &f.Reason }).Bytes += n
 		a.Image.Fetched += n
 	}

@@ -30,6 +30,7 @@ type Report struct {
 	Problem   string `json:"problem,omitempty"`
 	Measured  bool   `json:"measured"` // there is a timeline: it is known who waited
 	Adopted   bool   `json:"adopted,omitempty"`
+	Unseen    bool   `json:"reads_unseen,omitempty"` // blobs, or all, were fetched ahead: of what is complete the kernel reads without asking
 	Left      int64  `json:"events_left_out,omitempty"`
 
 	Began  time.Time     `json:"began,omitzero"`

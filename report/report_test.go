@@ -183,6 +183,17 @@ func TestAdviceNamesWhatIsCarriedForNothing(t *testing.T) {
 	}
 }
 
+// TestWhatIsNotSeenIsNotCalledUnread has an image whose hot blob was fetched ahead.
+func TestWhatIsNotSeenIsNotCalledUnread(t *testing.T) {
+	tree := sampleTree(70)
+	tl := sampleTimeline(tree, 12)
+	tl.Curves = append(tl.Curves, timeline.Curve{Reason: "prefetch", Bytes: []int64{8 << 20}})
+	all := strings.Join(Make(Input{Timeline: tl, Tree: tree}).Advice, "\n")
+	if strings.Contains(all, "nothing was read") || strings.Contains(all, "have not been read yet") || !strings.Contains(all, "is not seen") {
+		t.Error(all)
+	}
+}
+
 func TestWhatTheKernelAskedForBecomesAProfile(t *testing.T) {
 	tree := &Tree{Files: []File{{"/a", 20000, 20000}, {"/b", 4096, 4096}}, spans: map[int][]span{0: {{0, 20000, 0, 0}, {20480, 24576, 1, 0}}}}
 	p := tree.Profile([]control.Touch{
