@@ -201,7 +201,7 @@ func TestContainersStartAfterAReboot(t *testing.T) {
 	if len(targets) != 1 {
 		t.Fatalf("mounted are %v", targets)
 	}
-	r.Containerd.Stop()
+	r.Stop()
 	r.pretendReboot(targets...)
 
 	server.out.Store(true)
