@@ -16,6 +16,9 @@ const (
 	maxPrefetchPause = time.Minute
 )
 
+// exceptions is how many misses beside hot data are no reason to guess what else will be wanted: a start never touches the very same pages twice. More of them show that the profile is of little use.
+const exceptions = 24
+
 // unboundPause is how long it waits for the kernel to open the blob, as it does when the image is mounted, perhaps after closing it once; it doubles up to maxPrefetchPause.
 const unboundPause = 10 * time.Millisecond
 
@@ -61,6 +64,11 @@ func (n *Node) prefetch(img *image) {
 	if records := img.Blobs; p.hot == nil && img.hot() {
 		hot := make(chan struct{})
 		p.hot = hot
+		for i, b := range blobs {
+			if records[i].Hot == 0 {
+				b.Hesitate(exceptions)
+			}
+		}
 		p.begin(func(ctx context.Context) {
 			defer close(hot)
 			for i, b := range blobs {

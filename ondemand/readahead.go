@@ -36,6 +36,7 @@ type readAhead struct {
 	marks   [streams]atomic.Int64 // the first frame of each stream whose reader wants more, 0 for none
 	clock   uint64
 	misses  map[int64]int // by region
+	sure    int           // so many misses are known to be exceptions, which nothing is guessed around
 }
 
 type stream struct {
@@ -50,6 +51,13 @@ const windowParts = 4
 
 // markFrames is how wide a mark is: a reader in order is seen in one of so many frames, others hardly ever.
 const markFrames = 4
+
+// Hesitate has nothing be guessed around the next so many misses that continue nothing: what the blob's readers want is known to be elsewhere, but for exceptions.
+func (b *Blob) Hesitate(misses int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.ahead.sure = misses
+}
 
 // guess is what to fetch besides a miss.
 type guess struct {
@@ -76,6 +84,10 @@ func (r *readAhead) extend(b *Blob, missing []int) guess {
 	}
 	s.window, s.next = 0, last+1
 	r.mark(s, 0)
+	if r.sure > 0 {
+		r.sure--
+		return guess{}
+	}
 	src := b.sources[b.m.Frame(first).Source]
 	if b.engine.opts.ReadAround <= 0 || src.lane.latency.mean.value() < near || b.engine.gate.waiting() >= busy {
 		return guess{}

@@ -268,6 +268,26 @@ func TestManyMissesInARegionStreamIt(t *testing.T) {
 	})
 }
 
+func TestNothingIsGuessedAroundExceptions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, s := newSlowFixture(t, Options{})
+		f.Hesitate(3)
+		for k := range int64(4) { // from the end, so that none continues another
+			if err := f.Fill(t.Context(), f.Size()-(k+1)*f.Size()/8, 4096); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+			if guessed := f.engine.Stats().Around > 0 || s.requests() > int(k)+1; guessed && k < 3 {
+				t.Errorf("something is guessed around exception %d", k)
+			}
+		}
+		time.Sleep(time.Second)
+		if f.engine.Stats().Around == 0 {
+			t.Error("nothing is guessed around what is no exception")
+		}
+	})
+}
+
 func TestNothingIsGuessedWhereTheBackendIsNear(t *testing.T) {
 	f := newFixture(t, Options{})
 	f.sources[0].lane.latency.add(10 * time.Microsecond)
