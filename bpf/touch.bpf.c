@@ -114,8 +114,7 @@ struct {
 } events SEC(".maps");
 
 struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(type, BPF_MAP_TYPE_HASH); /* preallocated: to allocate at a touch costs it microseconds */
 	__uint(max_entries, 1 << 17);
 	__type(key, struct chunk_key);
 	__type(value, struct chunk);
