@@ -53,7 +53,7 @@ type Options struct {
 	// Buffer is how many bytes of events may wait to be read: a power of two, at least a page; 0 means 4 MiB. What does not fit is dropped and counted.
 	Buffer int
 	// Chunks is how many chunks of 64 pages can be remembered as touched: 0 means 131,072. A small file is one chunk. Pages of further ones are reported at each touch. A chunk
-	// takes some 100 bytes of kernel memory once it is touched.
+	// takes some 100 bytes of kernel memory, touched or not.
 	Chunks int
 	// Variant forces one of [Variants]; "" takes the first that works.
 	Variant string
