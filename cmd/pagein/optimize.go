@@ -139,17 +139,21 @@ func (r *optimizeRun) find(ctx context.Context) (err error) {
 		return err
 	}
 	r.attached = named.Digest != r.base.Descriptor.Digest
-	if r.base.Base == "" {
-		return nil
+	r.base, err = converted(ctx, r.place, r.ref, r.base)
+	return err
+}
+
+// converted returns the artifact that a was laid out from or, if it was not or that one is gone, a. Its digests are those that other versions of the image share.
+func converted(ctx context.Context, place artifact.Place, ref oci.Ref, a *artifact.Artifact) (*artifact.Artifact, error) {
+	if a.Base == "" {
+		return a, nil
 	}
-	ref := r.ref
-	ref.Tag, ref.Digest = "", r.base.Base
-	if base, err := r.place.Load(ctx, ref); err == nil {
-		r.base = base
-	} else if ctx.Err() != nil {
-		return err
+	ref.Tag, ref.Digest = "", a.Base
+	base, err := place.Load(ctx, ref)
+	if err != nil {
+		return a, ctx.Err()
 	}
-	return nil
+	return base, nil
 }
 
 // target opens what the artifact is stored in.

@@ -102,6 +102,12 @@ func TestAnOptimizedArtifactShowsTheSameAndHasWhatIsHotTwice(t *testing.T) {
 		t.Error("an artifact that was laid out is laid out another way than the one that it came from")
 	}
 	succeed(t, "check", layout+"other", "--against", "dir:"+w.tree)
+	// Digests are those of the blobs that versions share, whichever artifact they are taken from.
+	identified := filepath.Join(w.dir, "identified")
+	succeed(t, "profile", "apply", w.file(t), layout+"hot", "-o", identified)
+	if out := succeed(t, "profile", "apply", identified, base); !strings.Contains(out, "same data") || strings.Contains(out, "other data") {
+		t.Error(out)
+	}
 
 	_, a, err := artifact.Find(t.Context(), nil, oci.Ref{Kind: oci.Layout, Path: w.dir + "/l", Tag: "hot"}, nil)
 	if err != nil {
@@ -178,7 +184,7 @@ func TestProfilesAreKeptWithTheirImage(t *testing.T) {
 	}
 	for ref, want := range map[string]int{image: 2, pushed[0]: 1} {
 		p, err := profile.Read(strings.NewReader(succeed(t, "profile", "pull", "--platform=linux/amd64", ref)))
-		if err != nil || len(p.Entries) != want || p.Runs != want || p.Subject == "" {
+		if err != nil || len(p.Entries) != want || p.Runs != want || p.Subject == "" || p.Entries[0].Path == "/"+file && p.Entries[0].Digest == (profile.Digest{}) {
 			t.Errorf("%s: %+v, %v", ref, p, err)
 		}
 	}

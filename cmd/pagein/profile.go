@@ -19,6 +19,7 @@ import (
 	"github.com/pagein/pagein/oci/image"
 	"github.com/pagein/pagein/oci/optimize"
 	"github.com/pagein/pagein/oci/profiles"
+	"github.com/pagein/pagein/oci/view"
 	"github.com/pagein/pagein/profile"
 )
 
@@ -120,19 +121,16 @@ func applyProfile(ctx context.Context, l *looker, name, ref string) error {
 	if err != nil {
 		return err
 	}
-	opened, err := l.open(ctx, ref)
+	v, err := l.converted(ctx, ref)
 	if err != nil {
 		return err
 	}
-	if opened.view == nil {
-		return misuse(l.c, "%s is no artifact", ref)
-	}
-	coverage, bytes, err := optimize.Cover(ctx, opened.view, p)
+	coverage, bytes, err := optimize.Cover(ctx, v, p)
 	if err != nil {
 		return err
 	}
 	if out := l.c.String("output"); out != "" {
-		if err := optimize.Identify(ctx, opened.view, p); err != nil {
+		if err := optimize.Identify(ctx, v, p); err != nil {
 			return err
 		}
 		if err := writeProfile(l.c, p, out); err != nil {
@@ -150,6 +148,37 @@ func applyProfile(ctx context.Context, l *looker, name, ref string) error {
 	}
 	_, err = fmt.Fprintf(l.c.App.Writer, "hot data        %s\n", iBytes(bytes))
 	return err
+}
+
+// identify gives a profile the digests that an image's artifact has, if it has one.
+func (l *looker) identify(ctx context.Context, name string, p *profile.Profile) error {
+	v, err := l.converted(ctx, name)
+	if errors.Is(err, artifact.ErrNotArtifact) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return optimize.Identify(ctx, v, p)
+}
+
+// converted opens an artifact as it was converted.
+func (l *looker) converted(ctx context.Context, name string) (*view.View, error) {
+	ref, err := l.parse(name)
+	if err != nil {
+		return nil, err
+	}
+	if ref.Kind != oci.Layout && ref.Kind != oci.Registry {
+		return nil, misuse(l.c, "%s is no artifact", ref)
+	}
+	place, a, err := artifact.Find(ctx, l.client, ref, l.platform)
+	if err == nil {
+		a, err = converted(ctx, place, ref, a)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return l.keep(view.Open(ctx, place, a, l.options()))
 }
 
 // pushProfile stores a profile.
@@ -178,6 +207,8 @@ func pushProfile(ctx context.Context, l *looker, name, to string) error {
 	}
 	if p.Subject != "" && p.Subject != subject.Digest.String() {
 		fmt.Fprintf(l.c.App.ErrWriter, "pagein profile: note: it was recorded of %s\n", p.Subject)
+	} else if err := l.identify(ctx, to, p); err != nil {
+		return err
 	}
 	desc, err := profiles.Push(ctx, place.Target(), &subject, p)
 	if err != nil {
