@@ -105,7 +105,7 @@ func (t *tracing) record(ctx context.Context) (*traced, error) {
 	if err := errors.Join(err, statsErr); err != nil {
 		return nil, err
 	}
-	if broken != nil && context.Cause(ctx) == context.Canceled { //nolint:errorlint // the very value: nobody ended CMD
+	if broken != nil && context.Cause(ctx) == context.Canceled { // nobody ended CMD
 		broken = fmt.Errorf("run %s: %w", t.args[0], broken)
 	}
 	return r, broken
