@@ -279,6 +279,7 @@ func TestHostileArtifactIsRefused(t *testing.T) {
 		"chain ID no digest":    {func(_ lies, _ *ocispec.Manifest, c *Config) { c.Chains[1] = "sha256:../x" }, "chain IDs: 1"},
 		"same chain ID twice":   {func(_ lies, _ *ocispec.Manifest, c *Config) { c.Chains[1] = c.Chains[0] }, "occurs twice"},
 		"endless chain":         {func(_ lies, _ *ocispec.Manifest, c *Config) { c.Chains = make([]digest.Digest, 1001) }, "at most 1000 layers"},
+		"no base":               {func(_ lies, _ *ocispec.Manifest, c *Config) { c.Base = "x" }, "base"},
 		"hot negative":          {func(_ lies, _ *ocispec.Manifest, c *Config) { c.Blobs[0].Hot = -1 }, "had first"},
 		"hot beyond the blob":   {func(_ lies, _ *ocispec.Manifest, c *Config) { c.Blobs[0].Hot = c.Blobs[0].Size + 1 }, "had first"},
 		"negative depth":        {func(_ lies, _ *ocispec.Manifest, c *Config) { c.Blobs[0].Depth = -1 }, "at most 16"},
