@@ -96,6 +96,7 @@ func tables(settings []Setting) (text string) {
 // Undo takes out what Apply has put in. A line that somebody changed after Apply had stays.
 func Undo(text []byte) ([]byte, error) {
 	var out []byte
+	unended := 0 // bytes, up to where the file did not end its last line
 	lines := strings.SplitAfter(string(text), "\n")
 	for i := 0; i < len(lines); i++ {
 		body := strings.TrimRight(lines[i], "\r\n")
@@ -103,7 +104,7 @@ func Undo(text []byte) ([]byte, error) {
 		was, exchanged := strings.CutPrefix(plain, instead)
 		switch {
 		case plain == noNewline:
-			out = bytes.TrimSuffix(out, []byte("\n"))
+			unended = len(out)
 		case plain == begin:
 			for i++; strings.TrimSpace(lines[min(i, len(lines)-1)]) != end; i++ {
 				if i >= len(lines)-1 {
@@ -120,6 +121,9 @@ func Undo(text []byte) ([]byte, error) {
 			out = append(out, strings.TrimSuffix(body, changed)...)
 			out = append(out, lines[i][len(body):]...)
 		}
+	}
+	if unended == len(out) { // else somebody has added lines after that one
+		out = bytes.TrimSuffix(out, []byte("\n"))
 	}
 	return out, nil
 }

@@ -79,14 +79,29 @@ func TestWhatCannotBeChangedLineByLineIsRefused(t *testing.T) {
 }
 
 func TestWhatTheOwnerChangedMeanwhileStays(t *testing.T) {
-	got, err := Apply([]byte("a = 1\n[plugins.\"io.cri.v1\"]\nsnapshotter = \"x\"\n"), edit)
-	if err != nil {
-		t.Fatal(err)
-	}
-	theirs := strings.NewReplacer("a = 1", "a = 2", "\"pagein\" # pagein: changed", "\"y\"").Replace(string(got))
-	undone, err := Undo([]byte(theirs))
-	if want := "a = 2\n[plugins.\"io.cri.v1\"]\nsnapshotter = \"y\"\n"; err != nil || string(undone) != want {
-		t.Errorf("undone it is %q, %v; want %q", undone, err, want)
+	const file = "a = 1\n[plugins.\"io.cri.v1\"]\nsnapshotter = \"x\""
+	for _, c := range []struct {
+		name   string
+		change func(edited string) string
+		want   string
+	}{
+		{"nothing", strings.Clone, file},
+		{
+			"lines", strings.NewReplacer("a = 1", "a = 2", "\"pagein\" # pagein: changed", "\"y\"").Replace,
+			"a = 2\n[plugins.\"io.cri.v1\"]\nsnapshotter = \"y\"",
+		},
+		{"the end", func(edited string) string { return edited + "[debug]\nlevel = \"info\"\n" }, file + "\n[debug]\nlevel = \"info\"\n"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got, err := Apply([]byte(file), edit)
+			if err != nil {
+				t.Fatal(err)
+			}
+			undone, err := Undo([]byte(c.change(string(got))))
+			if err != nil || string(undone) != c.want {
+				t.Errorf("undone it is %q, %v; want %q", undone, err, c.want)
+			}
+		})
 	}
 }
 
