@@ -16,6 +16,7 @@ import (
 	"github.com/pagein/pagein/oci/optimize"
 	"github.com/pagein/pagein/oci/profiles"
 	"github.com/pagein/pagein/oci/registry"
+	"github.com/pagein/pagein/oci/signature"
 	"github.com/pagein/pagein/oci/view"
 	"github.com/pagein/pagein/profile"
 )
@@ -24,7 +25,7 @@ const optimizeDescription = `Makes an artifact that shows the same as the one th
 order. Nodes fetch it at once when they mount the image, in one go. It is stored as DST or, if REF names an image in a registry, attached to it without a tag. All other data stays where it is, and is not sent again.
 
 A profile of an earlier version of the image is of use too. What it names is found by path and, if it was moved, by the digests in the profile; how much that is, is printed. With --min-coverage=PERCENT
-nothing is made if it is less. Profiles are made by "pagein trace" and "pagein profile"; auto takes all that are attached to the image, merged.
+nothing is made if it is less. With --sign-key in a registry, what is laid out is the newest artifact that the same key has signed. Profiles are made by "pagein trace" and "pagein profile"; auto takes all that are attached to the image, merged.
 
 ` + profileNames
 
@@ -83,7 +84,11 @@ func (r *optimizeRun) run(ctx context.Context) (err error) {
 	if r.ref, err = r.parse(r.c.Args().Get(0)); err != nil {
 		return err
 	}
-	if err := r.find(ctx); err != nil {
+	key, err := readKey(r.c.Path(signKey))
+	if err != nil {
+		return err
+	}
+	if err := r.find(ctx, key); err != nil {
 		return err
 	}
 	dst, err := r.target()
@@ -91,10 +96,6 @@ func (r *optimizeRun) run(ctx context.Context) (err error) {
 		return err
 	}
 	p, err := r.touched(ctx)
-	if err != nil {
-		return err
-	}
-	key, err := readKey(r.c.Path(signKey))
 	if err != nil {
 		return err
 	}
@@ -129,9 +130,20 @@ func (r *optimizeRun) touched(ctx context.Context) (*profile.Profile, error) {
 	return profiles.Attached(ctx, r.place, *r.base.Subject)
 }
 
-// find loads the artifact, or the one that it was itself laid out from: there the data is where nobody has moved it to.
-func (r *optimizeRun) find(ctx context.Context) (err error) {
-	if r.place, r.base, err = artifact.Find(ctx, r.client, r.ref, r.platform); err != nil {
+// find loads the artifact, or the one that it was itself laid out from: there the data is where nobody has moved it to. With a key, it is one that the key has signed: what others
+// attached to the image, or gave the tag, would become right by being signed.
+func (r *optimizeRun) find(ctx context.Context, key *signature.PrivateKey) (err error) {
+	if r.place, err = artifact.Open(r.client, r.ref); err != nil {
+		return err
+	}
+	var accept artifact.Accept
+	if key != nil && r.place.Repository != nil {
+		accept = signedBy([]signature.PublicKey{key.Public()}, new(string))
+	}
+	if r.base, err = r.place.Find(ctx, r.ref, r.platform, accept); err != nil {
+		if errors.Is(err, signature.ErrUnsigned) {
+			err = fmt.Errorf("%w; --%s is for artifacts that have a signature by the same key: see pagein sign --help", err, signKey)
+		}
 		return err
 	}
 	named, err := r.place.Resolve(ctx, r.ref)

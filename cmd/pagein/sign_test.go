@@ -13,9 +13,11 @@ import (
 
 	"github.com/pagein/pagein/internal/require"
 	"github.com/pagein/pagein/internal/servertest"
+	"github.com/pagein/pagein/oci"
 	"github.com/pagein/pagein/oci/artifact"
 	"github.com/pagein/pagein/oci/layout"
 	"github.com/pagein/pagein/oci/signature"
+	"github.com/pagein/pagein/profile"
 )
 
 // opensslKeys makes a pair of keys as docs/security.md says.
@@ -113,6 +115,46 @@ func TestSignedArtifactsAreFoundCopiedAndDeletedWithTheirSignatures(t *testing.T
 		}
 	}
 	unsigned(edPub, name+":v1", "no artifact is attached")
+}
+
+// TestOnlyWhatIsSignedIsLaidOutAndSigned has somebody who may push, but has no key, attach a newer artifact to an image.
+func TestOnlyWhatIsSignedIsLaidOutAndSigned(t *testing.T) {
+	name, _ := platformsAt(t, servertest.Distribution(t, nil).Addr)
+	image := name + ":v1"
+	private, public := opensslKeys(t, "ed25519")
+	signed := convertJSON(t, "--sign-key="+private, image)
+	pushed := convertJSON(t, "--level=best", "--order=tar", image)
+	file, _, _ := strings.Cut(strings.TrimSpace(succeed(t, "ls", image, "/")), "\n")
+	w := newWorkload(t)
+	w.touched.Entries = []profile.Entry{{Path: "/" + file, Len: 4096}}
+	base := func(made string) (base string) {
+		t.Helper()
+		ref, err := oci.ParseRef(made)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, err := (artifact.Place{Repository: repositoryOf(t, name)}).Load(t.Context(), ref)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a.Base.String()
+	}
+	if got := base(optimized(t, "--profile", w.file(t), image).Reference); got != pushed.Descriptor.Digest.String() {
+		t.Errorf("without a key, %s is laid out, the newest is %s", got, pushed.Descriptor.Digest)
+	}
+	made := optimized(t, "--profile", w.file(t), "--sign-key", private, image).Reference
+	if got := base(made); got != signed.Descriptor.Digest.String() {
+		t.Errorf("laid out and signed is %s, only %s was signed", got, signed.Descriptor.Digest)
+	}
+	if got := strings.TrimSpace(succeed(t, "verify", "--key", public, image)); got != made {
+		t.Errorf("verified is %s, made was %s", got, made)
+	}
+	other, _ := opensslKeys(t, "ed25519")
+	for _, ref := range []string{image, pushed.Reference} {
+		if status, _, stderr := pagein(t, "pagein", "optimize", "--profile", w.file(t), "--sign-key", other, ref); status != exitFailure || !strings.Contains(stderr, "a signature by the same key") {
+			t.Errorf("%s: status %d: %s", ref, status, stderr)
+		}
+	}
 }
 
 func TestMisusedKeysAreExplained(t *testing.T) {
