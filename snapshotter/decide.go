@@ -18,14 +18,18 @@ import (
 const (
 	// decideTimeout bounds how long containerd waits before a layer is unpacked as usual.
 	decideTimeout = 30 * time.Second
-	// decisionAge is how long a decision holds, which is meant for the layers of one pull.
+	// decisionAge is how long a decision holds, which is meant for the layers of one pull. That there is no artifact holds for as long after the last layer that it was asked for.
 	decisionAge = time.Minute
 	// maxDecisions bounds how many are remembered.
 	maxDecisions = 1024
 )
 
-// errUnnamed says that containerd did not say of which image a layer is.
-var errUnnamed = errors.New("containerd does not say which image it is")
+var (
+	// errUnnamed says that containerd did not say of which image a layer is.
+	errUnnamed = errors.New("containerd does not say which image it is")
+	// errSlow says that decideTimeout is over.
+	errSlow = fmt.Errorf("whether it has an artifact could not be found out within %v", decideTimeout)
+)
 
 // candidate is where the artifact for an image is to be looked for.
 type candidate struct {
@@ -93,10 +97,12 @@ func (s *Snapshotter) find(ctx context.Context, c candidate) decision {
 	if err := s.trust.Repository(c.ref); err != nil {
 		return decision{err: err}
 	}
-	ctx, cancel := context.WithTimeout(ctx, decideTimeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, decideTimeout, errSlow)
 	defer cancel()
 	found, err := s.node.Find(ctx, c.ref, s.trust.Check)
 	switch {
+	case err != nil && errors.Is(context.Cause(ctx), errSlow):
+		return decision{err: errSlow}
 	case err != nil:
 		return decision{err: err}
 	case len(found.Chains) == 0:
@@ -116,21 +122,25 @@ type decision struct {
 
 // decisions remembers for a while what was decided.
 type decisions struct {
+	deciding locks // by the candidate
+
 	mu   sync.Mutex
 	made map[candidate]decision
 }
 
 func newDecisions() *decisions { return &decisions{made: make(map[candidate]decision)} }
 
-// of returns what was decided for a candidate, or decides and reports that. What ctx kept from being found out is not remembered.
+// of returns what was decided for a candidate, or decides and reports that. Who asks while it is being decided waits for that. What ctx kept from being found out is not remembered.
 func (d *decisions) of(ctx context.Context, c candidate, decide func() decision) (made decision, isNew bool) {
-	d.mu.Lock()
-	made, ok := d.made[c]
-	d.mu.Unlock()
-	if ok && time.Since(made.at) < decisionAge {
+	unlock, err := d.deciding.lock(ctx, c.ref.String()+" "+c.subject.String())
+	if err != nil {
+		return decision{err: err}, false
+	}
+	defer unlock()
+	if made, ok := d.remembered(c); ok {
 		return made, false
 	}
-	made = decide() // two at the same time may decide the same
+	made = decide()
 	if ctx.Err() != nil {
 		return made, false
 	}
@@ -141,5 +151,19 @@ func (d *decisions) of(ctx context.Context, c candidate, decide func() decision)
 		clear(d.made)
 	}
 	d.made[c] = made
+	return made, true
+}
+
+// remembered returns a decision that holds still.
+func (d *decisions) remembered(c candidate) (made decision, ok bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	made, ok = d.made[c]
+	if !ok || time.Since(made.at) >= decisionAge {
+		return decision{}, false
+	}
+	if made.err != nil { // a pull that takes long is not to wait, and be told, again and again
+		d.made[c] = decision{err: made.err, at: time.Now()}
+	}
 	return made, true
 }

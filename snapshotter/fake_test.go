@@ -38,6 +38,7 @@ type fakeNode struct {
 	layers  map[digest.Digest][]byte        // by chain ID
 	diffIDs map[digest.Digest]digest.Digest // by chain ID
 	asked   []string                        // references that it was asked for
+	silent  bool                            // it does not answer who looks for an artifact
 	broken  error                           // of mounts
 	late    error                           // of mounts that are there all the same
 	mounts  int
@@ -50,6 +51,11 @@ func (f *fakeNode) Find(ctx context.Context, ref oci.Ref, _ artifact.Accept) (*F
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.asked = append(f.asked, ref.String())
+	if f.silent {
+		f.mu.Unlock()
+		<-ctx.Done()
+		f.mu.Lock()
+	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}

@@ -27,11 +27,6 @@ func (s *Snapshotter) lazily(ctx context.Context, key, parent string, opts []sna
 		return nil // a container's snapshot
 	}
 	name := lazyName(target, parent)
-	unlock, err := s.locks.lock(ctx, name)
-	if err != nil {
-		return err
-	}
-	defer unlock()
 	there, err := s.committed(ctx, name, parent)
 	if err != nil {
 		return err
@@ -58,8 +53,16 @@ func lazyName(target digest.Digest, parent string) string {
 	return target.String() + " on " + parent
 }
 
-// commit makes a committed snapshot of a layer that is not fetched.
+// commit makes a committed snapshot of a layer that is not fetched, unless somebody else has just made it.
 func (s *Snapshotter) commit(ctx context.Context, key, parent, name string, target digest.Digest, found *Found, labels map[string]string) (err error) {
+	unlock, err := s.locks.lock(ctx, name) // not before it is decided: other images have the layer too, and nothing to do with this one's registry
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if there, err := s.committed(ctx, name, parent); there || err != nil {
+		return err
+	}
 	if _, err := s.Snapshotter.Prepare(ctx, key, parent, snapshots.WithLabels(labels)); err != nil {
 		return err
 	}
