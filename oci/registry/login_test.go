@@ -166,8 +166,8 @@ func TestWhatAPullBroughtIsForItsRepositoryOnly(t *testing.T) {
 	}
 	t.Cleanup(client.Close)
 	login := registry.Credential{Username: "me", Password: "right"}
-	pulled.Remember(parse(t, addr+"/team/app:1"), "", login)
-	pulled.Remember(parse(t, addr+"/team/third:1"), "https://elsewhere.example.com", login)
+	pulled.Remember(parse(t, addr+"/team/app:1"), "", login)(true)
+	pulled.Remember(parse(t, addr+"/team/third:1"), "https://elsewhere.example.com", login)(true)
 	for _, name := range []string{"team/app", "team/other", "team/app/sub", "team/third"} {
 		want := name == "team/app"
 		repo, err := client.Repository(parse(t, addr+"/"+name))
@@ -191,14 +191,20 @@ func TestWhatAFailedPullBroughtIsForgotten(t *testing.T) {
 		return c.Password
 	}
 	good := registry.Credential{Username: "me", Password: "good"}
-	pulled.Remember(image, "", good)
-	pulled.Remember(image, "", registry.Credential{Username: "me", Password: "bad"})()
+	pulled.Remember(image, "", good)(true)
+	pulled.Remember(image, "", registry.Credential{Username: "me", Password: "bad"})(false)
 	if has() != "good" {
 		t.Errorf("there is %q", has())
 	}
-	takeBack := pulled.Remember(image, "https://registry.example.com/v2/", registry.Credential{Username: "me", Password: "bad"})
-	pulled.Remember(image, "registry.example.com", registry.Credential{Username: "me", Password: "better"})
-	if takeBack(); has() != "better" {
+	first := pulled.Remember(image, "https://registry.example.com/v2/", registry.Credential{Username: "me", Password: "bad"})
+	second := pulled.Remember(image, "", registry.Credential{Username: "me", Password: "worse"})
+	first(false)
+	if second(false); has() != "good" {
+		t.Errorf("after two pulls at once there is %q", has())
+	}
+	first = pulled.Remember(image, "", registry.Credential{Username: "me", Password: "bad"})
+	pulled.Remember(image, "registry.example.com", registry.Credential{Username: "me", Password: "better"})(true)
+	if first(false); has() != "better" {
 		t.Errorf("there is %q", has())
 	}
 	at.Host = "mirror.example.com"
@@ -207,10 +213,29 @@ func TestWhatAFailedPullBroughtIsForgotten(t *testing.T) {
 	}
 }
 
+// TestAPullWithAWrongPasswordTakesNothingFromReaders has somebody pull with one while others read.
+func TestAPullWithAWrongPasswordTakesNothingFromReaders(t *testing.T) {
+	for _, status := range []int{http.StatusUnauthorized, http.StatusForbidden} {
+		server := &demanding{password: "good", status: status}
+		srv := httptest.NewServer(server.wrap(handler()))
+		t.Cleanup(srv.Close)
+		dockerConfig(t)(`{}`)
+		pulled := new(registry.Pulled)
+		repo := open(t, srv, registry.Options{Logins: []registry.Logins{pulled}})
+		image := parse(t, repo.String()+":1")
+		pulled.Remember(image, "", registry.Credential{Username: "me", Password: "good"})(true)
+		ended := pulled.Remember(image, "", registry.Credential{Username: "me", Password: "bad"})
+		if err := roundTrip(repo); err != nil {
+			t.Errorf("%d: %v", status, err)
+		}
+		ended(false)
+	}
+}
+
 func TestWhatPullsBroughtIsBounded(t *testing.T) {
 	pulled := new(registry.Pulled)
 	for i := range 5000 {
-		pulled.Remember(parse(t, fmt.Sprintf("registry.example.com/app%d:1", i)), "", registry.Credential{Username: "me"})
+		pulled.Remember(parse(t, fmt.Sprintf("registry.example.com/app%d:1", i)), "", registry.Credential{Username: "me"})(true)
 	}
 	for name, want := range map[string]bool{"app0": false, "app4999": true} {
 		c, err := pulled.Credential(t.Context(), registry.Place{Registry: "registry.example.com", Repository: name, Host: "registry.example.com"})
@@ -226,12 +251,12 @@ func TestWhatPullsBroughtOutlivesAProcess(t *testing.T) {
 	pulled, times := new(registry.Pulled), 0
 	var state []byte
 	pulled.Keep(func(b []byte) { state, times = b, times+1 })
-	pulled.Remember(image, "", good)
-	pulled.Remember(image, "", good) // as every pull does
+	pulled.Remember(image, "", good)(true)
+	pulled.Remember(image, "", good)(true) // as every pull does
 	if times != 1 {
 		t.Errorf("it was kept %d times", times)
 	}
-	pulled.Remember(image, "", registry.Credential{Username: "bad"})()
+	pulled.Remember(image, "", registry.Credential{Username: "bad"}) // killed while it pulls
 	successor := new(registry.Pulled)
 	if err := successor.Recall(state); err != nil {
 		t.Fatal(err)

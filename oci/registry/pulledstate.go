@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"oras.land/oras-go/v2/registry/remote/auth"
 )
 
-// pulledEntry is what is remembered of a repository, as [Pulled.Keep] has it kept.
+// pulledEntry is what the last pull of a repository was given that worked, as [Pulled.Keep] has it kept.
 type pulledEntry struct {
 	Registry   string     `json:"registry"`
 	Repository string     `json:"repository"`
@@ -15,7 +17,7 @@ type pulledEntry struct {
 	At         time.Time  `json:"at"`
 }
 
-// Keep has what is remembered kept by somebody who outlives this process, with secrets in it: keep is called with all of it, whenever it has changed, and not concurrently.
+// Keep has what pulls were given that worked kept by somebody who outlives this process, with secrets in it: keep is called with all of it, whenever it has changed, and not concurrently.
 func (p *Pulled) Keep(keep func(state []byte)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -29,7 +31,9 @@ func (p *Pulled) changed() {
 	}
 	all := make([]pulledEntry, 0, len(p.logins))
 	for k, l := range p.logins {
-		all = append(all, pulledEntry{k.registry, k.repository, l.credential, l.at})
+		if l.good != auth.EmptyCredential {
+			all = append(all, pulledEntry{k.registry, k.repository, l.good, l.at})
+		}
 	}
 	if b, err := json.Marshal(all); err == nil { // it always can be
 		p.keep(b)
@@ -47,9 +51,9 @@ func (p *Pulled) Recall(state []byte) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.logins = make(map[pulledKey]pulledLogin, len(all))
+	p.logins = make(map[pulledKey]*pulledLogin, len(all))
 	for _, e := range all {
-		p.logins[pulledKey{e.Registry, e.Repository}] = pulledLogin{e.Credential, e.At}
+		p.logins[pulledKey{e.Registry, e.Repository}] = &pulledLogin{good: e.Credential, at: e.At}
 	}
 	return nil
 }

@@ -35,8 +35,8 @@ const (
 
 // Pulls learns the credentials of pulls.
 type Pulls interface {
-	// Remember has a credential used for the repository of an image, which is said to be for a server. The returned function takes it back.
-	Remember(image oci.Ref, server string, c registry.Credential) (takeBack func())
+	// Remember has a credential, which is said to be for a server, used for the repository of an image while that is pulled, and afterwards if that worked. The returned function says so.
+	Remember(image oci.Ref, server string, c registry.Credential) (ended func(worked bool))
 }
 
 // Config is what a proxy is made of. All of it is required.
@@ -91,11 +91,9 @@ func (p *Proxy) handle(s grpc.ServerStream) error {
 	as := func(f *frame) *frame { return f }
 	switch method {
 	case prefix + "PullImage":
-		takeBack := p.learn(request.bytes)
+		ended := p.learn(request.bytes)
 		err := p.forward(s, method, request, as)
-		if err != nil {
-			takeBack()
-		}
+		ended(err == nil)
 		return err
 	case prefix + "ImageFsInfo":
 		as = func(f *frame) *frame { return p.complete(s.Context(), f) }
@@ -135,9 +133,9 @@ func (p *Proxy) forward(s grpc.ServerStream, method string, request *frame, as f
 	}
 }
 
-// learn remembers what an image is about to be pulled with, and returns how to take that back. A request that cannot be read is containerd's to refuse.
-func (p *Proxy) learn(request []byte) (takeBack func()) {
-	nothing := func() {}
+// learn remembers what an image is about to be pulled with, and returns how to say whether that worked. A request that cannot be read is containerd's to refuse.
+func (p *Proxy) learn(request []byte) (ended func(worked bool)) {
+	nothing := func(bool) {}
 	var r cri.PullImageRequest
 	if err := proto.Unmarshal(request, &r); err != nil {
 		return nothing

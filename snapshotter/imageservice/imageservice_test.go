@@ -235,7 +235,7 @@ func FuzzLearn(f *testing.F) {
 	f.Add([]byte{0xff})
 	f.Fuzz(func(_ *testing.T, b []byte) {
 		p := &Proxy{Config: Config{Pulls: new(registry.Pulled), Log: slog.New(slog.DiscardHandler)}}
-		p.learn(b)()
+		p.learn(b)(false)
 	})
 }
 
