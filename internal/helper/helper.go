@@ -6,10 +6,13 @@ package helper
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os/exec"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -17,7 +20,7 @@ const (
 	maxOutput = 1 << 20
 	// maxSaid bounds what is kept of its standard error, in bytes.
 	maxSaid = 4 << 10
-	// grace is how long whoever left the program's process group may hold its pipes.
+	// grace is how long whoever left the program's process group may hold its pipes when the program has ended.
 	grace = time.Second
 )
 
@@ -34,7 +37,7 @@ type Answer struct {
 	Said string // the beginning of its standard error
 }
 
-// Ask runs a program with something to read and returns what it prints, also if it fails. One that takes longer than patience is killed with all that it has started.
+// Ask runs a program with something to read and returns what it prints, also if it fails. It is killed if it takes longer than patience, and what it has started is killed when it ends.
 func Ask(ctx context.Context, p Program, question []byte, patience time.Duration) (Answer, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("no answer for %s", patience))
 	defer cancel()
@@ -43,9 +46,9 @@ func Ask(ctx context.Context, p Program, question []byte, patience time.Duration
 	cmd.Env = p.Env
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(question), &out, &said
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGKILL) }
 	cmd.WaitDelay = grace
-	err := cmd.Run()
+	err := run(cmd)
 	switch {
 	case ctx.Err() != nil:
 		err = context.Cause(ctx)
@@ -53,6 +56,18 @@ func Ask(ctx context.Context, p Program, question []byte, patience time.Duration
 		err = errTooMuch
 	}
 	return Answer{Out: out.buf.Bytes(), Said: said.buf.String()}, err
+}
+
+// run runs a command and kills what is left of its process group then.
+func run(cmd *exec.Cmd) error {
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	// As long as nobody has waited for the process, no other group can have its number.
+	for errors.Is(unix.Waitid(unix.P_PID, cmd.Process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil), unix.EINTR) {
+	}
+	_ = unix.Kill(-cmd.Process.Pid, unix.SIGKILL) // there may be nobody
+	return cmd.Wait()
 }
 
 var errTooMuch = fmt.Errorf("it prints more than %d bytes", maxOutput)
