@@ -16,14 +16,15 @@ const (
 	maxWord  = 300
 	// firstTouches are kept from the beginning, apart from the others: they are many, and small.
 	firstTouches = 8192
-	// MaxBytes is more than the memory of a recorder: 4,096 records of 56 bytes, touches of 12, words and sums.
-	MaxBytes = 416 << 10
+	// MaxBytes is more than the memory of a recorder: 4,096 records of 56 bytes, touches of 16, words and sums.
+	MaxBytes = 448 << 10
 )
 
 // record is an event as it is kept.
 type record struct {
 	off, len                              int64
-	at, took                              uint32 // microseconds, as the others
+	at                                    time.Duration
+	took                                  uint32 // microseconds, as the others
 	queue, server, transfer, verify       uint32
 	bytes                                 uint32
 	blob                                  uint16
@@ -34,8 +35,8 @@ const joined = 1 // in record.how
 
 // touch is a Touch as it is kept.
 type touch struct {
+	at    time.Duration
 	page  uint32
-	at    uint32 // microseconds
 	pages uint16
 	blob  uint16
 }
@@ -73,7 +74,7 @@ func (r *Recorder) Add(e Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	rec := record{
-		off: e.Off, len: e.Len, at: micros(e.At), took: micros(e.Took), queue: micros(e.Cost.Queue), server: micros(e.Cost.Server), transfer: micros(e.Cost.Transfer),
+		off: e.Off, len: e.Len, at: e.At.Truncate(time.Microsecond), took: micros(e.Took), queue: micros(e.Cost.Queue), server: micros(e.Cost.Server), transfer: micros(e.Cost.Transfer),
 		verify: micros(e.Cost.Verify), bytes: uint32(min(max(e.Bytes, 0), 1<<32-1)), blob: uint16(min(max(e.Blob, 0), 1<<16-1)), kind: uint8(e.Kind), try: uint8(min(max(e.Try, 0), 255)),
 		reason: r.reasons.index(e.Reason), site: r.sites.index(e.Site), problem: r.errs.index(e.Err),
 	}
@@ -98,7 +99,7 @@ func (r *Recorder) Touch(blob int, off, n int64, at time.Time) {
 		return
 	}
 	first, last := off/pageSize, (off+max(n, 1)-1)/pageSize
-	t := touch{page: uint32(first), at: micros(r.Since(at)), pages: uint16(min(last-first+1, 1<<16-1)), blob: uint16(blob)}
+	t := touch{at: r.Since(at).Truncate(time.Microsecond), page: uint32(first), pages: uint16(min(last-first+1, 1<<16-1)), blob: uint16(blob)}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(r.touches) == firstTouches {
@@ -138,15 +139,15 @@ func (r *Recorder) Snapshot(since time.Duration) Snapshot {
 	s := Snapshot{Began: r.began, Missed: r.missed, Step: r.sums.width()}
 	for _, recs := range [][]record{r.first, r.last[r.next:], r.last[:r.next]} {
 		for i := range recs {
-			if duration(recs[i].at)+duration(recs[i].took) < since {
+			if recs[i].at+duration(recs[i].took) < since {
 				continue
 			}
 			s.Events = append(s.Events, r.event(&recs[i]))
 		}
 	}
 	for _, t := range r.touches {
-		if duration(t.at) >= since {
-			s.Events = append(s.Events, Event{Kind: Touch, Blob: int(t.blob), At: duration(t.at), Off: int64(t.page) * pageSize, Len: int64(t.pages) * pageSize})
+		if t.at >= since {
+			s.Events = append(s.Events, Event{Kind: Touch, Blob: int(t.blob), At: t.at, Off: int64(t.page) * pageSize, Len: int64(t.pages) * pageSize})
 		}
 	}
 	for k, reason := range r.reasons.list {
@@ -159,7 +160,7 @@ func (r *Recorder) Snapshot(since time.Duration) Snapshot {
 
 func (r *Recorder) event(rec *record) Event {
 	return Event{
-		Kind: Kind(rec.kind), Blob: int(rec.blob), At: duration(rec.at), Off: rec.off, Len: rec.len, Took: duration(rec.took),
+		Kind: Kind(rec.kind), Blob: int(rec.blob), At: rec.at, Off: rec.off, Len: rec.len, Took: duration(rec.took),
 		Cost:   Cost{duration(rec.queue), duration(rec.server), duration(rec.transfer), duration(rec.verify)},
 		Reason: r.reasons.word(rec.reason), Joined: rec.how&joined != 0, Bytes: int64(rec.bytes), Site: r.sites.word(rec.site), Try: int(rec.try), Err: r.errs.word(rec.problem),
 	}

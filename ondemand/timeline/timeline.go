@@ -44,7 +44,7 @@ func (k *Kind) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// Event is one thing that happened. Times are kept in microseconds, up to 71 minutes.
+// Event is one thing that happened. Times are kept in microseconds, how long something took up to 71 minutes.
 type Event struct {
 	Kind   Kind          `json:"kind"`
 	Blob   int           `json:"blob"`             // which of the image's blobs

@@ -26,6 +26,19 @@ func TestEventsAreKeptAsTheyWere(t *testing.T) {
 	}
 }
 
+// TestWhatIsLatestIsFoundAfterDays asks for the last second of an image that is mounted for long.
+func TestWhatIsLatestIsFoundAfterDays(t *testing.T) {
+	const days = 10 * 24 * time.Hour
+	r := NewRecorder()
+	r.Add(Event{At: days - time.Hour, Off: 1})
+	r.Add(Event{At: days, Off: 2})
+	r.Touch(0, 4096, 1, r.Began().Add(days+time.Millisecond))
+	want := []Event{{At: days, Off: 2}, {Kind: Touch, At: days + time.Millisecond, Off: 4096, Len: 4096}}
+	if got := r.Snapshot(days - time.Second).Events; !reflect.DeepEqual(got, want) {
+		t.Errorf("found %+v, want %+v", got, want)
+	}
+}
+
 func TestTheBeginningAndTheLatestAreKept(t *testing.T) {
 	r := NewRecorder()
 	const all = firstEvents + 3*lastEvents/2
