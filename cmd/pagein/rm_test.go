@@ -1,16 +1,20 @@
 package main
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"strings"
 	"testing"
 
-	"oras.land/oras-go/v2/errdef"
-
+	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"oras.land/oras-go/v2/content"
+	"oras.land/oras-go/v2/errdef"
 
 	"github.com/pagein/pagein/internal/servertest"
 	"github.com/pagein/pagein/oci/artifact"
+	"github.com/pagein/pagein/oci/signature"
 )
 
 func TestImagesAreDeletedWithTheirArtifacts(t *testing.T) {
@@ -57,6 +61,62 @@ func TestImagesAreDeletedWithTheirArtifacts(t *testing.T) {
 	for _, d := range images[:2] {
 		if left, err := place.Attached(t.Context(), d); err != nil || len(left) > 0 {
 			t.Errorf("attached to %s are still %v, %v", d.Digest, left, err)
+		}
+	}
+}
+
+// TestNothingElseIsDeletedWithAnImage has somebody who may push, but not delete, call other things artifacts of an image, or signatures of its artifact.
+func TestNothingElseIsDeletedWithAnImage(t *testing.T) {
+	name, repo := platformsAt(t, servertest.Distribution(t, nil).Addr)
+	key, _ := opensslKeys(t, "ed25519")
+	images := read[ocispec.Index](t, repo, resolve(t, repo, "v1")).Manifests
+	put := func(mediaType, tag string, v any) ocispec.Descriptor {
+		t.Helper()
+		b, err := json.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		desc := content.NewDescriptorFromBytes(mediaType, b)
+		if err := repo.PushReference(t.Context(), desc, bytes.NewReader(b), tag); err != nil {
+			t.Fatal(err)
+		}
+		return desc
+	}
+	list := func(of ocispec.Descriptor, artifactType string, manifests ...ocispec.Descriptor) {
+		t.Helper()
+		var all []ocispec.Descriptor
+		for _, m := range manifests {
+			all = append(all, ocispec.Descriptor{MediaType: m.MediaType, Digest: m.Digest, Size: m.Size, ArtifactType: artifactType})
+		}
+		put(ocispec.MediaTypeImageIndex, strings.Replace(of.Digest.String(), ":", "-", 1),
+			ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex, Manifests: all})
+	}
+	var artifacts, signatures []ocispec.Descriptor
+	for _, platform := range []string{"linux/amd64", "linux/arm64"} {
+		made := convertJSON(t, "--sign-key="+key, "--platform="+platform, name+":v1")
+		artifacts, signatures = append(artifacts, made.Descriptor), append(signatures, resolve(t, repo, signature.Tag(made.Descriptor.Digest)))
+	}
+	release := images[1]
+	list(images[0], artifact.Type, release, artifacts[1], signatures[1], artifacts[0])
+	list(artifacts[0], "application/vnd.dev.cosign.artifact.sig.v1+json", release, artifacts[1], signatures[1], signatures[0])
+	if err := repo.Tag(t.Context(), release, signature.Tag(artifacts[0].Digest)); err != nil {
+		t.Fatal(err)
+	}
+	m := read[ocispec.Manifest](t, repo, images[0])
+	m.Layers[0].Annotations = map[string]string{artifact.Annotation: name + "@" + release.Digest.String()}
+	evil := put(m.MediaType, "evil", m)
+
+	for ref, want := range map[string]string{
+		name + "@" + images[0].Digest.String(): name + "@" + signatures[0].Digest.String() + "\n" + name + "@" + artifacts[0].Digest.String() + "\n" + name + "@" + images[0].Digest.String() + "\n",
+		name + ":evil":                         name + "@" + evil.Digest.String() + "\n",
+	} {
+		if got := succeed(t, "rm", ref); got != want {
+			t.Errorf("with %s it deletes\n%swant\n%s", ref, got, want)
+		}
+	}
+	for _, d := range []ocispec.Descriptor{release, artifacts[1], signatures[1]} {
+		if _, err := repo.Resolve(t.Context(), d.Digest.String()); err != nil {
+			t.Errorf("%s: %v", d.Digest, err)
 		}
 	}
 }

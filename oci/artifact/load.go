@@ -109,15 +109,21 @@ func (p Place) IsArtifact(ctx context.Context, desc ocispec.Descriptor) (bool, e
 	if desc.MediaType != ocispec.MediaTypeImageManifest || desc.ArtifactType == Type { // layouts list the type
 		return desc.ArtifactType == Type, nil
 	}
+	m, err := p.manifest(ctx, desc)
+	return err == nil && m.ArtifactType == Type, err
+}
+
+// manifest reads a manifest, whatever it is one of.
+func (p Place) manifest(ctx context.Context, desc ocispec.Descriptor) (*ocispec.Manifest, error) {
 	b, err := fetchAll(ctx, p.Target(), desc)
 	if err != nil {
-		return false, fmt.Errorf("load manifest: %w", err)
+		return nil, fmt.Errorf("load manifest: %w", err)
 	}
-	var m ocispec.Manifest
-	if err := json.Unmarshal(b, &m); err != nil {
-		return false, fmt.Errorf("load manifest %s: %w", desc.Digest, err)
+	m := new(ocispec.Manifest)
+	if err := json.Unmarshal(b, m); err != nil {
+		return nil, fmt.Errorf("load manifest %s: %w", desc.Digest, err)
 	}
-	return m.ArtifactType == Type, nil
+	return m, nil
 }
 
 // Load reads and checks the manifest and the config of the artifact that ref names. The error is [ErrNotArtifact] if it is something

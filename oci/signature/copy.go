@@ -17,10 +17,7 @@ func Copy(ctx context.Context, from, to *registry.Repository, signed ocispec.Des
 		return 0, err
 	}
 	for _, m := range list {
-		err := bounded(m.Descriptor, maxManifest)
-		if err == nil {
-			err = oras.CopyGraph(ctx, from, to, m.Descriptor, oras.CopyGraphOptions{})
-		}
+		err := oras.CopyGraph(ctx, from, to, m.Descriptor, oras.CopyGraphOptions{})
 		if err == nil && m.Tagged {
 			err = to.Tag(ctx, m.Descriptor, Tag(signed.Digest))
 		}

@@ -15,29 +15,40 @@ import (
 	"github.com/pagein/pagein/oci/registry"
 )
 
-// Listed is a manifest with signatures, of which nothing has been read.
+// Listed is a manifest with signatures, none of which has been verified.
 type Listed struct {
 	Descriptor ocispec.Descriptor
 	Tagged     bool // it has the tag for signatures, and need not refer to what it signs
 }
 
-// List lists the manifests with signatures of a manifest, each once: the one with the tag, if there is one, and the last 16 that refer to it.
+// List lists the manifests with signatures of a manifest, each once: the one with the tag, if there is one, and the last 16 that refer to it. The tag and, in some registries, the list of
+// what refers to a manifest are whatever somebody pushed: what has anything but signatures, or refers to another manifest, is left out, lest it is deleted with this one.
 func List(ctx context.Context, repo *registry.Repository, signed ocispec.Descriptor) ([]Listed, error) {
 	var list []Listed
-	desc, err := repo.Resolve(ctx, Tag(signed.Digest))
-	switch {
-	case err == nil:
-		list = append(list, Listed{desc, true})
-	case !errors.Is(err, errdef.ErrNotFound):
-		return nil, fmt.Errorf("find the signatures of %s@%s: %w", repo, signed.Digest, registry.Explain(err))
+	tag, err := tagged(ctx, repo, signed)
+	if err != nil {
+		return nil, err
+	}
+	if tag != nil && tag.only() && (tag.Subject == nil || tag.Subject.Digest == signed.Digest) {
+		list = append(list, Listed{tag.Descriptor, true})
 	}
 	found, err := referrers(ctx, repo, signed)
 	if err != nil {
 		return nil, err
 	}
 	for _, d := range found {
-		if len(list) == 0 || d.Digest != list[0].Descriptor.Digest {
-			list = append(list, Listed{Descriptor: d})
+		if tag != nil && d.Digest == tag.Descriptor.Digest {
+			continue
+		}
+		s, err := referring(ctx, repo, d)
+		if errors.Is(err, errdef.ErrNotFound) {
+			continue // it is gone, and the list does not say so
+		}
+		if err != nil {
+			return nil, err
+		}
+		if s.only() && s.Subject != nil && s.Subject.Digest == signed.Digest {
+			list = append(list, Listed{Descriptor: s.Descriptor})
 		}
 	}
 	return list, nil
@@ -67,6 +78,12 @@ func referrers(ctx context.Context, repo *registry.Repository, signed ocispec.De
 type signatures struct {
 	Descriptor ocispec.Descriptor
 	Layers     []ocispec.Descriptor
+	Subject    *ocispec.Descriptor // what it says that it refers to, or nil
+}
+
+// only reports whether a manifest has signatures, and nothing else.
+func (s *signatures) only() bool {
+	return len(s.Layers) > 0 && !slices.ContainsFunc(s.Layers, func(l ocispec.Descriptor) bool { return l.MediaType != typePayload && l.MediaType != typeBundle })
 }
 
 // tagged fetches the manifest with the tag for signatures of another one, nil if there is none.
@@ -103,7 +120,7 @@ func parse(desc ocispec.Descriptor, body io.ReadCloser) (*signatures, error) {
 	if err := json.Unmarshal(b, &m); err != nil {
 		return nil, fmt.Errorf("read signatures %s: %w", desc.Digest, err)
 	}
-	return &signatures{Descriptor: desc, Layers: m.Layers[:min(len(m.Layers), maxLayers)]}, nil
+	return &signatures{Descriptor: desc, Layers: m.Layers[:min(len(m.Layers), maxLayers)], Subject: m.Subject}, nil
 }
 
 // fetch reads a layer.
