@@ -199,8 +199,10 @@ func (j *job) verdict(attempt int, err error, spent timeline.Cost) (over, skip b
 	limit := b.patience()
 	corrupt := errors.Is(err, blob.ErrCorrupt)
 	tries := b.engine.opts.Attempts
+	// Credentials are replaced while containers run, by somebody who may be a little late: a reader that is not let in waits for that as for a server that is away.
+	hopeless := backend.IsPermanent(err) && !backend.IsRefusal(err) && !corrupt
 	final := corrupt && attempt >= corruptAttempts || tries > 0 && attempt >= tries ||
-		limit >= 0 && (backend.IsPermanent(err) && !corrupt || time.Since(j.since) >= limit)
+		limit >= 0 && (hopeless || time.Since(j.since) >= limit)
 	switch {
 	case b.ctx.Err() != nil:
 		j.fail(len(j.frames), context.Cause(b.ctx), spent)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"sync/atomic"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/pagein/pagein/blob"
+	"github.com/pagein/pagein/internal/httprange"
 )
 
 func TestAProblemEndsWhenItsSourceIsWellAgain(t *testing.T) {
@@ -46,6 +48,39 @@ func TestAProblemEndsWhenItsSourceIsWellAgain(t *testing.T) {
 				}
 				if err := f.Fill(t.Context(), 0, 1); err != nil || f.Problem() != nil {
 					t.Errorf("the frame: %v, problem %v", err, f.Problem())
+				}
+			})
+		})
+	}
+}
+
+// TestReadersWaitForNewCredentials has a source let nobody in for a while, or not know what is asked for.
+func TestReadersWaitForNewCredentials(t *testing.T) {
+	refused, missing := &httprange.StatusError{Code: 401}, &httprange.StatusError{Code: 404}
+	for name, c := range map[string]struct {
+		says       error
+		lasts      time.Duration
+		least, max time.Duration // that a reader waits
+	}{
+		"a moment":        {refused, 3 * time.Second, 3 * time.Second, 10 * time.Second},
+		"forbidden":       {&httprange.StatusError{Code: 403}, 3 * time.Second, 3 * time.Second, 10 * time.Second},
+		"one of several":  {&httprange.SourcesError{Errs: []error{missing, refused}}, 3 * time.Second, 3 * time.Second, 10 * time.Second},
+		"for good":        {refused, time.Hour, 20 * time.Second, 30 * time.Second},
+		"it is not there": {missing, time.Hour, 0, time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFixture(t, Options{ReadAhead: -1, Deadline: 20 * time.Second})
+				begin := time.Now()
+				f.object.spoil = func(_, _ int64, b []byte) ([]byte, error) {
+					if time.Since(begin) < c.lasts {
+						return nil, fmt.Errorf("read: %w", c.says)
+					}
+					return b, nil
+				}
+				err := f.Fill(t.Context(), 0, 1)
+				if took := time.Since(begin); (err == nil) != (c.lasts < time.Hour) || took < c.least || took > c.max {
+					t.Errorf("after %s: %v", took, err)
 				}
 			})
 		})

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/http"
+	"slices"
 	"time"
 
 	"github.com/pagein/pagein/internal/httprange"
@@ -32,6 +34,15 @@ func IsPermanent(err error) bool {
 	}
 	return registry.IsPermanent(err) || errors.Is(err, errBadRange) || errors.Is(err, errOtherSize) || errors.Is(err, ErrForbidden) || errors.Is(err, errBadURL) ||
 		errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || errors.Is(err, fs.ErrInvalid)
+}
+
+// IsRefusal reports whether a source did not let us in, or one of several did not (401, 403): it may as soon as it, or whoever gives us credentials, has changed its mind.
+func IsRefusal(err error) bool {
+	if all := (*httprange.SourcesError)(nil); errors.As(err, &all) {
+		return slices.ContainsFunc(all.Errs, IsRefusal)
+	}
+	status := (*httprange.StatusError)(nil)
+	return errors.As(err, &status) && (status.Code == http.StatusUnauthorized || status.Code == http.StatusForbidden)
 }
 
 // RetryAfter is how long a source wants to be left alone after it failed with err, at most a minute; 0 if it did not say.
