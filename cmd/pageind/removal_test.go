@@ -207,6 +207,10 @@ func TestContainersStartAfterAReboot(t *testing.T) {
 	server.out.Store(true)
 	r.serve()
 	r.Restart(r.Answers)
+	_, said, _ := strings.Cut(r.said(), "the machine has been restarted")
+	if mounted, served := strings.Index(said, "mounted again"), strings.Index(said, "serving snapshots"); mounted < 0 || served < mounted {
+		t.Errorf("containerd was served before all was mounted again:\n%s", said)
+	}
 	if got := r.Ctr("tasks", "start", "made"); got != "made\n" {
 		t.Errorf("a container that was made before prints %q", got)
 	}

@@ -42,7 +42,7 @@ func (s *service) serve(ctx context.Context, diagnostics control.Diagnostics, li
 	monitored := make(chan error, 2)
 	go func() { monitored <- serveMetrics(api, metrics, diagnostics, s.log) }()
 	go func() {
-		monitored <- s.snapshots.serve(api, s.log)
+		monitored <- s.snapshots.serve(api, s.node.Settled(), s.log)
 		stopAPI()
 	}()
 	announced := make(chan struct{})

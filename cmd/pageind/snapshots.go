@@ -89,11 +89,15 @@ func openSnapshots(cfg config, l net.Listener, n *node.Node, pulls imageservice.
 	return up, nil
 }
 
-// serve answers containerd until ctx is done, and closes the snapshots.
-func (s *snapshots) serve(ctx context.Context, log *slog.Logger) error {
+// serve answers containerd, once what was mounted before a restart of the machine is again, until ctx is done, and closes the snapshots.
+func (s *snapshots) serve(ctx context.Context, settled <-chan struct{}, log *slog.Logger) error {
 	if s == nil {
 		<-ctx.Done()
 		return nil
+	}
+	select { // a container that came first would have its image looked for in a registry
+	case <-settled:
+	case <-ctx.Done():
 	}
 	log.Info("serving snapshots", "address", s.listener.Addr())
 	if s.images == nil {
