@@ -122,6 +122,7 @@ func (n *Node) adoptImage(ctx context.Context, i imageState) error {
 	if err != nil {
 		return err
 	}
+	img.history.adopted = true
 	for _, wd := range i.Watches {
 		img.watches[wd] = true
 	}

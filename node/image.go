@@ -111,7 +111,7 @@ func (n *Node) detach(ctx context.Context, img *image) {
 	}
 	delete(n.images, img.ID)
 	img.prefetches.end()
-	n.record(img, true)
+	n.record(img)
 	img.forget()
 	closed := n.unshare(img)
 	if err := img.transport.Detach(ctx, img.attached); err != nil {

@@ -226,7 +226,7 @@ func (n *Node) close() error {
 	var errs error
 	for _, img := range n.images {
 		img.prefetches.end()
-		n.record(img, true)
+		n.record(img)
 	}
 	if n.engine != nil {
 		n.engine.Close()

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"maps"
 	"os"
 	"slices"
 	"time"
@@ -29,30 +30,64 @@ func (n *Node) keepRecordings(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		n.mu.Lock()
-		for _, img := range n.images {
-			n.record(img, false)
-		}
-		n.mu.Unlock()
+		n.saveRecordings()
 	}
 }
 
-// record saves the first minute of an image, or what there is of it if that is all there will be. The caller holds n.mu.
-func (n *Node) record(img *image, last bool) {
+// saveRecordings saves what is over. Meanwhile others may have the node, as there may be hundreds.
+func (n *Node) saveRecordings() {
+	n.mu.Lock()
+	ids := slices.Collect(maps.Keys(n.images))
+	n.mu.Unlock()
+	for _, id := range ids {
+		n.mu.Lock()
+		var rec *control.Recording
+		if img := n.images[id]; img != nil {
+			rec = img.recording(false)
+		}
+		n.mu.Unlock()
+		n.saveRecording(rec)
+	}
+}
+
+// record saves the first minute of an image, or what there is of it, as there will be no more. The caller holds n.mu.
+func (n *Node) record(img *image) { n.saveRecording(img.recording(true)) }
+
+func (n *Node) saveRecording(rec *control.Recording) {
+	if rec == nil {
+		return
+	}
+	if err := n.store.SaveRecording(rec.Image, rec.Began, rec); err != nil {
+		n.log.Warn("what was read of an image is not kept", "ref", rec.Ref, "err", err)
+	}
+}
+
+// recording returns the first minute of an image for being saved, nil if there is nothing that is not saved already, or, unless it is the last that there will be, if the minute is not over.
+// The caller holds the node's mu.
+func (img *image) recording(last bool) *control.Recording {
 	h := &img.history
 	if h.recorded || !last && time.Since(h.recorder.Began()) < recordingTime {
-		return
+		return nil
 	}
-	rec := control.Recording{Image: img.ID, Ref: img.Origin.Ref}
-	touches, first := firstTouches(h.recorder.Snapshot(0))
-	if len(touches) == 0 || !last && h.recorder.Since(time.Now()) < first+recordingTime {
-		return
+	rec := img.underWay()
+	if rec == nil || !last && rec.Ended < recordingTime {
+		return nil
 	}
 	h.recorded = true
-	rec.Began, rec.Touches, rec.Ended = h.recorder.Began().Add(first), touches, min(h.recorder.Since(time.Now())-first, recordingTime)
-	if err := n.store.SaveRecording(img.ID, rec.Began, rec); err != nil {
-		n.log.Warn("what was read of an image is not kept", "ref", img.Origin.Ref, "err", err)
+	return rec
+}
+
+// underWay returns what there is of an image's first minute, nil if there is nothing. An image that was in use before this daemon has none here: what is read of it now is not how a start reads.
+func (img *image) underWay() *control.Recording {
+	h := &img.history
+	if h.adopted {
+		return nil
 	}
+	touches, first := firstTouches(h.recorder.Snapshot(0))
+	if len(touches) == 0 {
+		return nil
+	}
+	return &control.Recording{Image: img.ID, Ref: img.Origin.Ref, Began: h.recorder.Began().Add(first), Touches: touches, Ended: min(h.recorder.Since(time.Now())-first, recordingTime)}
 }
 
 // firstTouches returns what the kernel asked for from its first question on, for so long as a recording takes, and when that question was.
@@ -73,7 +108,11 @@ func (n *Node) Recordings(_ context.Context, id string) (control.Recordings, err
 	if err := n.enter(); err != nil {
 		return control.Recordings{}, err
 	}
-	defer n.mu.Unlock()
+	var now *control.Recording
+	if img := n.images[id]; img != nil && !img.history.recorded {
+		now = img.underWay()
+	}
+	n.mu.Unlock()
 	all := control.Recordings{Recordings: []control.Recording{}}
 	kept, err := n.store.Recordings(id)
 	if err != nil {
@@ -81,15 +120,16 @@ func (n *Node) Recordings(_ context.Context, id string) (control.Recordings, err
 	}
 	for _, raw := range kept {
 		var rec control.Recording
-		if json.Unmarshal(raw, &rec) == nil && rec.Image == id {
-			all.Recordings = append(all.Recordings, rec)
+		if json.Unmarshal(raw, &rec) != nil || rec.Image != id {
+			continue
 		}
+		if now != nil && rec.Began.Equal(now.Began) { // it was saved a moment ago
+			now = nil
+		}
+		all.Recordings = append(all.Recordings, rec)
 	}
-	if img := n.images[id]; img != nil && !img.history.recorded {
-		if touches, first := firstTouches(img.history.recorder.Snapshot(0)); len(touches) > 0 {
-			began := img.history.recorder.Began().Add(first)
-			all.Recordings = append(all.Recordings, control.Recording{Image: id, Ref: img.Origin.Ref, Began: began, Touches: touches, Ended: min(time.Since(began), recordingTime)})
-		}
+	if now != nil {
+		all.Recordings = append(all.Recordings, *now)
 	}
 	path := n.store.MetaPath(id)
 	if _, err := os.Lstat(path); err == nil {

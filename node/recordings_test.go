@@ -1,11 +1,15 @@
 package node
 
 import (
+	"log/slog"
 	"slices"
+	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/pagein/pagein/node/control"
+	"github.com/pagein/pagein/ondemand/store"
 	"github.com/pagein/pagein/ondemand/timeline"
 )
 
@@ -25,4 +29,82 @@ func TestRecordingsBeginWithTheFirstQuestion(t *testing.T) {
 	if touches, _ := firstTouches(timeline.Snapshot{}); touches != nil {
 		t.Errorf("of nothing there is %+v", touches)
 	}
+}
+
+// recorded is a node with one image, which is recorded from now on.
+func recorded(t *testing.T) (*Node, *image) {
+	t.Helper()
+	s, err := store.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	img := &image{record: record{ID: strings.Repeat("ab", 32)}, history: history{recorder: timeline.NewRecorder()}}
+	return &Node{log: slog.New(slog.DiscardHandler), store: s, images: map[string]*image{img.ID: img}}, img
+}
+
+// TestAMinuteIsRecordedOnce has an image that is first read two hours after its mount.
+func TestAMinuteIsRecordedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, img := recorded(t)
+		want := func(when string, ended ...time.Duration) {
+			t.Helper()
+			n.saveRecordings()
+			all, err := n.Recordings(t.Context(), img.ID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []time.Duration
+			for _, rec := range all.Recordings {
+				got = append(got, rec.Ended)
+			}
+			if !slices.Equal(got, ended) {
+				t.Errorf("%s there are recordings of %v, want %v", when, got, ended)
+			}
+		}
+		time.Sleep(2 * time.Hour)
+		want("before anything was read")
+		img.history.recorder.Touch(0, 0, 4096, time.Now())
+		time.Sleep(30 * time.Second)
+		want("after half a minute", 30*time.Second)
+		time.Sleep(30 * time.Second)
+		want("after a minute", recordingTime)
+		time.Sleep(time.Hour)
+		n.record(img)
+		want("when the image is gone", recordingTime)
+		delete(n.images, img.ID)
+		want("afterwards", recordingTime)
+	})
+}
+
+// TestOnlyStartsAreRecorded has images that were in use before this daemon: what is read of them now says nothing of how they start.
+func TestOnlyStartsAreRecorded(t *testing.T) {
+	for _, adopted := range []bool{false, true} {
+		n, img := recorded(t)
+		img.history.adopted = adopted
+		img.history.recorder.Touch(0, 0, 4096, time.Now())
+		for range 2 {
+			all, err := n.Recordings(t.Context(), img.ID)
+			if err != nil || len(all.Recordings) > 0 == adopted {
+				t.Errorf("adopted %v: %+v, %v", adopted, all, err)
+			}
+			n.record(img)
+		}
+	}
+}
+
+// TestTheStoryBeginsWithTheMountThatAttachedTheImage has later mounts of the same image.
+func TestTheStoryBeginsWithTheMountThatAttachedTheImage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		asked := time.Now()
+		time.Sleep(time.Second)
+		mounted, adopted := history{recorder: timeline.NewRecorder()}, history{recorder: timeline.NewRecorder(), adopted: true}
+		mounted.was(asked, asked)
+		time.Sleep(time.Hour)
+		mounted.was(time.Now(), time.Now())
+		adopted.was(time.Now(), time.Now())
+		if !mounted.asked.Equal(asked) || !adopted.asked.IsZero() {
+			t.Errorf("mounted %s, adopted %s, want %s and none", mounted.asked, adopted.asked, asked)
+		}
+	})
 }

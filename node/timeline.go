@@ -17,7 +17,8 @@ const maxWaiting = 100
 // history is what is remembered of how an image was mounted and read. Its fields are guarded by the node's mu.
 type history struct {
 	recorder *timeline.Recorder
-	asked    time.Time // zero for an image that an earlier daemon mounted
+	adopted  bool      // an earlier daemon served it
+	asked    time.Time // zero if no mount is why the image was attached, as the two after it
 	loaded   time.Time
 	mounted  time.Time
 	recorded bool // its first minute is saved, or was empty
@@ -38,9 +39,9 @@ func (img *image) forget() {
 	}
 }
 
-// was notes when the first mount of an image was asked for, had all that it needs, and was there.
+// was notes when a mount was asked for, had all that it needs, and was there, if the image was attached for it: other mounts are not how the story begins.
 func (h *history) was(asked, loaded time.Time) {
-	if h.mounted.IsZero() && h.asked.IsZero() {
+	if h.mounted.IsZero() && !h.recorder.Began().Before(asked) {
 		h.asked, h.loaded, h.mounted = asked, loaded, time.Now()
 	}
 }
@@ -65,7 +66,7 @@ func (n *Node) Timeline(_ context.Context, id string, last time.Duration) (contr
 		since = h.recorder.Since(now.Add(-last))
 	}
 	return control.Timeline{
-		Image: status, Meta: n.store.MetaPath(id), SourceBytes: img.sourceBytes(), Asked: h.asked, Loaded: h.loaded, Mounted: h.mounted, Adopted: h.asked.IsZero() && !img.prepared,
+		Image: status, Meta: n.store.MetaPath(id), SourceBytes: img.sourceBytes(), Asked: h.asked, Loaded: h.loaded, Mounted: h.mounted, Adopted: h.adopted,
 		Now: now, Snapshot: h.recorder.Snapshot(since), Waiting: img.waiting(),
 	}, nil
 }

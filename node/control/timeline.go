@@ -13,10 +13,10 @@ type Timeline struct {
 	Meta        string `json:"meta"`         // file of the metadata image
 	SourceBytes int64  `json:"source_bytes"` // of all that could be fetched, compressed, without the metadata
 
-	Asked   time.Time `json:"asked,omitzero"`   // when the mount was asked for; zero for an image that an earlier daemon mounted
+	Asked   time.Time `json:"asked,omitzero"`   // when the mount was asked for that the image was attached for; zero if there is none, as for an image that an earlier daemon mounted
 	Loaded  time.Time `json:"loaded,omitzero"`  // when its metadata was on this node
 	Mounted time.Time `json:"mounted,omitzero"` // when it was mounted for the first time
-	Adopted bool      `json:"adopted"`          // an earlier daemon mounted it, whose events are not known here
+	Adopted bool      `json:"adopted"`          // an earlier daemon served it, whose events are not known here
 	Now     time.Time `json:"now"`
 
 	timeline.Snapshot
