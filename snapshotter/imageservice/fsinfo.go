@@ -2,6 +2,7 @@ package imageservice
 
 import (
 	"context"
+	"slices"
 
 	"google.golang.org/protobuf/proto"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -25,7 +26,7 @@ func (p *Proxy) complete(ctx context.Context, f *frame) *frame {
 		p.Log.Warn("kubelet is told what containerd knows of the disk's use", "reason", err)
 		return f
 	}
-	for _, fs := range answer.ImageFilesystems {
+	for _, fs := range slices.Concat(answer.ImageFilesystems, answer.ContainerFilesystems) {
 		if fs.GetFsId().GetMountpoint() == dir {
 			fs.UsedBytes, fs.InodesUsed = &cri.UInt64Value{Value: bytes}, &cri.UInt64Value{Value: inodes}
 		}

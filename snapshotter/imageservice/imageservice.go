@@ -13,8 +13,10 @@ import (
 	"io"
 	"log/slog"
 	"strings"
+	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
@@ -59,7 +61,9 @@ func New(c Config) (*Proxy, error) {
 	if !strings.HasPrefix(address, "unix:///") {
 		return nil, fmt.Errorf("forward to the image service at %q: the address must be unix:///PATH", address)
 	}
-	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()),
+	// Once it was away, containerd is looked for as soon again as kubelet itself does it: by default it would be ever more slowly, up to every two minutes.
+	comeback := grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 3 * time.Second}, MinConnectTimeout: 5 * time.Second}
+	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithConnectParams(comeback),
 		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(codec{}), grpc.MaxCallRecvMsgSize(maxMessage), grpc.MaxCallSendMsgSize(maxMessage)))
 	if err != nil {
 		return nil, fmt.Errorf("forward to the image service at %s: %w", address, err)
@@ -117,6 +121,11 @@ func (p *Proxy) forward(s grpc.ServerStream, method string, request *frame, as f
 	}
 	if err := out.CloseSend(); err != nil {
 		return err
+	}
+	if header, err := out.Header(); err == nil { // else RecvMsg says what is wrong
+		if err := s.SetHeader(header); err != nil {
+			return err
+		}
 	}
 	for {
 		answer := new(frame)

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -35,6 +36,9 @@ func (r *runtime) PullImage(ctx context.Context, req *cri.PullImageRequest) (*cr
 	r.pulled = req
 	md, _ := metadata.FromIncomingContext(ctx)
 	r.agent = md.Get("x-test")
+	if err := errors.Join(grpc.SetHeader(ctx, metadata.Pairs("x-header", "h")), grpc.SetTrailer(ctx, metadata.Pairs("x-trailer", "t"))); err != nil {
+		return nil, err
+	}
 	if r.during != nil {
 		r.during()
 	}
@@ -45,7 +49,7 @@ func (r *runtime) ImageFsInfo(context.Context, *cri.ImageFsInfoRequest) (*cri.Im
 	fs := func(dir string, n uint64) *cri.FilesystemUsage {
 		return &cri.FilesystemUsage{FsId: &cri.FilesystemIdentifier{Mountpoint: dir}, UsedBytes: &cri.UInt64Value{Value: n}, InodesUsed: &cri.UInt64Value{Value: n}}
 	}
-	return &cri.ImageFsInfoResponse{ImageFilesystems: []*cri.FilesystemUsage{fs("/ours", 1), fs("/other", 2)}}, nil
+	return &cri.ImageFsInfoResponse{ImageFilesystems: []*cri.FilesystemUsage{fs("/ours", 1), fs("/other", 2)}, ContainerFilesystems: []*cri.FilesystemUsage{fs("/ours", 1)}}, nil
 }
 
 // fullDisk has a thousand bytes in ten files, or is broken.
@@ -82,7 +86,11 @@ type lab struct {
 
 func listen(t *testing.T, server *grpc.Server) (address string) {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "sock")
+	return listenAt(t, filepath.Join(t.TempDir(), "sock"), server)
+}
+
+func listenAt(t *testing.T, path string, server *grpc.Server) (address string) {
+	t.Helper()
 	l, err := net.Listen("unix", path)
 	if err != nil {
 		t.Fatal(err)
@@ -172,7 +180,11 @@ func TestWhatIsSaidPassesAsItIs(t *testing.T) {
 	field := protowire.AppendString(protowire.AppendTag(nil, 1000, protowire.BytesType), "new")
 	request.ProtoReflect().SetUnknown(field)
 	ctx := metadata.AppendToOutgoingContext(t.Context(), "x-test", "here")
-	answer, err := cri.NewImageServiceClient(l.conn).PullImage(ctx, request)
+	var header, trailer metadata.MD
+	answer, err := cri.NewImageServiceClient(l.conn).PullImage(ctx, request, grpc.Header(&header), grpc.Trailer(&trailer))
+	if said := strings.Join(append(header.Get("x-header"), trailer.Get("x-trailer")...), ""); said != "ht" {
+		t.Errorf("of header and trailer there is %q", said)
+	}
 	if err != nil || answer.ImageRef != "sha256:1" || string(l.runtime.pulled.ProtoReflect().GetUnknown()) != string(field) || strings.Join(l.runtime.agent, "") != "here" {
 		t.Errorf("%v, %v: %v, %q", answer, err, l.runtime.pulled, l.runtime.agent)
 	}
@@ -210,10 +222,57 @@ func TestKubeletIsToldWhatImagesTakeNow(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		ours, other := info.ImageFilesystems[0], info.ImageFilesystems[1]
-		if ours.UsedBytes.Value != c.bytes || ours.InodesUsed.Value != c.inos || other.UsedBytes.Value != 2 {
+		ours, other, containers := info.ImageFilesystems[0], info.ImageFilesystems[1], info.ContainerFilesystems[0]
+		if ours.UsedBytes.Value != c.bytes || ours.InodesUsed.Value != c.inos || other.UsedBytes.Value != 2 || containers.UsedBytes.Value != c.bytes {
 			t.Errorf("%v: %v", c.err, info)
 		}
+	}
+}
+
+// TestPullsGoOnWhenContainerdIsBack has it stop and start again.
+func TestPullsGoOnWhenContainerdIsBack(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "containerd")
+	start := func() *grpc.Server {
+		server := grpc.NewServer()
+		images(server, new(runtime))
+		listenAt(t, path, server)
+		return server
+	}
+	first := start()
+	proxy, err := New(Config{"unix://" + path, new(registry.Pulled), new(fullDisk), slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = proxy.Close() })
+	l := new(lab)
+	if l.conn, err = grpc.NewClient(listen(t, grpc.NewServer(proxy.Options()...)), grpc.WithTransportCredentials(insecure.NewCredentials())); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.conn.Close() })
+	if err := l.pull(t, nil); err != nil {
+		t.Fatal(err)
+	}
+	first.Stop()
+	if err := l.pull(t, nil); status.Code(err) != codes.Unavailable {
+		t.Errorf("without containerd: %v", err)
+	}
+	start()
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+		if err = l.pull(t, nil); err == nil || time.Now().After(deadline) {
+			break
+		}
+	}
+	if err != nil {
+		t.Errorf("containerd is back: %v", err)
+	}
+}
+
+func TestBigMessagesPass(t *testing.T) {
+	l := newLab(t, images, grpc.MaxRecvMsgSize(maxMessage))
+	labels := map[string]string{"x": strings.Repeat("x", 15<<20)}
+	_, err := cri.NewImageServiceClient(l.conn).PullImage(t.Context(), &cri.PullImageRequest{Image: &cri.ImageSpec{Image: "a/b", Annotations: labels}})
+	if err != nil || len(l.runtime.pulled.GetImage().GetAnnotations()["x"]) != 15<<20 {
+		t.Error(err)
 	}
 }
 
