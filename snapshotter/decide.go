@@ -35,6 +35,7 @@ var (
 type candidate struct {
 	ref     oci.Ref       // by digest
 	subject digest.Digest // the image's manifest, of which the artifact at ref must be; "" if ref is the artifact's own
+	claimed bool          // where that is, the image itself says, and nobody else
 }
 
 // candidateOf reads labels.
@@ -56,6 +57,7 @@ func candidateOf(labels map[string]string) (c candidate, err error) {
 		if name != "" { // an image that was copied still has the label of where it was
 			c.ref.Host, c.ref.Repository = image.Host, image.Repository
 		}
+		c.claimed = name == ""
 		c.ref.Tag = ""
 		return c, nil
 	}
@@ -96,6 +98,11 @@ func (s *Snapshotter) decide(ctx context.Context, target digest.Digest, labels m
 func (s *Snapshotter) find(ctx context.Context, c candidate) decision {
 	if err := s.trust.Repository(c.ref); err != nil {
 		return decision{err: err}
+	}
+	// An image from anywhere could choose whatever answers on this machine, such as a cache that has everybody's repositories.
+	if c.claimed && !s.trust.Names(c.ref) {
+		return decision{err: fmt.Errorf("the image itself says that its artifact is at %s/%s, and containerd does not say where the image is from: name that repository in the configuration (repositories in [trust])",
+			c.ref.Host, c.ref.Repository)}
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, decideTimeout, errSlow)
 	defer cancel()

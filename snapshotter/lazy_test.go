@@ -3,6 +3,7 @@ package snapshotter
 import (
 	"context"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,7 +17,9 @@ import (
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 
+	"github.com/pagein/pagein/oci"
 	ociartifact "github.com/pagein/pagein/oci/artifact"
+	"github.com/pagein/pagein/oci/trust"
 )
 
 func TestContainersRunOnTheOneMountOfTheirImage(t *testing.T) {
@@ -188,6 +191,34 @@ func TestAnImageMayNameItsArtifactByItself(t *testing.T) {
 		got, err := candidateOf(c.labels)
 		if (err != nil) != c.fails || !c.fails && (got.ref.String() != c.ref || got.subject != c.subject) {
 			t.Errorf("%s: %+v, %v", name, got, err)
+		}
+	}
+}
+
+// TestAnImageDoesNotChooseWhomOnLoopbackIsTrusted has one name a place on loopback, of which nobody else has said that it is from there.
+func TestAnImageDoesNotChooseWhomOnLoopbackIsTrusted(t *testing.T) {
+	repository := oci.Ref{Kind: oci.Registry, Host: "127.0.0.1:5000", Repository: "evil/app"}
+	named, err := trust.New(trust.Rule{Repositories: []string{repository.Host}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name    string
+		policy  *trust.Policy
+		labels  map[string]string
+		trusted bool
+	}{
+		{"by the image", nil, nil, false},
+		{"by containerd", nil, map[string]string{snapshotters.TargetRefLabel: repository.String() + ":1"}, true},
+		{"by the operator", named, nil, true},
+	} {
+		l := newLab(t)
+		l.open(c.policy)
+		l.node.found = map[string]*Found{repository.String() + "@" + lazyManifest.String(): l.artifact()}
+		all := map[string]string{snapshots.LabelSnapshotRef: l.chains[0].String(), ociartifact.Annotation: repository.String() + "@" + lazyManifest.String()}
+		maps.Copy(all, c.labels)
+		if there := l.layer(l.chains[0], "", all); there != c.trusted || c.trusted == strings.Contains(l.log.String(), "the image itself says") {
+			t.Errorf("%s: it is there: %v; %s", c.name, there, l.log)
 		}
 	}
 }

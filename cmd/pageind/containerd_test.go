@@ -327,11 +327,19 @@ func TestContainersOutliveTheDaemonAndContainerd(t *testing.T) {
 	}
 }
 
+// TestAnImageThatNamesItsArtifactNeedsNoSwitch of containerd, but that its repository is named to us: all that is known of it are its own words.
 func TestAnImageThatNamesItsArtifactNeedsNoSwitch(t *testing.T) {
 	r := startRuntimeLab(t, servertest.ContainerdOptions{Untold: true})
 	image := r.push("app", r.layers...)
 	r.pagein("convert", "--quiet", "--tag-suffix=-pagein", image)
 	image += "-pagein"
+	r.pull(image)
+	if said := r.said(); strings.Count(said, "the image itself says") != 1 || len(r.mounted()) > 0 {
+		t.Errorf("mounted are %v, said was %s", r.mounted(), said)
+	}
+	r.Ctr("images", "rm", "--sync", image)
+	r.stop(unix.SIGTERM)
+	r.serve(r.configure("[trust]\nrepositories = [%q]\n", r.registry)...)
 	r.pull(image)
 	if there := r.fetched(r.layers...); len(there) > 0 {
 		t.Errorf("layers %v were fetched", there)

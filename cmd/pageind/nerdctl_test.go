@@ -14,7 +14,9 @@ import (
 // TestNerdctlWorksWithImagesThatAreNotFetched has nerdctl run, commit, save and push an image of which it has no layers: what it needs of them it fetches.
 func TestNerdctlWorksWithImagesThatAreNotFetched(t *testing.T) {
 	program := require.Tool(t, "nerdctl")
-	r := startRuntimeLab(t, servertest.ContainerdOptions{})
+	r := prepareRuntimeLab(t)
+	r.serve(r.configure("[trust]\nrepositories = [%q]\n", r.registry)...)
+	r.startContainerd(servertest.ContainerdOptions{})
 	nerdctl := func(args ...string) string {
 		t.Helper()
 		cmd := exec.Command(program, append([]string{

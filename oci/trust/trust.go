@@ -81,14 +81,28 @@ func (p *Policy) Repository(ref oci.Ref) error {
 	return err
 }
 
-// rule returns the rule that decides about a repository.
-func (p *Policy) rule(ref oci.Ref) (Rule, error) {
+// Names reports whether a rule is about a repository, so that it is more than one of a registry on loopback.
+func (p *Policy) Names(ref oci.Ref) bool {
+	_, named := p.named(ref)
+	return named
+}
+
+// named returns the first rule that is about a repository.
+func (p *Policy) named(ref oci.Ref) (Rule, bool) {
 	if p != nil && ref.Kind == oci.Registry {
 		for _, r := range p.rules {
 			if r.covers(ref) {
-				return r, nil
+				return r, true
 			}
 		}
+	}
+	return Rule{}, false
+}
+
+// rule returns the rule that decides about a repository.
+func (p *Policy) rule(ref oci.Ref) (Rule, error) {
+	if r, named := p.named(ref); named {
+		return r, nil
 	}
 	if ref.Loopback() {
 		return Rule{}, nil
