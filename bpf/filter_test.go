@@ -1,6 +1,7 @@
 package bpf_test
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -178,6 +179,30 @@ func TestWhatFindsNoRoomIsCounted(t *testing.T) {
 				t.Errorf("%d pages are reported and %+v, of %d", found, stats, large/pageSize+1)
 			}
 		})
+	}
+}
+
+// TestARecordingEndsThoughEventsKeepComing has each event bring about another one.
+func TestARecordingEndsThoughEventsKeepComing(t *testing.T) {
+	m := mounted(t, 128, file{name: "large", size: large})
+	tracer := open(t, bpf.Options{Devices: []uint64{m.device}})
+	next := int64(0)
+	touch := func() {
+		touchtest.Do(t, touchtest.Op{How: touchtest.Read, Path: m.path("large"), Off: next * pageSize, Len: 1})
+		next++
+	}
+	touch()
+	ctx, cancel := context.WithCancel(t.Context())
+	err := tracer.Run(ctx, func(bpf.Touch) error {
+		cancel()
+		if next < 10 {
+			touch()
+		}
+		return nil
+	})
+	// After the first event the recording ends; that has brought about the second one before.
+	if err != nil || next != 3 {
+		t.Errorf("the recording went on for %d events, %v", next-1, err)
 	}
 }
 

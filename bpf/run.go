@@ -20,7 +20,7 @@ func (t *Tracer) Run(ctx context.Context, each func(Touch) error) error {
 	var record ringbuf.Record
 	for ctx.Err() == nil {
 		t.reader.SetDeadline(time.Now().Add(pollEvery))
-		if err := t.drain(&record, each); err != nil {
+		if err := t.drain(ctx, &record, each); err != nil {
 			return err
 		}
 	}
@@ -28,12 +28,12 @@ func (t *Tracer) Run(ctx context.Context, each func(Touch) error) error {
 		return fmt.Errorf("end the recording: %w", err)
 	}
 	t.reader.SetDeadline(time.Now().Add(pollEvery))
-	return t.drain(&record, each)
+	return t.drain(context.WithoutCancel(ctx), &record, each)
 }
 
-// drain reads events until the reader's deadline has passed and none is left.
-func (t *Tracer) drain(record *ringbuf.Record, each func(Touch) error) error {
-	for {
+// drain reads events until the reader's deadline has passed and none is left, or ctx is done: while events come faster than they are taken, there is always one left.
+func (t *Tracer) drain(ctx context.Context, record *ringbuf.Record, each func(Touch) error) error {
+	for ctx.Err() == nil {
 		err := t.reader.ReadInto(record)
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			return nil
@@ -49,6 +49,7 @@ func (t *Tracer) drain(record *ringbuf.Record, each func(Touch) error) error {
 			return err
 		}
 	}
+	return nil
 }
 
 // Stats is what a recording lost. Zero everywhere: nothing.

@@ -24,7 +24,9 @@ it is what a running container touches from now on, with --image alone what the 
    time:DURATION  so much time has passed
 
 CMD is then ended by SIGTERM. Ctrl-C ends a recording too, and what there is is written. For a sharp profile, record on a node where the image has not run since it was mounted: of what is
-cached already, neighbours of touched pages are mapped with them, and are reported as such. Until the end the kernel reads nothing ahead of readers of the images that are mounted.`
+cached already, neighbours of touched pages are mapped with them, and are reported as such. Until the end the kernel reads nothing ahead of readers of the images that are mounted.
+
+Where no probe works, what the kernel asks pageind for is written: by whomever, and nothing of what was cached. A profile of a mounted artifact that can be found gets its digests.`
 
 func traceCommand() *cli.Command {
 	return &cli.Command{
@@ -38,7 +40,7 @@ func traceCommand() *cli.Command {
 			&cli.StringFlag{Name: "container", Usage: "record the running container `ID`"},
 			&cli.StringFlag{Name: "image", Usage: "record the next container of the image `REF`, or, with CMD or --container, write what was touched of this one"},
 			&cli.BoolFlag{Name: "read-ahead", Usage: "let the kernel read ahead meanwhile, which blurs what was touched through mappings"},
-			&cli.StringFlag{Name: "probe", Usage: "see touches by `VARIANT` (tp_btf, raw_tp, fentry, kprobe) instead of the first that works"},
+			&cli.StringFlag{Name: "probe", Usage: "see touches by `VARIANT` (tp_btf, raw_tp, fentry, kprobe, or misses: pageind's record) instead of the first that works"},
 		},
 		Action: func(c *cli.Context) error {
 			t, err := newTracing(c)
@@ -85,9 +87,14 @@ func (t *tracing) run(ctx context.Context) error {
 		return err
 	}
 	defer client.Close()
-	t.mounts = &tracedMounts{client: client, images: make(map[uint64]control.Image), before: make(map[string][]byte), sharp: !t.c.Bool("read-ahead")}
+	t.mounts = &tracedMounts{client: client, images: make(map[uint64]control.Image), before: make(map[string][]byte), asked: make(map[uint64]time.Time), sharp: !t.c.Bool("read-ahead")}
 	if err := t.mounts.look(ctx); err != nil {
 		return errors.Join(err, t.mounts.restore())
+	}
+	if t.image != "" {
+		if err := t.mounts.resolve(t.c, t.image); err != nil {
+			t.say("note: only a mount of that very name will be taken for the image: %v", err)
+		}
 	}
 	r, ended := t.record(ctx)
 	ended = errors.Join(ended, t.mounts.restore())
@@ -103,20 +110,37 @@ func (t *tracing) write(ctx context.Context, r *traced) error {
 	if err := t.mounts.look(ctx); err != nil {
 		return err
 	}
-	device, image, err := t.choose(r.Recording)
+	name := t.touches
+	if r.variant == missLog {
+		name = func(ctx context.Context, r *traced) (*profile.Profile, control.Image, string, error) {
+			return t.misses(ctx, r.began)
+		}
+	}
+	p, image, words, err := name(ctx, r)
 	if err != nil {
 		return err
 	}
-	files, err := t.mounts.files(ctx, image, r.Inodes(device))
-	if err != nil {
-		return err
-	}
-	p, sum := r.Profile(device, files)
 	p.Ready = r.ready
+	t.identify(ctx, image, p)
 	if err := writeTrace(t.c, p); err != nil {
 		return err
 	}
-	return t.summarize(image, sum, r)
+	t.summarize(image, words, r)
+	return nil
+}
+
+// touches makes a profile of what was touched of one image. The words say how much it is.
+func (t *tracing) touches(ctx context.Context, r *traced) (*profile.Profile, control.Image, string, error) {
+	device, image, err := t.choose(r.Recording)
+	if err != nil {
+		return nil, image, "", err
+	}
+	files, err := t.mounts.files(ctx, image, r.Inodes(device))
+	if err != nil {
+		return nil, image, "", err
+	}
+	p, sum := r.Profile(device, files)
+	return p, image, sum.String(), nil
 }
 
 // choose picks the mount that the profile is about: the most touched one, of the image that was asked for.
@@ -124,7 +148,7 @@ func (t *tracing) choose(r *trace.Recording) (uint64, control.Image, error) {
 	var wanted control.Image
 	if t.image != "" {
 		var err error
-		if wanted, err = findImage(t.mounts.status, t.image); err != nil {
+		if wanted, err = t.mounts.find(t.image); err != nil {
 			return 0, wanted, err
 		}
 	}
@@ -145,8 +169,8 @@ func (t *tracing) choose(r *trace.Recording) (uint64, control.Image, error) {
 	return chosen.Device, t.mounts.images[chosen.Device], nil
 }
 
-func (t *tracing) summarize(image control.Image, sum trace.Summary, r *traced) error {
-	t.say("%s: %s in %v, by %s", image.Ref, sum, r.took.Round(time.Millisecond), r.variant)
+func (t *tracing) summarize(image control.Image, words string, r *traced) {
+	t.say("%s: %s in %v, by %s", image.Ref, words, r.took.Round(time.Millisecond), r.variant)
 	switch {
 	case r.ready > 0:
 		t.say("ready (%s) after %v", t.until, r.ready.Round(time.Millisecond))
@@ -156,7 +180,6 @@ func (t *tracing) summarize(image control.Image, sum trace.Summary, r *traced) e
 	if r.stats.Lost() {
 		t.say("incomplete: %d pages found no room, %d times a probe did not run, %d processes were not followed", r.stats.DroppedPages, r.stats.Skipped, r.stats.Unfollowed)
 	}
-	return nil
 }
 
 // say tells the user something; standard output belongs to CMD.

@@ -5,10 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"time"
 
+	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
 
 	"github.com/pagein/pagein/node/control"
@@ -22,6 +26,60 @@ type tracedMounts struct {
 	images map[uint64]control.Image // st_dev → image, of all looks
 	sharp  bool                     // switch read-ahead off
 	before map[string][]byte        // files that say how much is read ahead, and what they held
+	asked  map[uint64]time.Time     // when it was last looked what a device is
+	id     string                   // of the image that a user means, if its name alone does not tell that
+}
+
+// lookAgain is how long an answer counts that a device is not what is looked for. To look costs a thousand times what a touch may: others who read much would hold the recording up.
+const lookAgain = time.Second
+
+// shows says whether a device is an image that ref names. Neither may have been there at the last look.
+func (m *tracedMounts) shows(ctx context.Context, device uint64, ref string) bool {
+	if last, ok := m.asked[device]; ok && time.Since(last) < lookAgain {
+		return false
+	}
+	if m.is(device, ref) {
+		return true
+	}
+	found := m.look(ctx) == nil && m.is(device, ref)
+	m.asked[device] = time.Now()
+	return found
+}
+
+func (m *tracedMounts) is(device uint64, ref string) bool {
+	image, ok := m.images[device]
+	if !ok {
+		return false
+	}
+	if image.ID == m.id {
+		return true
+	}
+	wanted, err := findImage(m.status, ref)
+	return err == nil && wanted.ID == image.ID
+}
+
+// find is findImage, of what was mounted at any look.
+func (m *tracedMounts) find(what string) (control.Image, error) {
+	image, err := findImage(m.status, what)
+	if err == nil {
+		return image, nil
+	}
+	before := control.Status{Images: slices.Collect(maps.Values(m.images))}
+	for _, name := range []string{what, m.id} {
+		if image, other := findImage(before, name); name != "" && other == nil {
+			return image, nil
+		}
+	}
+	return image, err
+}
+
+// resolve finds out which image a reference means that nothing is mounted under: containerd has images mounted by digest, whatever the name.
+func (m *tracedMounts) resolve(c *cli.Context, ref string) (err error) {
+	if _, err := m.find(ref); err == nil {
+		return nil
+	}
+	m.id, err = imageID(c, m.client, ref)
+	return err
 }
 
 // look asks the daemon what is mounted now. What was mounted before is remembered.
@@ -75,12 +133,12 @@ func (m *tracedMounts) inside(target string) string {
 
 // files names inodes of an image.
 func (m *tracedMounts) files(ctx context.Context, image control.Image, wanted map[uint64]bool) (map[uint64]trace.File, error) {
-	timeline, err := m.client.Timeline(ctx, image.ID, 0)
+	kept, err := m.client.Recordings(ctx, image.ID)
 	if err != nil {
 		return nil, err
 	}
-	meta, err := os.Open(timeline.Meta)
-	if errors.Is(err, fs.ErrNotExist) && len(image.Targets) > 0 { // it is in the kernel's hands alone
+	meta, err := os.Open(kept.Meta)
+	if kept.Meta == "" && len(image.Targets) > 0 { // it is in the kernel's hands alone
 		return trace.FilesOfMount(m.inside(image.Targets[0])+"/", wanted)
 	}
 	if err != nil {

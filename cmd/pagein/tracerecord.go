@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -18,11 +20,15 @@ import (
 // traced is what a recording came to.
 type traced struct {
 	*trace.Recording
+	began   time.Time
 	ready   time.Duration // 0 = it ended before
 	took    time.Duration
 	stats   bpf.Stats
-	variant string
+	variant string // of the probes, or missLog
 }
+
+// missLog is what stands in for probes where none works: what pageind remembers of what it was asked for.
+const missLog = "misses"
 
 // patience is how long CMD may take to end after SIGTERM.
 const patience = 10 * time.Second
@@ -32,12 +38,11 @@ var errReady = errors.New("the workload is ready")
 
 // record records until the workload is ready or over, or ctx is done. Without a recording the error says why there is none, else what was wrong with the workload.
 func (t *tracing) record(ctx context.Context) (*traced, error) {
-	opts, accept, err := t.scope()
+	scope, err := t.scope()
 	if err != nil {
 		return nil, err
 	}
-	opts.Variant = t.c.String("probe")
-	tracer, err := bpf.Open(opts)
+	tracer, err := t.probes(scope.options)
 	if err != nil {
 		return nil, err
 	}
@@ -46,11 +51,13 @@ func (t *tracing) record(ctx context.Context) (*traced, error) {
 	defer end(nil)
 
 	var pid atomic.Int64 // of the workload
+	pid.Store(int64(scope.pid))
 	logged := make(chan struct{})
-	origin := time.Duration(0)
+	r := &traced{variant: tracer.Variant(), began: time.Now()}
+	begin, origin := monotonic(), time.Duration(0)
 	workload := func() error { <-ctx.Done(); return nil }
 	if len(t.args) > 0 {
-		origin = monotonic()
+		origin = begin
 		cmd := t.command(ctx, func() { close(logged) })
 		if err := cmd.Start(); err != nil {
 			return nil, fmt.Errorf("run %s: %w", t.args[0], err)
@@ -63,14 +70,10 @@ func (t *tracing) record(ctx context.Context) (*traced, error) {
 			return nil, errors.Join(err, cmd.Wait())
 		}
 	} else {
-		if len(opts.Processes) > 0 {
-			pid.Store(int64(opts.Processes[0]))
-		}
 		t.say("recording, by %s; Ctrl-C ends it", tracer.Variant())
 	}
 
-	r := &traced{Recording: trace.NewRecording(origin), variant: tracer.Variant()}
-	begin := monotonic()
+	r.Recording = trace.NewRecording(origin)
 	readyAt := make(chan time.Duration, 1)
 	go func() {
 		if t.until.Wait(ctx, trace.Workload{PID: func() int { return int(pid.Load()) }, Logged: logged}) == nil {
@@ -85,7 +88,7 @@ func (t *tracing) record(ctx context.Context) (*traced, error) {
 		over <- err
 	}()
 	err = tracer.Run(ctx, func(touch bpf.Touch) error {
-		if accept(touch) {
+		if scope.accept(touch) {
 			pid.CompareAndSwap(0, int64(touch.TGID))
 			r.Add(touch)
 		}
@@ -96,7 +99,7 @@ func (t *tracing) record(ctx context.Context) (*traced, error) {
 	broken := <-over
 	select {
 	case at := <-readyAt:
-		r.ready = max(at-r.Origin(), time.Microsecond)
+		r.ready = max(at-cmp.Or(r.Origin(), begin), time.Microsecond)
 		broken = nil // it was ended by us
 	default:
 	}
@@ -109,6 +112,42 @@ func (t *tracing) record(ctx context.Context) (*traced, error) {
 		broken = fmt.Errorf("run %s: %w", t.args[0], broken)
 	}
 	return r, broken
+}
+
+// recorder is a bpf.Tracer, or stands in for one.
+type recorder interface {
+	Variant() string
+	RemoveProcess(pid int) error
+	Run(ctx context.Context, each func(bpf.Touch) error) error
+	Stats() (bpf.Stats, error)
+	Close() error
+}
+
+// probes begins to record with the probes that were asked for, or the first that work. Where none does, pageind's record has to do.
+func (t *tracing) probes(opts bpf.Options) (recorder, error) {
+	opts.Variant = t.c.String("probe")
+	if opts.Variant != missLog {
+		tracer, err := bpf.Open(opts)
+		if opts.Variant != "" || !errors.Is(err, errors.ErrUnsupported) {
+			return tracer, err
+		}
+		t.say("no probe works: %s", strings.ReplaceAll(err.Error(), "\n", "; "))
+	}
+	t.say("what the kernel asks pageind for is written instead: whoever reads, with what is read ahead, and without what was cached")
+	return noProbes{}, nil
+}
+
+// noProbes records nothing.
+type noProbes struct{}
+
+func (noProbes) Variant() string           { return missLog }
+func (noProbes) RemoveProcess(int) error   { return nil }
+func (noProbes) Stats() (bpf.Stats, error) { return bpf.Stats{}, nil }
+func (noProbes) Close() error              { return nil }
+
+func (noProbes) Run(ctx context.Context, _ func(bpf.Touch) error) error {
+	<-ctx.Done()
+	return nil
 }
 
 // command prepares CMD.
@@ -124,52 +163,50 @@ func (t *tracing) command(ctx context.Context, matched func()) *exec.Cmd {
 	return cmd
 }
 
-// scope says what is recorded, and which of the touches count.
-func (t *tracing) scope() (bpf.Options, func(bpf.Touch) bool, error) {
-	all := func(bpf.Touch) bool { return true }
+// traceScope is what is recorded.
+type traceScope struct {
+	options bpf.Options
+	accept  func(bpf.Touch) bool // whether a touch counts
+	pid     int                  // of a process of the workload, 0 while there is none
+}
+
+func (t *tracing) scope() (traceScope, error) {
+	s := traceScope{accept: func(bpf.Touch) bool { return true }}
 	switch {
 	case len(t.args) > 0:
-		return bpf.Options{Processes: []int{os.Getpid()}}, all, nil
+		s.options.Processes = []int{os.Getpid()}
 	case t.container != "":
 		c, err := trace.FindContainer(t.container)
 		if err != nil {
-			return bpf.Options{}, nil, err
+			return s, err
 		}
+		s.pid = c.Processes[0]
 		if c.Cgroup != "" {
-			return bpf.Options{Cgroups: []string{c.Cgroup}}, all, nil
+			s.options.Cgroups = []string{c.Cgroup}
+		} else {
+			s.options.Processes = c.Processes
 		}
-		return bpf.Options{Processes: c.Processes}, all, nil
+	case trace.CgroupRoot() == "" && t.c.String("probe") != missLog:
+		return s, errors.New("a new container cannot be told from what runs already: no control groups of version 2 are mounted")
+	default:
+		old, err := trace.Cgroups()
+		if err != nil {
+			return s, err
+		}
+		s.accept = t.next(old)
 	}
-	accept, err := t.next()
-	return bpf.Options{}, accept, err
+	return s, nil
 }
 
 // next accepts touches of the image by the first container that was not there before.
-func (t *tracing) next() (func(bpf.Touch) bool, error) {
-	old, err := trace.Cgroups()
-	if err != nil {
-		return nil, err
-	}
+func (t *tracing) next(old map[uint64]bool) func(bpf.Touch) bool {
 	var container uint64
 	return func(touch bpf.Touch) bool {
-		if container == 0 && !old[touch.Cgroup] && t.isOf(touch.Device) {
+		if container == 0 && !old[touch.Cgroup] && t.mounts.shows(t.c.Context, touch.Device, t.image) {
 			container = touch.Cgroup
 		}
 		return container != 0 && touch.Cgroup == container
-	}, nil
-}
-
-// isOf says whether a device is the image that was asked for. It may just have been mounted.
-func (t *tracing) isOf(device uint64) bool {
-	if _, ok := t.mounts.images[device]; !ok && t.mounts.look(t.c.Context) != nil {
-		return false
 	}
-	image, ok := t.mounts.images[device]
-	if !ok {
-		return false
-	}
-	wanted, err := findImage(t.mounts.status, t.image)
-	return err == nil && wanted.ID == image.ID
 }
 
 // monotonic is the time on the clock of touches.

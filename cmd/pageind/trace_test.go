@@ -78,7 +78,7 @@ func TestTraceWritesWhatACommandTouched(t *testing.T) {
 	}
 
 	// What is cached is recorded as well; and a command that is ready is ended.
-	l.pagein(l.traceArgs("--until", "log:^REA.Y$", "--", "sh", "-c", "dd if="+target+"/b bs=4096 skip=11 count=1 of=/dev/null; echo READY; sleep 1000")...)
+	l.pagein(l.traceArgs("--until", "log:^REA.Y$", "--", "sh", "-c", "dd if="+target+"/b bs=4096 skip=11 count=1 of=/dev/null; echo READY; exec sleep 1000")...)
 	p, pages, _ = l.traced()
 	if want := map[string][]int64{"/b": {11}}; !maps.EqualFunc(pages, want, slices.Equal) || p.Ready <= p.Entries[0].Time {
 		t.Errorf("recorded %v, want %v; ready after %v", pages, want, p.Ready)
@@ -144,8 +144,8 @@ func (c *container) reads(path string) {
 	}
 }
 
-// recording starts pagein trace and waits until it records. What is returned waits for its end.
-func (l *lab) recording(args ...string) (end func()) {
+// recording starts pagein trace and waits until it records. What is returned signals it, unless sig is 0, and waits for its end; it returns what it said.
+func (l *lab) recording(args ...string) (end func(sig unix.Signal) string) {
 	l.Helper()
 	cmd := exec.Command(filepath.Join(programs, "pagein"), append([]string{"--address", l.socket()}, l.traceArgs(args...)...)...)
 	stderr, err := cmd.StderrPipe()
@@ -165,12 +165,16 @@ func (l *lab) recording(args ...string) (end func()) {
 			l.Fatalf("pagein trace ended: %v: %s", err, said)
 		}
 	}
-	return func() {
+	return func(sig unix.Signal) string {
 		l.Helper()
+		if err := cmd.Process.Signal(sig); err != nil {
+			l.Fatal(err)
+		}
 		rest, _ := io.ReadAll(lines)
 		if err := cmd.Wait(); err != nil {
 			l.Fatalf("pagein trace: %v: %s", err, rest)
 		}
+		return said + string(rest)
 	}
 }
 
@@ -185,7 +189,7 @@ func TestTraceRecordsARunningContainerAlone(t *testing.T) {
 	end := l.recording("--container", id[:12], "--until", "exec:test -e "+l.dir+"/ready")
 	other.reads(target + "/b")
 	this.reads(target + "/a; touch " + l.dir + "/ready; :")
-	end()
+	end(0)
 	p, pages, _ := l.traced()
 	if len(pages) != 1 || len(pages["/a"]) == 0 || p.Ready <= 0 {
 		t.Errorf("recorded %v, ready after %v", pages, p.Ready)
@@ -210,8 +214,52 @@ func TestTraceRecordsTheNextContainerOfAnImage(t *testing.T) {
 	next := l.container("11111111111111111111111111111111")
 	next.reads(unrelated + "/0")
 	next.reads(target + "/0; touch " + l.dir + "/ready; :")
-	end()
+	end(0)
 	if _, pages, _ := l.traced(); len(pages) != 1 || len(pages["/0"]) == 0 {
 		t.Errorf("recorded %v", pages)
+	}
+}
+
+func TestTraceRecordsContainersOfContainerd(t *testing.T) {
+	r := newRuntimeLab(t)
+	r.canTrace()
+	image := r.push("app", r.layers...)
+	r.pagein("convert", "--quiet", image)
+	r.pull(image)
+	end := r.recording("--image", image)
+	shared := r.T.TempDir()
+	r.Ctr("run", "-d", "--snapshotter", "pagein", "--mount", "type=bind,src="+shared+",dst=/shared,options=rbind:rw", image, "next-1234567890",
+		"/bin/busybox", "sh", "-c", "/bin/busybox touch /shared/runs; exec /bin/busybox sleep 1000")
+	r.waitFor("the container to run", func() bool { _, err := os.Stat(filepath.Join(shared, "runs")); return err == nil })
+	said := end(unix.SIGTERM)
+	p, pages, order := r.traced()
+	if len(order) == 0 || order[0] != "/bin/busybox" || pages["/data/random"] != nil || p.Subject == "" || p.Entries[0].Digest == (profile.Digest{}) {
+		t.Errorf("the next container: %v of %q in the order %v: %s", pages, p.Subject, order, said)
+	}
+	end = r.recording("--container", "next-1234567890")
+	r.Ctr("tasks", "exec", "--exec-id", "x", "next-1234567890", "/bin/busybox", "cat", "/three")
+	said = end(unix.SIGINT)
+	if _, pages, _ := r.traced(); !slices.Equal(pages["/three"], []int64{0}) || pages["/data/random"] != nil {
+		t.Errorf("a running container: %v: %s", pages, said)
+	}
+}
+
+func TestWithoutProbesTraceTakesWhatTheDaemonWasAskedFor(t *testing.T) {
+	l := newLab(t)
+	ref := l.layout(l.bigFiles("a", "b", "c"))
+	l.start()
+	target := l.mount(ref, "x")
+	l.read(target, "a") // before
+	args := l.traceArgs("--probe", "misses", "--until", "exec:test -e "+l.dir+"/ready")
+	l.pagein(append(args, "--", "sh", "-c", "cat "+target+"/c "+target+"/a > /dev/null; touch "+l.dir+"/ready; exec sleep 1000")...)
+	p, pages, order := l.traced()
+	if !slices.Equal(order, []string{"/c"}) || len(pages["/c"]) < 10 || p.Entries[0].Kind != profile.KindMiss || p.Entries[0].Time <= 0 || p.Ready <= p.Entries[0].Time {
+		t.Errorf("recorded %v in the order %v, ready after %v", pages, order, p.Ready)
+	}
+	if p.Entries[0].Digest == (profile.Digest{}) {
+		t.Errorf("there are no digests: %+v", p.Entries[0])
+	}
+	if out, err := l.try(l.traceArgs("--probe", "misses", "--", "cat", target+"/a")...); err == nil || !strings.Contains(err.Error(), "asked pageind for nothing") {
+		t.Errorf("a command that reads what is cached: %s, %v", out, err)
 	}
 }
