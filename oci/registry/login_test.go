@@ -213,6 +213,33 @@ func TestWhatAFailedPullBroughtIsForgotten(t *testing.T) {
 	}
 }
 
+// TestServersOfPullsAreNamedInManyWays has credentials for the registry of an image, or for another one, as clients write it.
+func TestServersOfPullsAreNamedInManyWays(t *testing.T) {
+	for _, c := range []struct {
+		image, server, host string // the last is where they are asked for
+		want                bool
+	}{
+		{"alpine", "https://index.docker.io/v1/", "registry-1.docker.io", true},
+		{"index.docker.io/library/alpine", "registry-1.docker.io", "registry-1.docker.io", true},
+		{"docker.io/library/alpine", "docker.io", "mirror.example.com", false},
+		{"alpine", "registry.example.com", "registry-1.docker.io", false},
+		{"registry.example.com:5000/a", "registry.example.com:5000", "registry.example.com:5000", true},
+		{"registry.example.com:5000/a", "https://registry.example.com:5000/v2/", "registry.example.com:5000", true},
+		{"registry.example.com:5000/a", "registry.example.com", "registry.example.com:5000", false},
+		{"registry.example.com/a", "registry.example.com:5000", "registry.example.com", false},
+		{"registry.example.com/a", "https://registry.example.com.evil.example/", "registry.example.com", false},
+		{"registry.example.com/a", "", "registry.example.com:5000", false},
+		{"[::1]:5000/a", "http://[::1]:5000", "[::1]:5000", true},
+	} {
+		pulled, image := new(registry.Pulled), parse(t, c.image)
+		pulled.Remember(image, c.server, registry.Credential{Username: "me", Password: "secret"})(true)
+		got, err := pulled.Credential(t.Context(), registry.Place{Registry: image.Host, Repository: image.Repository, Host: c.host})
+		if err != nil || (got.Password != "") != c.want {
+			t.Errorf("%+v: %v, %v", c, got, err)
+		}
+	}
+}
+
 // TestAPullWithAWrongPasswordTakesNothingFromReaders has somebody pull with one while others read.
 func TestAPullWithAWrongPasswordTakesNothingFromReaders(t *testing.T) {
 	for _, status := range []int{http.StatusUnauthorized, http.StatusForbidden} {
