@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -111,7 +112,7 @@ func install(c *cli.Context) (changed bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("prepare containerd's configuration: %w", err)
 	}
-	if changed, err = change(c, own, theirs); err == nil && c.Bool("cri") {
+	if changed, err = change(c, append([]*setup.Change{own}, theirs...)...); err == nil && c.Bool("cri") {
 		_, err = fmt.Fprintf(c.App.Writer, "For pull secrets, and to measure images, start kubelet with --image-service-endpoint=unix://%s\n", pageind.Address)
 	}
 	return changed, err
@@ -120,18 +121,15 @@ func install(c *cli.Context) (changed bool, err error) {
 // change shows or applies changes of files: all, or none.
 func change(c *cli.Context, changes ...*setup.Change) (changed bool, err error) {
 	for i, file := range changes {
-		if file.None() {
-			if _, err := fmt.Fprintf(c.App.Writer, "%s: nothing to do\n", file.Path); err != nil {
-				return changed, err
-			}
+		if file.None() || !c.Bool("apply") {
 			continue
 		}
-		changed = true
-		if c.Bool("apply") {
-			if err := file.Apply(); err != nil {
-				return changed, errors.Join(fmt.Errorf("change %s: %w", file.Path, err), revert(changes[:i]))
-			}
+		if err := file.Apply(); err != nil {
+			return false, errors.Join(fmt.Errorf("change %s: %w", file.Path, err), revert(changes[:i]))
 		}
+	}
+	for _, file := range changes {
+		changed = changed || !file.None()
 		if err := show(c, file); err != nil {
 			return changed, err
 		}
@@ -154,14 +152,30 @@ func revert(changes []*setup.Change) (err error) {
 	return err
 }
 
-// show prints the marked lines of a file that has some, or had.
+// show prints the marked lines of a file: those that go, and those that come.
 func show(c *cli.Context, file *setup.Change) error {
-	lines, word := tomledit.Marked(file.New), "with these lines"
-	if lines == "" {
-		lines, word = tomledit.Marked(file.Old), "without these lines"
+	if file.None() {
+		_, err := fmt.Fprintf(c.App.Writer, "%s: nothing to do\n", file.Path)
+		return err
 	}
-	_, err := fmt.Fprintf(c.App.Writer, "%s, %s:\n%s", file.Path, word, lines)
+	text := listing(file.Path+", without these lines", tomledit.Marked(file.Old)) + listing(file.Path+", with these lines", tomledit.Marked(file.New))
+	if setup.LeavesKubelet(file) {
+		text += "Have kubelet ask containerd again before pageind is restarted: nobody listens any more where its --image-service-endpoint leads.\n"
+	}
+	_, err := io.WriteString(c.App.Writer, text)
 	return err
+}
+
+// listing is lines below a heading, if there are any.
+func listing(heading string, lines []tomledit.Line) string {
+	if len(lines) == 0 {
+		return ""
+	}
+	text := heading + ":\n"
+	for _, l := range lines {
+		text += fmt.Sprintf("%5d  %s\n", l.Number, l.Text)
+	}
+	return text
 }
 
 // restart has systemd restart both, pageind first: containerd looks for the snapshotter when it is first used.

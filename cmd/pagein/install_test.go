@@ -64,6 +64,23 @@ func TestWhatCannotBeRestartedIsToBeRestartedByHand(t *testing.T) {
 	}
 }
 
+// TestInstallShowsWhatGoes installs for Kubernetes and then without.
+func TestInstallShowsWhatGoes(t *testing.T) {
+	dir := t.TempDir()
+	if status, said := runInstall(t, dir, "--apply", "--cri"); status != exitSuccess || strings.Contains(said, "without these lines") {
+		t.Fatalf("it says %s", said)
+	}
+	if status, said := runInstall(t, dir, "--apply", "--cri"); status != exitSuccess || strings.Count(said, "nothing to do") != 2 {
+		t.Errorf("the second time it says %s", said)
+	}
+	status, said := runInstall(t, dir, "--apply")
+	gone, come, _ := strings.Cut(said, "config.toml, with these lines")
+	const cri = "io.containerd.cri.v1.images"
+	if status != exitSuccess || !strings.Contains(gone, "config.toml, without these lines") || !strings.Contains(gone, cri) || strings.Contains(come, cri) || !strings.Contains(gone, "Have kubelet ask containerd again") {
+		t.Errorf("when Kubernetes is to use it no more it says %s", said)
+	}
+}
+
 func TestInstallRefusesWhatMakesNoSense(t *testing.T) {
 	for _, c := range []struct {
 		args []string

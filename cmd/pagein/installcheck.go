@@ -104,7 +104,7 @@ func serveImage(c *cli.Context, client *ociregistry.Client) (image string, data 
 	go func() { ended <- server.Serve(l) }()
 	stop = func() error {
 		err := server.Close()
-		_ = <-ended // that it was closed
+		<-ended // with the error that says so
 		return err
 	}
 	data = make([]byte, checkSize)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"strings"
@@ -27,7 +28,7 @@ type setUpLab struct {
 	options       []string
 }
 
-// newSetUpLab installs with more options.
+// newSetUpLab installs with more options, after the SetUp of o.
 func newSetUpLab(t *testing.T, o servertest.ContainerdOptions, more ...string) *setUpLab {
 	t.Helper()
 	l := &setUpLab{runtimeLab: prepareRuntimeLab(t)}
@@ -36,7 +37,11 @@ func newSetUpLab(t *testing.T, o servertest.ContainerdOptions, more ...string) *
 		t.Fatal(err)
 	}
 	l.start("--config", l.own)
+	first := o.SetUp
 	o.SetUp = func(program, config string) {
+		if first != nil {
+			first(program, config)
+		}
 		l.theirs = config
 		l.options = []string{"--containerd-program", program, "--containerd-config", config}
 		l.before = l.text(config)
@@ -157,9 +162,22 @@ func TestWhatContainerdHasNotReadYetIsTakenOutAtOnce(t *testing.T) {
 
 // TestKubernetesPullsLazilyOnceItIsSetUpFor has a containerd whose configuration names another snapshotter for Kubernetes.
 func TestKubernetesPullsLazilyOnceItIsSetUpFor(t *testing.T) {
-	for _, s := range series {
+	for _, s := range []struct {
+		name string
+		old  bool
+		set  string // for images
+	}{{"1.7", true, ""}, {"2", false, ""}, {"2 that does not use the transfer service", false, "discard_unpacked_layers = true"}} {
 		t.Run(s.name, func(t *testing.T) {
-			l := newSetUpLab(t, servertest.ContainerdOptions{Old: s.old, Sandbox: "pause.example/pause:1"}, "--cri")
+			set := func(_, config string) {
+				text, err := os.ReadFile(config)
+				if err == nil {
+					err = os.WriteFile(config, bytes.Replace(text, []byte("stats_collect"), []byte(s.set+"\nstats_collect"), 1), 0o600)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			l := newSetUpLab(t, servertest.ContainerdOptions{Old: s.old, Sandbox: "pause.example/pause:1", SetUp: set}, "--cri")
 			image := l.push("app", l.layers...)
 			l.pagein("convert", "--quiet", image)
 			conn, err := grpc.NewClient("unix://"+l.Socket(), grpc.WithTransportCredentials(insecure.NewCredentials()))

@@ -134,14 +134,20 @@ func Has(text []byte) bool {
 	return err != nil || !bytes.Equal(undone, text)
 }
 
-// Marked are the lines of an edit in a text, each with its number, to be shown to people.
-func Marked(text []byte) (lines string) {
+// Line is one of a text, without its end.
+type Line struct {
+	Number int // from 1
+	Text   string
+}
+
+// Marked are the lines of an edit in a text, to be shown to people.
+func Marked(text []byte) (lines []Line) {
 	inBlock, exchanged := false, false
 	for i, line := range strings.Split(string(text), "\n") {
 		body := strings.TrimSpace(line)
 		inBlock = inBlock || body == begin
 		if inBlock || exchanged || strings.HasPrefix(body, instead) || strings.HasSuffix(body, added) {
-			lines += fmt.Sprintf("%5d  %s\n", i+1, strings.TrimRight(line, "\r"))
+			lines = append(lines, Line{i + 1, strings.TrimRight(line, "\r")})
 		}
 		exchanged = strings.HasPrefix(body, instead)
 		inBlock = inBlock && body != end

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 )
 
@@ -25,6 +26,9 @@ func (p *plan) check(after table) error {
 	if p.CRI && p.at(after, append(cri, "snapshotter")...) != p.Name {
 		return fmt.Errorf("containerd would still use the snapshotter %q for Kubernetes: a file that the configuration imports overrides it", p.at(after, append(cri, "snapshotter")...))
 	}
+	if silent, _ := p.at(after, append(cri, "disable_snapshot_annotations")...).(bool); p.CRI && silent && !p.transfersCRI() {
+		return errors.New("containerd would still not say of which image a layer is, for Kubernetes: a file that the configuration imports overrides disable_snapshot_annotations")
+	}
 	was, is := p.others(p.before), p.others(after)
 	if path := differ(was, is); path != nil {
 		return fmt.Errorf("containerd would change its mind about %s: files that a configuration imports replace whole sections", strings.Join(path, "."))
@@ -35,20 +39,25 @@ func (p *plan) check(after table) error {
 // checkUnpacks makes sure that images can be unpacked for all snapshotters that they could be before, and for ours.
 func (p *plan) checkUnpacks(after table) error {
 	all, _ := p.at(after, "plugins", transferPlugin, "unpack_config").([]any)
-	var names []string
-	for _, e := range all {
-		entry, _ := e.(table)
-		names = append(names, fmt.Sprint(entry["snapshotter"]))
-	}
-	want := make([]string, 0, len(names))
-	for _, e := range p.unpacks() {
-		entry, _ := e.(table)
-		want = append(want, fmt.Sprint(entry["snapshotter"]))
-	}
-	if want = append(want, p.Name); !reflect.DeepEqual(names, want) {
-		return fmt.Errorf("containerd would unpack images for the snapshotters %q instead of %q", names, want)
+	want := append(slices.Clip(p.unpacks()), p.ours())
+	if is, want := set(all), set(want); !reflect.DeepEqual(is, want) {
+		return fmt.Errorf("containerd would unpack images as %v instead of as %v", is, want)
 	}
 	return nil
+}
+
+// set is what is set in tables, that is, without what containerd prints of what is not.
+func set(all []any) (tables []table) {
+	for _, one := range all {
+		t, _ := one.(table)
+		t = maps.Clone(t)
+		maps.DeleteFunc(t, func(_ string, value any) bool {
+			v := reflect.ValueOf(value)
+			return v.IsZero() || v.Kind() == reflect.Slice && v.Len() == 0
+		})
+		tables = append(tables, t)
+	}
+	return tables
 }
 
 // others is a configuration without what is changed.

@@ -47,12 +47,16 @@ func (c Containerd) Installed() (changes []*Change, err error) {
 	return changes, nil
 }
 
-// dropIns are the files of ours that a configuration would import, whether they are there or not.
+// dropIns are the files of ours that a configuration would import, whether they are there or not. One of that name that somebody else wrote is none.
 func (c Containerd) dropIns(text []byte) (paths []string) {
 	for _, pattern := range c.patterns(text) {
 		path := filepath.Join(filepath.Dir(pattern), dropIn)
 		if matches, err := filepath.Match(pattern, path); matches && err == nil && pattern != path {
-			if info, err := os.Stat(filepath.Dir(path)); err == nil && info.IsDir() {
+			info, err := os.Stat(filepath.Dir(path))
+			if err != nil || !info.IsDir() {
+				continue
+			}
+			if text, err := read(path); err == nil && (text == nil || tomledit.Has(text)) {
 				paths = append(paths, path)
 			}
 		}

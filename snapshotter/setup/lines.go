@@ -21,12 +21,24 @@ enable_remote_snapshot_annotations = "true"
 `, p.Name, p.Address, p.Root)
 }
 
-// unpacks are the entries that say for which snapshotters images can be unpacked, as they are; where none are configured, containerd's own.
+// unpacks are the entries that say for which snapshotters images can be unpacked, as they are; where none are configured, those that are built into containerd (defaultUnpackConfig in its
+// plugins/transfer), which it does not print.
 func (p *plan) unpacks() []any {
 	if all, ok := p.at(p.before, "plugins", transferPlugin, "unpack_config").([]any); ok {
 		return all
 	}
-	return []any{table{"platform": platforms.Format(platforms.DefaultSpec()), "snapshotter": "overlayfs", "differ": "walking"}}
+	platform := platforms.DefaultSpec()
+	all := []any{table{"platform": platforms.Format(platform), "snapshotter": "overlayfs", "differ": "walking"}}
+	if p.release.atLeast(2, 3) {
+		platform.OSFeatures = []string{"erofs"}
+		all = append(all, table{"platform": platforms.FormatAll(platform), "snapshotter": "erofs", "differ": "erofs", "optional": true})
+	}
+	return all
+}
+
+// ours is the entry for the snapshotter.
+func (p *plan) ours() table {
+	return table{"platform": platforms.Format(platforms.DefaultSpec()), "snapshotter": p.Name, "differ": "walking"}
 }
 
 // transfer has "ctr images pull" unpack for the snapshotter. Whoever adds the first entry drops the built-in ones, so these are written too.
@@ -34,7 +46,7 @@ func (p *plan) transfer(others bool) string {
 	if !p.transfers() {
 		return ""
 	}
-	entries := []any{table{"platform": platforms.Format(platforms.DefaultSpec()), "snapshotter": p.Name, "differ": "walking"}}
+	entries := []any{p.ours()}
 	if others {
 		entries = append(p.unpacks(), entries...)
 	}
@@ -68,8 +80,8 @@ func quoteAll(words []any) string {
 // transfers reports whether the transfer service can be configured: containerd 1 reads plugins' full names only from schema 2 on, and its ctr does not need the service.
 func (p *plan) transfers() bool { return p.schema > 1 || p.release.atLeast(2, 0) }
 
-// criSettings has Kubernetes use the snapshotter. Until 2.0 containerd tells snapshotters of the images only if it is asked to. Containerd 2 translates schema 2, but of this table only if
-// runtimes are configured in it: what it does not find there it takes from where schema 3 has it.
+// criSettings has Kubernetes use the snapshotter. Where Kubernetes' images are not pulled by the transfer service, containerd tells snapshotters of the images only if it is asked to.
+// Containerd 2 translates schema 2, but of this table only if runtimes are configured in it: what it does not find there it takes from where schema 3 has it.
 func (p *plan) criSettings(own table) (settings []tomledit.Setting) {
 	if !p.CRI {
 		return nil
@@ -83,11 +95,30 @@ func (p *plan) criSettings(own table) (settings []tomledit.Setting) {
 	}
 	for _, path := range paths {
 		settings = append(settings, tomledit.Setting{Table: path, Key: "snapshotter", Value: strconv.Quote(p.Name)})
-		if !p.release.atLeast(2, 1) {
+		if !p.transfersCRI() {
 			settings = append(settings, tomledit.Setting{Table: path, Key: "disable_snapshot_annotations", Value: "false"})
 		}
 	}
 	return settings
+}
+
+// transfersCRI reports whether the transfer service pulls Kubernetes' images. It does since 2.1, unless something is configured that it cannot do (CheckLocalImagePullConfigs in containerd's
+// internal/cri/config).
+func (p *plan) transfersCRI() bool {
+	images, _ := p.at(p.before, p.criPath(p.native())...).(table)
+	registry, _ := images["registry"].(table)
+	for _, name := range []string{"mirrors", "configs", "auths"} {
+		if t, _ := registry[name].(table); len(t) > 0 {
+			return false
+		}
+	}
+	for _, name := range []string{"use_local_image_pull", "discard_unpacked_layers", "image_pull_with_sync_fs"} {
+		if images[name] == true {
+			return false
+		}
+	}
+	downloads, configured := images["max_concurrent_downloads"].(int64)
+	return p.release.atLeast(2, 1) && images["disable_snapshot_annotations"] != false && (!configured || downloads == defaultDownloads)
 }
 
 // criPath is the table with the snapshotter for Kubernetes.

@@ -22,6 +22,22 @@ const (
 	defaultRoot   = "/var/lib/pagein"
 )
 
+// pageindFile is what counts here of pageind's configuration.
+type pageindFile struct {
+	Root        string `toml:"root"`
+	Snapshotter struct {
+		Address      string `toml:"address"`
+		Root         string `toml:"root"`
+		ImageService string `toml:"image-service"`
+	} `toml:"snapshotter"`
+}
+
+// LeavesKubelet reports whether a change of pageind's configuration ends that it serves kubelet.
+func LeavesKubelet(c *Change) bool {
+	var was, is pageindFile
+	return toml.Unmarshal(c.Old, &was) == nil && toml.Unmarshal(c.New, &is) == nil && was.Snapshotter.ImageService != "" && is.Snapshotter.ImageService == ""
+}
+
 // PlanPageind reads pageind's configuration, and works out the change that has it serve containerd if it does not. With the address of containerd it is to serve kubelet the image
 // service of that one, too.
 func PlanPageind(path, imageService string) (Pageind, *Change, error) {
@@ -33,14 +49,7 @@ func PlanPageind(path, imageService string) (Pageind, *Change, error) {
 	if text, err = tomledit.Undo(text); err != nil {
 		return p, nil, fmt.Errorf("change %s: %w", path, err)
 	}
-	file := struct {
-		Root        string `toml:"root"`
-		Snapshotter struct {
-			Address      string `toml:"address"`
-			Root         string `toml:"root"`
-			ImageService string `toml:"image-service"`
-		} `toml:"snapshotter"`
-	}{Root: defaultRoot}
+	file := pageindFile{Root: defaultRoot}
 	if err := toml.Unmarshal(text, &file); err != nil {
 		return p, nil, fmt.Errorf("read %s: %w", path, err)
 	}

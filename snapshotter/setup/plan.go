@@ -25,13 +25,30 @@ const (
 	imagesPlugin   = "io.containerd.cri.v1.images" // schema 3
 )
 
-// Plan works out the change that gives containerd what it needs: a file of its own where containerd's configuration imports a directory of such, if that works with this containerd and what
-// else is configured, or marked lines in the configuration itself. Containerd has read what is returned. What was planned and applied before is replaced.
-func (c Containerd) Plan(ctx context.Context, n Needs) (*Change, error) {
+// defaultDownloads is how many layers containerd fetches at once for Kubernetes, if nothing else is configured.
+const defaultDownloads = 3
+
+// Plan works out the changes that give containerd what it needs: a file of its own where containerd's configuration imports a directory of such, if that works with this containerd and what
+// else is configured, or marked lines in the configuration itself. Containerd has read what is returned. What was planned and applied before is replaced, wherever that was.
+func (c Containerd) Plan(ctx context.Context, n Needs) ([]*Change, error) {
 	p := &plan{Containerd: c, Needs: n}
 	if err := p.look(ctx); err != nil {
 		return nil, err
 	}
+	change, err := p.place(ctx)
+	if err != nil {
+		return nil, err
+	}
+	before, err := c.Installed()
+	if err != nil {
+		return nil, err
+	}
+	elsewhere := slices.DeleteFunc(before, func(other *Change) bool { return other.Path == change.Path })
+	return append(elsewhere, change), nil
+}
+
+// place finds the file that can be changed.
+func (p *plan) place(ctx context.Context) (*Change, error) {
 	var refused []error
 	for _, path := range p.dropIns(p.text) {
 		change, err := p.beside(ctx, path)
@@ -97,14 +114,27 @@ func (p *plan) dumpBefore(ctx context.Context) (table, error) {
 	if !p.isThere {
 		return p.defaults(ctx)
 	}
-	text := p.text
-	if had := slices.ContainsFunc(p.dropIns(text), isThere); had {
-		var err error
-		if text, err = p.importing(); err != nil {
-			return nil, err
-		}
+	text, err := p.trial(tomledit.Edit{})
+	if err != nil {
+		return nil, err
 	}
 	return p.dumpOf(ctx, text)
+}
+
+// trial is the configuration with an edit, and without files of our own among what it imports.
+func (p *plan) trial(e tomledit.Edit) ([]byte, error) {
+	if slices.ContainsFunc(p.dropIns(p.text), isThere) {
+		imports, err := p.importing()
+		if err != nil {
+			return nil, err
+		}
+		e.Settings = append(slices.Clip(e.Settings), imports)
+	}
+	text, err := tomledit.Apply(p.text, e)
+	if err != nil {
+		return nil, fmt.Errorf("change %s: %w", p.Config, err)
+	}
+	return text, nil
 }
 
 func isThere(path string) bool {
@@ -134,7 +164,11 @@ func (p *plan) inPlace(ctx context.Context) (*Change, error) {
 	if err != nil {
 		return nil, err
 	}
-	after, err := p.dumpOf(ctx, change.New)
+	text, err := p.trial(e)
+	if err != nil {
+		return nil, err
+	}
+	after, err := p.dumpOf(ctx, text)
 	if err != nil {
 		return nil, err
 	}
@@ -155,9 +189,13 @@ func (p *plan) beside(ctx context.Context, path string) (*Change, error) {
 		return nil, err
 	}
 	defer remove()
-	text, err := p.importing(trial)
+	imports, err := p.importing(trial)
 	if err != nil {
 		return nil, err
+	}
+	text, err := tomledit.Apply(p.text, tomledit.Edit{Settings: []tomledit.Setting{imports}})
+	if err != nil {
+		return nil, fmt.Errorf("change %s: %w", p.Config, err)
 	}
 	after, err := p.dumpOf(ctx, text)
 	if err != nil {
@@ -169,11 +207,11 @@ func (p *plan) beside(ctx context.Context, path string) (*Change, error) {
 // header is what a file of our own begins with.
 func (p *plan) header() string { return fmt.Sprintf("version = %d\n", p.schema) }
 
-// importing is the configuration with what it imports but for files of our own, and with more.
-func (p *plan) importing(more ...string) ([]byte, error) {
+// importing is the setting of what the configuration imports but for files of our own, and of more.
+func (p *plan) importing(more ...string) (tomledit.Setting, error) {
 	files, err := p.imports(p.text)
 	if err != nil {
-		return nil, err
+		return tomledit.Setting{}, err
 	}
 	ours, quoted := p.dropIns(p.text), []string{}
 	for _, f := range append(files, more...) {
@@ -181,7 +219,7 @@ func (p *plan) importing(more ...string) ([]byte, error) {
 			quoted = append(quoted, strconv.Quote(f))
 		}
 	}
-	return tomledit.Apply(p.text, tomledit.Edit{Settings: []tomledit.Setting{{Key: "imports", Value: "[" + strings.Join(quoted, ", ") + "]"}}})
+	return tomledit.Setting{Key: "imports", Value: "[" + strings.Join(quoted, ", ") + "]"}, nil
 }
 
 // at returns what is at a path, or nil.

@@ -4,6 +4,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -60,6 +62,10 @@ var configs = []struct {
 		name: "whose sections are replaced by files beside it", series: "1.7", config: "version = 2\nimports = [\"conf.d/*.toml\"]\n[plugins.\"io.containerd.transfer.v1.local\"]\nconfig_path = \"/x\"\n",
 		conf: map[string]string{"a.toml": "version = 2\n[debug]\nlevel = \"debug\"\n"}, cri: true,
 	},
+	{
+		name: "with a file of that name beside it", config: "version = 2\nimports = [\"conf.d/*.toml\"]\n",
+		conf: map[string]string{"pagein.toml": "version = 2\n[debug]\nlevel = \"debug\"\n"}, cri: true,
+	},
 }
 
 // TestConfigurationsGetWhatIsNeededAndCanBeHadBack compares what containerd makes of them, which Plan does, too.
@@ -91,32 +97,85 @@ func TestConfigurationsGetWhatIsNeededAndCanBeHadBack(t *testing.T) {
 					for name, text := range files {
 						write(t, filepath.Join(dir, name), text)
 					}
-					change, err := containerd.Plan(t.Context(), needs(cri))
-					if err != nil {
-						t.Fatal(err)
+					changed := apply(t, containerd, needs(cri))
+					if got := len(changed) == 1 && filepath.Dir(changed[0]) != dir; got != c.beside {
+						t.Errorf("it changes %s", changed)
 					}
-					if got := filepath.Dir(change.Path) != dir; got != c.beside {
-						t.Errorf("it changes %s", change.Path)
-					}
-					if err := change.Apply(); err != nil {
-						t.Fatal(err)
-					}
-					if again, err := containerd.Plan(t.Context(), needs(cri)); err != nil || !again.None() {
+					if again, err := containerd.Plan(t.Context(), needs(cri)); err != nil || len(again) != 1 || !again[0].None() {
 						t.Errorf("it is not done yet: %v", err)
 					}
-					checkDump(t, containerd, needs(cri))
-					installed, err := containerd.Installed()
-					if err != nil || len(installed) != 1 {
-						t.Fatalf("installed in %v, %v", installed, err)
-					}
-					if err := installed[0].Apply(); err != nil {
-						t.Fatal(err)
-					}
+					checkDump(t, containerd, needs(cri), !strings.Contains(text, "unpack_config"))
+					undo(t, containerd)
 					checkFiles(t, dir, files)
 				})
 			}
 		}
 	}
+}
+
+// apply plans and makes the changes, and returns which files they are of.
+func apply(t *testing.T, c Containerd, n Needs) (paths []string) {
+	t.Helper()
+	changes, err := c.Plan(t.Context(), n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, change := range changes {
+		paths = append(paths, change.Path)
+		if err := change.Apply(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return paths
+}
+
+// undo takes out what is installed, in one file.
+func undo(t *testing.T, c Containerd) {
+	t.Helper()
+	installed, err := c.Installed()
+	if err != nil || len(installed) != 1 {
+		t.Fatalf("installed in %v, %v", installed, err)
+	}
+	if err := installed[0].Apply(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestWhatIsInstalledMovesWhenItsPlaceChanges has a configuration that gets a directory for files beside it, and a containerd that is replaced by an older one, which cannot merge such.
+func TestWhatIsInstalledMovesWhenItsPlaceChanges(t *testing.T) {
+	const alone, beside = "version = 2\n[plugins.\"io.containerd.transfer.v1.local\"]\nconfig_path = \"/x\"\n", "imports = [\"conf.d/*.toml\"]\n"
+	dir, programs := t.TempDir(), programs(t)
+	c := Containerd{Program: programs["2"], Config: filepath.Join(dir, "config.toml")}
+	write(t, c.Config, alone)
+	for _, step := range []struct {
+		name, series string
+		imports      string // what is added to the configuration
+		want         []string
+	}{
+		{"first", "2", "", []string{"config.toml"}},
+		{"with a directory", "2", beside, []string{"config.toml", "conf.d/pagein.toml"}},
+		{"with an older containerd", "1.7", "", []string{"conf.d/pagein.toml", "config.toml"}},
+	} {
+		c.Program = programs[step.series]
+		text, err := os.ReadFile(c.Config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		write(t, c.Config, step.imports+string(text))
+		write(t, filepath.Join(dir, "conf.d", "a.toml"), "version = 2\n[debug]\nlevel = \"debug\"\n")
+		changed := apply(t, c, needs(true))
+		for i := range changed {
+			if changed[i], err = filepath.Rel(dir, changed[i]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if !slices.Equal(changed, step.want) {
+			t.Errorf("%s it changes %q, want %q", step.name, changed, step.want)
+		}
+		checkDump(t, c, needs(true), true)
+	}
+	undo(t, c)
+	checkFiles(t, dir, map[string]string{"config.toml": beside + alone, "conf.d/a.toml": "version = 2\n[debug]\nlevel = \"debug\"\n"})
 }
 
 func write(t *testing.T, path, text string) {
@@ -129,8 +188,8 @@ func write(t *testing.T, path, text string) {
 	}
 }
 
-// checkDump looks into what containerd says of its real configuration.
-func checkDump(t *testing.T, c Containerd, n Needs) {
+// checkDump looks into what containerd says of its real configuration. Without entries of its own it is to unpack for what the built-in ones are for.
+func checkDump(t *testing.T, c Containerd, n Needs, builtin bool) {
 	t.Helper()
 	out, err := exec.Command(c.Program, "--config", c.Config, "config", "dump").Output()
 	if err != nil {
@@ -141,6 +200,18 @@ func checkDump(t *testing.T, c Containerd, n Needs) {
 		want = append(want, "snapshotter = \"pagein\"")
 	}
 	text := strings.ReplaceAll(string(out), "'", "\"")
+	if r, err := c.release(t.Context()); err != nil {
+		t.Fatal(err)
+	} else if builtin {
+		want = append(want, "snapshotter = \"overlayfs\"")
+		if r.atLeast(2, 3) {
+			want = append(want, "snapshotter = \"erofs\"")
+		}
+	}
+	if n.CRI {
+		transfers := strings.Contains(text, "use_local_image_pull") && !strings.Contains(text, "discard_unpacked_layers = true")
+		want = append(want, "disable_snapshot_annotations = "+strconv.FormatBool(transfers))
+	}
 	for _, w := range want {
 		if !strings.Contains(text, w) {
 			t.Errorf("containerd does not say %q", w)
@@ -174,16 +245,21 @@ func checkFiles(t *testing.T, dir string, want map[string]string) {
 func TestConfigurationsThatCannotBeChangedAreRefused(t *testing.T) {
 	for series, program := range programs(t) {
 		for _, c := range []struct {
-			name, series, config, conf, want string
-			cri                              bool
+			name, series, config, want string
+			beside, conf               string // a file in conf.d
+			cri                        bool
 		}{
-			{name: "broken", config: "version = 2\n[a", want: "config"},
+			{name: "broken", config: "version = 2\n[a", want: "config.toml: read TOML"},
 			{name: "of schema 1, for Kubernetes", config: "[debug]\nlevel = \"info\"\n", want: "has no version, or version 1", cri: true},
 			{name: "with another snapshotter of that name", config: "version = 2\n[proxy_plugins.pagein]\ntype = \"snapshot\"\naddress = \"/x\"\n", want: "no TOML any more"},
 			{name: "in inline tables", config: "version = 2\nplugins = {\"io.containerd.grpc.v1.cri\" = {containerd = {snapshotter = \"native\"}}}\n", want: "write it as a table", cri: true},
 			{
-				name: "overridden beside it", series: "1.7", config: "version = 2\nimports = [\"conf.d/z*.toml\"]\n",
+				name: "overridden beside it", series: "1.7", config: "version = 2\nimports = [\"conf.d/z*.toml\"]\n", beside: "z.toml",
 				conf: "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".containerd]\nsnapshotter = \"native\"\n", want: "a file that the configuration imports overrides it", cri: true,
+			},
+			{
+				name: "with another snapshotter of that name in a file that has ours", config: "version = 2\nimports = [\"conf.d/*.toml\"]\n", beside: "pagein.toml",
+				conf: "version = 2\n[proxy_plugins.pagein]\ntype = \"snapshot\"\naddress = \"/x\"\n", want: "something else overrides",
 			},
 		} {
 			if c.series != "" && c.series != series {
@@ -193,7 +269,7 @@ func TestConfigurationsThatCannotBeChangedAreRefused(t *testing.T) {
 				dir := t.TempDir()
 				files := map[string]string{"config.toml": c.config}
 				if c.conf != "" {
-					files["conf.d/z.toml"] = c.conf
+					files["conf.d/"+c.beside] = c.conf
 				}
 				for name, text := range files {
 					write(t, filepath.Join(dir, name), text)
@@ -201,7 +277,7 @@ func TestConfigurationsThatCannotBeChangedAreRefused(t *testing.T) {
 				containerd := Containerd{Program: program, Config: filepath.Join(dir, "config.toml")}
 				change, err := containerd.Plan(t.Context(), needs(c.cri))
 				if err == nil || !strings.Contains(err.Error(), c.want) {
-					t.Errorf("it is changed to %+v, %v; want an error with %q", change, err, c.want)
+					t.Errorf("it is changed to %v, %v; want an error with %q", change, err, c.want)
 				}
 				checkFiles(t, dir, files)
 			})
