@@ -135,13 +135,14 @@ func (c *costs) String() string {
 	return s
 }
 
-// contain is one run with nothing in any store or cache: it takes from the start of the pull to the end of the workload.
-func (b *bench) contain(ctx context.Context, at *server, shape link.Config, s side, w workload, c *costs) (err error) {
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("%s, %s: %w", s.name, w.name, err)
-		}
-	}()
+// started is a runner that has nothing in any store or cache, behind a link.
+type started struct {
+	runner
+	link *link.Link
+}
+
+// start has a side used behind a link to a server.
+func (b *bench) start(ctx context.Context, at *server, shape link.Config, s side, use func(started) error) (err error) {
 	dir, err := os.MkdirTemp(b.dir, "run-")
 	if err != nil {
 		return err
@@ -158,31 +159,53 @@ func (b *bench) contain(ctx context.Context, at *server, shape link.Config, s si
 		return err
 	}
 	defer func() { err = errors.Join(err, r.Stop()) }()
+	return use(started{r, l})
+}
+
+// run pulls the side's image, unless it is there already, and runs a workload to its end, with an empty page cache. It returns when it began and how long all of that took.
+func (r started) run(ctx context.Context, s side, w workload) (began time.Time, took time.Duration, err error) {
 	if err := errors.Join(lab.DropCaches(), lab.Warm(r.Programs()...)); err != nil {
-		return err
+		return began, 0, err
 	}
-	if at.requests != nil {
-		at.requests() // those of the run before
+	began = time.Now()
+	out, err := r.Run(ctx, r.link.Addr()+"/"+s.ref, w.args...)
+	took = time.Since(began)
+	if err == nil && w.prints != "" && string(bytes.TrimSpace(out)) != w.prints {
+		err = fmt.Errorf("it printed %q, want %q", out, w.prints)
 	}
-	began := time.Now()
-	out, err := r.Run(ctx, l.Addr()+"/"+s.ref, w.args...)
-	if err != nil {
-		return err
-	}
-	took, fetched := time.Since(began), float64(l.Counters().Down)/1e6
-	if w.prints != "" && string(bytes.TrimSpace(out)) != w.prints {
-		return fmt.Errorf("it printed %q, want %q", out, w.prints)
-	}
-	c.seconds, c.megabytes = append(c.seconds, took.Seconds()), append(c.megabytes, fetched)
-	if at.requests != nil {
-		asked := at.requests()
-		c.requests = append(c.requests, float64(len(asked)))
-		if b.containers.log {
-			for _, q := range asked {
-				b.progress("%4d ms: %s", q.Began.Sub(began).Milliseconds(), q)
-			}
+	return began, took, err
+}
+
+// contain is one run with nothing in any store or cache: it takes from the start of the pull to the end of the workload.
+func (b *bench) contain(ctx context.Context, at *server, shape link.Config, s side, w workload, c *costs) error {
+	err := b.start(ctx, at, shape, s, func(r started) error {
+		if at.requests != nil {
+			at.requests() // those of the run before
 		}
+		began, took, err := r.run(ctx, s, w)
+		if err != nil {
+			return err
+		}
+		c.seconds, c.megabytes = append(c.seconds, took.Seconds()), append(c.megabytes, float64(r.link.Counters().Down)/1e6)
+		if at.requests != nil {
+			b.logRequests(at.requests(), began, c)
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("%s, %s: %w", s.name, w.name, err)
 	}
-	b.progress("containers: %s, %s: %.2f s, %.1f MB, run %d", w.name, s.name, took.Seconds(), fetched, len(c.seconds))
+	b.progress("containers: %s, %s: %.2f s, %.1f MB, run %d", w.name, s.name, c.seconds[len(c.seconds)-1], c.megabytes[len(c.megabytes)-1], len(c.seconds))
 	return nil
+}
+
+// logRequests counts requests, and prints them if that is wanted.
+func (b *bench) logRequests(asked []lab.Request, began time.Time, c *costs) {
+	c.requests = append(c.requests, float64(len(asked)))
+	if !b.containers.log {
+		return
+	}
+	for _, q := range asked {
+		b.progress("%4d ms: %s", q.Began.Sub(began).Milliseconds(), q)
+	}
 }

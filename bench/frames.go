@@ -112,8 +112,8 @@ func (b *bench) readSmall(ctx context.Context, shape blob.WriterOptions) (r smal
 	}, func(src *layout.Store, made convert.Result) error {
 		r.stored = made.Compressed
 		return b.overLink(ctx, src, made, slowLink, func(node *lab.Node, l *link.Link, ref string) error {
-			began, before := time.Now(), l.Counters().Down
-			err := b.mounted(ctx, node, ref, func(mnt string) (err error) {
+			before := l.Counters().Down
+			err := b.mounted(ctx, node, ref, func(mnt string, began time.Time) (err error) {
 				r.size, err = catFiles(ctx, mnt, imageAFiles, smallPicked)
 				r.seconds = time.Since(began).Seconds()
 				return err

@@ -41,6 +41,7 @@ func groups() []group {
 		{name: "node", run: benchNode},
 		{name: "local", run: benchLocal},
 		{name: "recover", run: benchRecover},
+		{name: "profile", needs: []string{peers, containerd, containerd + "-shim-runc-v2", "runc", root}, run: benchProfile},
 		{name: "trace", run: benchTrace},
 		{name: "around", needs: []string{peers, root}, curve: true, run: benchAround},
 		{name: "frames", needs: []string{registry}, curve: true, run: benchFrames},

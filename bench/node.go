@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/pagein/pagein/bench/inputs"
 	"github.com/pagein/pagein/bench/lab"
@@ -33,7 +34,7 @@ func (b *bench) ownTime(ctx context.Context) (results []result, err error) {
 		return b.streamed(ctx, data, dst, o)
 	}, func(src *layout.Store, made convert.Result) error {
 		return b.onNode(ctx, func(node *lab.Node, _ string) error {
-			return b.mounted(ctx, node, "oci:"+src.Dir()+"@"+made.Descriptor.Digest.String(), func(mnt string) error {
+			return b.mounted(ctx, node, "oci:"+src.Dir()+"@"+made.Descriptor.Digest.String(), func(mnt string, _ time.Time) error {
 				var names strings.Builder
 				for i := range files {
 					at := i * 7 % files

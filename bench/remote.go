@@ -42,7 +42,7 @@ func benchRemote(ctx context.Context, b *bench) (results []result, err error) {
 						return err
 					}
 					plain = append(plain, float64(object.size)*8/time.Since(began).Seconds()/float64(shape.Rate))
-					return b.mounted(ctx, node, ref, func(mnt string) error {
+					return b.mounted(ctx, node, ref, func(mnt string, _ time.Time) error {
 						began := time.Now()
 						if _, err := lab.Output(lab.Command(ctx, "dd", "if="+filepath.Join(mnt, "big/0000/file-000000"), "of=/dev/null", "bs=1M", "status=none")); err != nil {
 							return err
@@ -72,8 +72,8 @@ func (b *bench) streamed(ctx context.Context, l inputs.Layer, dst *layout.Store,
 	return convert.Tar(ctx, reader, dst, o)
 }
 
-// mounted mounts an image with nothing of it in any cache and has it used.
-func (b *bench) mounted(ctx context.Context, node *lab.Node, ref string, use func(mnt string) error) error {
+// mounted mounts an image with nothing of it in any cache and has it used, which is told when the mount began.
+func (b *bench) mounted(ctx context.Context, node *lab.Node, ref string, use func(mnt string, began time.Time) error) error {
 	mnt, err := os.MkdirTemp(b.dir, "mnt-")
 	if err != nil {
 		return err
@@ -82,10 +82,11 @@ func (b *bench) mounted(ctx context.Context, node *lab.Node, ref string, use fun
 	if err := errors.Join(lab.DropCaches(), lab.Warm(node.Programs()...)); err != nil {
 		return err
 	}
+	began := time.Now()
 	if err := node.Mount(ctx, ref, mnt); err != nil {
 		return err
 	}
-	return errors.Join(use(mnt), node.Unmount(ctx, mnt))
+	return errors.Join(use(mnt, began), node.Unmount(ctx, mnt))
 }
 
 // download reads a URL to its end.

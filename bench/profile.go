@@ -1,0 +1,141 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/pagein/pagein/bench/inputs"
+	"github.com/pagein/pagein/bench/lab"
+	"github.com/pagein/pagein/oci/layout"
+	"github.com/pagein/pagein/oci/optimize"
+	"github.com/pagein/pagein/profile"
+)
+
+// profileRuns is how many recordings a profile is merged from.
+const profileRuns = 3
+
+// benchProfile compares images that are laid out for a program, as pagein trace has seen it start, with the same images as they were converted, and with the best there could be: all
+// data on this machine, and only what is touched sent at the link's rate.
+func benchProfile(ctx context.Context, b *bench) (results []result, err error) {
+	dir, err := os.MkdirTemp(b.dir, "profile-")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, lab.UnmountBelow(dir), os.RemoveAll(dir)) }()
+	o, err := newOptimizing(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	source, err := inputs.Programs(ctx, b.progress)
+	if err != nil {
+		return nil, err
+	}
+	if err := o.convert(ctx, source); err != nil {
+		return nil, err
+	}
+	if err := b.local(ctx, o, func(node *lab.Node, server string) error {
+		results, err = b.optimizedPrograms(ctx, o, node, server)
+		return err
+	}); err != nil {
+		return results, err
+	}
+	small, err := b.optimizedSmall(ctx, dir)
+	return append(results, small...), err
+}
+
+// optimizing lays an image out.
+type optimizing struct {
+	pagein, dir string
+	layout      string // with the image as it was converted, and all that are made of it
+	plain       string // digest of the former
+}
+
+func newOptimizing(ctx context.Context, dir string) (*optimizing, error) {
+	pagein, err := lab.Ours("pagein")
+	if err != nil {
+		return nil, err
+	}
+	return &optimizing{pagein: pagein, dir: dir, layout: filepath.Join(dir, "layout")}, ctx.Err()
+}
+
+// convert converts the image in an OCI layout.
+func (o *optimizing) convert(ctx context.Context, source string) error {
+	if _, err := lab.Output(lab.Command(ctx, o.pagein, "convert", "--quiet", "--temp-dir", o.dir, "oci:"+source, "oci:"+o.layout)); err != nil {
+		return err
+	}
+	s, err := layout.Open(o.layout)
+	if err != nil {
+		return err
+	}
+	desc, err := s.Only()
+	o.plain = desc.Digest.String()
+	return err
+}
+
+// laidOut is an image that was laid out for a workload.
+type laidOut struct {
+	optimize.Result
+	touched float64 // bytes of the pages that the workload touches, without those that the kernel may have mapped as neighbours; median of the recordings
+}
+
+// compressed is how many bytes the touched pages take in the object that holds them.
+func (l *laidOut) compressed() float64 {
+	return l.touched * float64(l.Compressed) / float64(l.Hot)
+}
+
+// optimize lays the image out for a workload, which is recorded a few times into the file that it is told.
+func (o *optimizing) optimize(ctx context.Context, name string, record func(file string) error) (*laidOut, error) {
+	var files []string
+	var touched []float64
+	for i := range profileRuns {
+		file := filepath.Join(o.dir, fmt.Sprintf("%s-%d.profile", name, i))
+		if err := record(file); err != nil {
+			return nil, fmt.Errorf("record %s: %w", name, err)
+		}
+		n, err := touchedBytes(file)
+		if err != nil {
+			return nil, err
+		}
+		files, touched = append(files, file), append(touched, float64(n))
+	}
+	merged := filepath.Join(o.dir, name+".profile")
+	if _, err := lab.Output(lab.Command(ctx, o.pagein, append([]string{"profile", "merge", "-o", merged}, files...)...)); err != nil {
+		return nil, err
+	}
+	out, err := lab.Output(lab.Command(ctx, o.pagein, "optimize", "--json", "--temp-dir", o.dir, "--profile", merged, "oci:"+o.layout+"@"+o.plain, "oci:"+o.layout+":"+name))
+	if err != nil {
+		return nil, err
+	}
+	l := &laidOut{touched: median(touched)}
+	if err := json.Unmarshal(out, &l.Result); err != nil {
+		return nil, fmt.Errorf("read what pagein optimize --json printed: %w", err)
+	}
+	if l.Hot == 0 {
+		return nil, fmt.Errorf("of what %s touches nothing was found in the image", name)
+	}
+	return l, nil
+}
+
+// touchedBytes adds up the pages that a profile is sure of.
+func touchedBytes(file string) (int64, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	p, err := profile.Read(f)
+	if err != nil {
+		return 0, fmt.Errorf("read %s: %w", file, err)
+	}
+	n := int64(0)
+	for _, e := range p.Entries {
+		if e.Kind == profile.KindRead || e.Kind == profile.KindFault {
+			n += e.Len
+		}
+	}
+	return n, nil
+}
