@@ -37,6 +37,7 @@ type fakeNode struct {
 	found   map[string]*Found
 	layers  map[digest.Digest][]byte        // by chain ID
 	diffIDs map[digest.Digest]digest.Digest // by chain ID
+	gone    map[string]bool                 // references of images that their registry has no more
 	asked   []string                        // references that it was asked for
 	silent  bool                            // it does not answer who looks for an artifact
 	broken  error                           // of mounts
@@ -65,10 +66,10 @@ func (f *fakeNode) Find(ctx context.Context, ref oci.Ref, _ artifact.Accept) (*F
 	return nil, errors.New("no artifact is attached to it")
 }
 
-func (f *fakeNode) Layer(_ context.Context, _ oci.Ref, chain digest.Digest) (io.ReadCloser, digest.Digest, error) {
+func (f *fakeNode) Layer(_ context.Context, image oci.Ref, chain digest.Digest) (io.ReadCloser, digest.Digest, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.layers[chain] == nil {
+	if f.layers[chain] == nil || f.gone[image.String()] {
 		return nil, "", errors.New("the registry is out of reach")
 	}
 	return io.NopCloser(bytes.NewReader(f.layers[chain])), f.diffIDs[chain], nil

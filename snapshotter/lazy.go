@@ -15,14 +15,8 @@ import (
 
 // lazily answers a request for a layer that is to be unpacked: with an error that says that it is there already, if an artifact stands for it. Nil means that the layer is to be
 // unpacked as usual.
-func (s *Snapshotter) lazily(ctx context.Context, key, parent string, opts []snapshots.Opt) error {
-	var info snapshots.Info
-	for _, opt := range opts {
-		if err := opt(&info); err != nil {
-			return err
-		}
-	}
-	target := digest.Digest(info.Labels[snapshots.LabelSnapshotRef])
+func (s *Snapshotter) lazily(ctx context.Context, key, parent string, labels map[string]string) error {
+	target := digest.Digest(labels[snapshots.LabelSnapshotRef])
 	if target.Validate() != nil {
 		return nil // a container's snapshot
 	}
@@ -32,11 +26,11 @@ func (s *Snapshotter) lazily(ctx context.Context, key, parent string, opts []sna
 		return err
 	}
 	if !there {
-		found := s.decide(ctx, target, info.Labels)
+		found := s.decide(ctx, target, labels)
 		if found == nil {
 			return ctx.Err()
 		}
-		if err := s.commit(ctx, key, parent, name, target, found, info.Labels); err != nil {
+		if err := s.commit(ctx, key, parent, name, target, found, labels); err != nil {
 			s.log.Warn("layer is unpacked as usual", "layer", target, "artifact", found.Artifact, "reason", err)
 			return ctx.Err()
 		}
@@ -114,8 +108,8 @@ func (s *Snapshotter) mount(ctx context.Context, id string, n *note) error {
 }
 
 // complete makes layers usable as the lower ones of an overlay, the topmost first: the artifacts that stand for them are mounted, and what none stands for from here on down is
-// fetched and unpacked.
-func (s *Snapshotter) complete(ctx context.Context, layers []string) error {
+// fetched and unpacked. It is for a snapshot of the named image, which has these layers too, or of one that is not known if that is "".
+func (s *Snapshotter) complete(ctx context.Context, layers []string, image string) error {
 	var missing []int
 	for i, id := range layers {
 		n, err := s.lazy(id)
@@ -135,7 +129,7 @@ func (s *Snapshotter) complete(ctx context.Context, layers []string) error {
 		missing = append(missing, i)
 	}
 	for _, i := range slices.Backward(missing) { // each needs to know the directories below
-		if err := s.unpack(ctx, layers[i], layers[i+1:]); err != nil {
+		if err := s.unpack(ctx, layers[i], layers[i+1:], image); err != nil {
 			return err
 		}
 	}

@@ -78,7 +78,11 @@ func (s *Snapshotter) Close() error {
 
 // Prepare makes an active snapshot. If containerd asks for a layer of an image that has an artifact, it is told that the layer is there already.
 func (s *Snapshotter) Prepare(ctx context.Context, key, parent string, opts ...snapshots.Opt) ([]mount.Mount, error) {
-	if err := s.lazily(ctx, key, parent, opts); err != nil {
+	info, err := described(opts)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.lazily(ctx, key, parent, info.Labels); err != nil {
 		return nil, err
 	}
 	return s.create(ctx, key, parent, s.Snapshotter.Prepare, opts)
@@ -89,15 +93,29 @@ func (s *Snapshotter) View(ctx context.Context, key, parent string, opts ...snap
 	return s.create(ctx, key, parent, s.Snapshotter.View, opts)
 }
 
+// described is a snapshot as it is asked for.
+func described(opts []snapshots.Opt) (info snapshots.Info, err error) {
+	for _, opt := range opts {
+		if err := opt(&info); err != nil {
+			return info, err
+		}
+	}
+	return info, nil
+}
+
 // create makes a snapshot of which the layers below are needed.
 func (s *Snapshotter) create(ctx context.Context, key, parent string,
 	create func(ctx context.Context, key, parent string, opts ...snapshots.Opt) ([]mount.Mount, error), opts []snapshots.Opt,
 ) ([]mount.Mount, error) {
+	info, err := described(opts)
+	if err != nil {
+		return nil, err
+	}
 	below, err := s.ancestors(ctx, parent)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.complete(ctx, below); err != nil {
+	if err := s.complete(ctx, below, imageOf(info.Labels)); err != nil {
 		return nil, fmt.Errorf("make the layers below %s usable: %w", key, err)
 	}
 	mounts, err := create(ctx, key, parent, opts...)
@@ -114,7 +132,7 @@ func (s *Snapshotter) Mounts(ctx context.Context, key string) ([]mount.Mount, er
 		return nil, err
 	}
 	below := all[min(1, len(all)):]
-	if err := s.complete(ctx, below); err != nil { // after the machine was restarted nothing is mounted any more
+	if err := s.complete(ctx, below, ""); err != nil { // after the machine was restarted nothing is mounted any more
 		return nil, fmt.Errorf("make the layers below %s usable: %w", key, err)
 	}
 	mounts, err := s.Snapshotter.Mounts(ctx, key)

@@ -7,10 +7,12 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/containerd/containerd/v2/pkg/archive"
 	"github.com/containerd/containerd/v2/pkg/archive/compression"
+	"github.com/containerd/containerd/v2/pkg/snapshotters"
 	"github.com/containerd/continuity/fs"
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
@@ -18,8 +20,9 @@ import (
 	"github.com/pagein/pagein/oci"
 )
 
-// unpack makes an ordinary snapshot of a layer that was not fetched. The layers below it, the topmost first, are usable.
-func (s *Snapshotter) unpack(ctx context.Context, id string, below []string) error {
+// unpack makes an ordinary snapshot of a layer that was not fetched. The layers below it, the topmost first, are usable. If the image that the layer was noted for is not to be had any
+// more, the layer is fetched from the other image that is named, if one is.
+func (s *Snapshotter) unpack(ctx context.Context, id string, below []string, other string) error {
 	unlock, err := s.locks.lock(ctx, id)
 	if err != nil {
 		return err
@@ -29,14 +32,33 @@ func (s *Snapshotter) unpack(ctx context.Context, id string, below []string) err
 	if n == nil || err != nil {
 		return err // somebody else was faster
 	}
-	s.log.Info("layer is fetched, as it is needed by itself", "layer", n.Chain, "image", n.Image)
-	if err := s.tryUnpack(ctx, id, below, n); err != nil {
-		return fmt.Errorf("fetch layer %s of %s, which is needed by itself: %w", n.Chain, n.Image, err)
+	images := slices.DeleteFunc(slices.Compact([]string{n.Image, other}), func(image string) bool { return image == "" })
+	if len(images) == 0 {
+		return fmt.Errorf("layer %s is needed by itself, and it is not known which image has it", n.Chain)
 	}
-	return nil
+	var errs error
+	for _, image := range images {
+		s.log.Info("layer is fetched, as it is needed by itself", "layer", n.Chain, "image", image)
+		err := s.tryUnpack(ctx, id, below, n, image)
+		if err == nil {
+			return nil
+		}
+		errs = errors.Join(errs, fmt.Errorf("fetch layer %s of %s, which is needed by itself: %w", n.Chain, image, err))
+	}
+	return errs
 }
 
-func (s *Snapshotter) tryUnpack(ctx context.Context, id string, below []string, n *note) error {
+// imageOf returns the image, by the digest of its manifest, that labels say a layer is of, or "".
+func imageOf(labels map[string]string) string {
+	image, err := oci.ParseRef(labels[snapshotters.TargetRefLabel])
+	manifest := digest.Digest(labels[snapshotters.TargetManifestDigestLabel])
+	if err != nil || image.Kind != oci.Registry || manifest.Validate() != nil {
+		return ""
+	}
+	return oci.Ref{Kind: oci.Registry, Host: image.Host, Repository: image.Repository, Digest: manifest}.String()
+}
+
+func (s *Snapshotter) tryUnpack(ctx context.Context, id string, below []string, n *note, image string) error {
 	tmp := filepath.Join(s.dir(id), "unpacking")
 	if err := os.RemoveAll(tmp); err != nil { // what somebody left who was killed
 		return err
@@ -48,7 +70,7 @@ func (s *Snapshotter) tryUnpack(ctx context.Context, id string, below []string, 
 	for i, b := range below {
 		parents[i] = s.content(b)
 	}
-	if err := s.apply(ctx, tmp, parents, n); err != nil {
+	if err := s.apply(ctx, tmp, parents, n.Chain, image); err != nil {
 		return errors.Join(err, os.RemoveAll(tmp))
 	}
 	usage, err := fs.DiskUsage(ctx, tmp)
@@ -71,12 +93,12 @@ func (s *Snapshotter) tryUnpack(ctx context.Context, id string, below []string, 
 }
 
 // apply unpacks the layer into a directory as containerd does for overlayfs, and verifies it.
-func (s *Snapshotter) apply(ctx context.Context, dir string, parents []string, n *note) (err error) {
-	image, err := oci.ParseRef(n.Image)
+func (s *Snapshotter) apply(ctx context.Context, dir string, parents []string, chain digest.Digest, image string) error {
+	ref, err := oci.ParseRef(image)
 	if err != nil {
 		return err
 	}
-	packed, diffID, err := s.node.Layer(ctx, image, n.Chain)
+	packed, diffID, err := s.node.Layer(ctx, ref, chain)
 	if err != nil {
 		return err
 	}

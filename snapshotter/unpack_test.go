@@ -132,3 +132,25 @@ func TestDirectoriesOfLowerLayersKeepTheirModes(t *testing.T) {
 		}
 	}
 }
+
+// TestALayerIsFetchedFromTheImageThatNeedsIt if the one that it was noted for is not to be had any more, nor known.
+func TestALayerIsFetchedFromTheImageThatNeedsIt(t *testing.T) {
+	for _, first := range []string{imageRepo + "@" + manifest.String(), ""} {
+		l := newLab(t)
+		l.only().Image = first
+		l.pull()
+		l.node.gone = map[string]bool{first: true}
+		above, other := digest.FromString("above"), digest.FromString("other")
+		ask := func(name string) error {
+			own := labels(above, snapshotters.TargetRefLabel, name, snapshotters.TargetManifestDigestLabel, other.String())
+			_, err := l.Prepare(t.Context(), "extract", l.chains[1].String(), snapshots.WithLabels(own))
+			return err
+		}
+		if err := ask(""); err == nil {
+			t.Errorf("image %q: the layers below come from nowhere", first)
+		}
+		if err := ask("127.0.0.1:5000/other:1"); err != nil {
+			t.Errorf("image %q: %v", first, err)
+		}
+	}
+}
