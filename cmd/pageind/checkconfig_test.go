@@ -29,6 +29,8 @@ func TestAConfigurationCanBeCheckedBeforeItIsUsed(t *testing.T) {
 		{"[[trust.policy]]\n", exitUsage, "would trust everybody"},
 		{"[trust]\nkeys = [\"keys/*.pub\"]\n", exitUsage, "keys/*.pub"},
 		{"[trust]\ncommand = [\"policy\"]\n", exitUsage, "absolute path"},
+		{"[trust]\nkeys = []\n", exitUsage, "would demand nothing"},
+		{"[trust]\nrepositories = [\"a.example.com/team**\"]\n", exitUsage, "whole last element"},
 	} {
 		dir := t.TempDir()
 		file, root := filepath.Join(dir, "config.toml"), filepath.Join(dir, "root")

@@ -26,7 +26,7 @@ func (t trustTable) open() (*trust.Policy, error) {
 	for _, r := range t.Policy {
 		rules = append(rules, trust.Rule(r))
 	}
-	if len(t.Repositories)+len(t.Keys)+len(t.Command) > 0 {
+	if len(t.Repositories) > 0 || t.Keys != nil || t.Command != nil { // an empty list of what is demanded is a mistake, which trust.New explains
 		rules = append(rules, trust.Rule(t.trustRule))
 	}
 	policy, err := trust.New(rules...)

@@ -44,6 +44,9 @@ func (r Rule) check() error {
 	if len(r.Repositories)+len(r.Keys)+len(r.Command) == 0 {
 		return errors.New("a rule names no repositories and demands nothing: it would trust everybody")
 	}
+	if r.Keys != nil && len(r.Keys) == 0 || r.Command != nil && len(r.Command) == 0 {
+		return errors.New("a rule has an empty list of keys, or an empty command: it would demand nothing; leave it out if that is meant")
+	}
 	for _, p := range r.Repositories {
 		if err := checkPattern(p); err != nil {
 			return err

@@ -49,6 +49,12 @@ func TestTrustIsForWhatIsNamed(t *testing.T) {
 		{"registry.example.com/team/**", "registry.example.com/team", false},
 		{"registry.example.com/*/app", "registry.example.com/team/app", true},
 		{"registry.example.com/**", "registry.example.com/team/app", true},
+		{"Registry.example.com/a", "REGISTRY.example.com/a", true},
+		{"[::1]:5000/team/*", "[::1]:5000/team/app", true},
+		{"[::1]:*", "[::1]:5000/app", true},
+		{"[2001:db8::1]", "[2001:db8::1]/app", true},
+		{"[2001:db8::1]", "[2001:db8::2]/app", false},
+		{"[rs]egistry.example.com", "registry.example.com/app", true},
 		{"other.example.com registry.example.com/app", "registry.example.com/app", true},
 	} {
 		var rules []Rule
@@ -74,13 +80,22 @@ func TestTrustIsForWhatIsNamed(t *testing.T) {
 
 func TestRulesThatMakeNoSenseAreRefused(t *testing.T) {
 	for want, r := range map[string]Rule{
-		"would trust everybody":      {},
-		"names no registry":          {Repositories: []string{"good.example.com", ""}},
-		"write HOST":                 {Repositories: []string{"/app"}},
-		"syntax error":               {Repositories: []string{"a[/x"}},
-		"must be absolute":           {Keys: []string{"keys/*.pub"}},
-		"must be absolute paths":     {Keys: []string{"/keys/["}},
-		"must begin with an absolut": {Command: []string{"policy"}},
+		"would demand nothing":        {Repositories: []string{"a.example.com"}, Keys: []string{}},
+		"or an empty command":         {Repositories: []string{"a.example.com"}, Command: []string{}},
+		"is a URL":                    {Repositories: []string{"https://a.example.com/x"}},
+		"team/\" has an empty elem":   {Repositories: []string{"a.example.com/team/"}},
+		"com/\" has an empty elem":    {Repositories: []string{"a.example.com/"}},
+		"\"x:1\" is the name of none": {Repositories: []string{"a.example.com/x:1"}},
+		"\"X\" is the name of none":   {Repositories: []string{"a.example.com/X"}},
+		"team**\": ** stands":         {Repositories: []string{"a.example.com/team**"}},
+		"**/x\": ** stands":           {Repositories: []string{"a.example.com/**/x"}},
+		"would trust everybody":       {},
+		"names no registry":           {Repositories: []string{"good.example.com", ""}},
+		"write HOST":                  {Repositories: []string{"/app"}},
+		"syntax error":                {Repositories: []string{"a[/x"}},
+		"must be absolute":            {Keys: []string{"keys/*.pub"}},
+		"must be absolute paths":      {Keys: []string{"/keys/["}},
+		"must begin with an absolut":  {Command: []string{"policy"}},
 	} {
 		if _, err := New(Rule{Repositories: []string{"*"}}, r); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%+v: error is %v, want %q", r, err, want)
