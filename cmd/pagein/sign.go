@@ -12,7 +12,8 @@ import (
 )
 
 const signDescription = `Signs the artifact REF, or the newest one that is attached to the image REF, and stores the signature in its registry. Nodes whose configuration names the public key use it, see
-keys in [trust]. Who signs vouches for it that the artifact shows what the image does: sign what you converted (pagein convert --sign-key does both), or compare it (pagein diff).
+keys in [trust]. Who signs vouches for it that the artifact shows what the image does: sign what you converted (pagein convert --sign-key does both), or compare it (pagein diff). Where others may
+push, they may have attached a newer one: name yours by its digest, which convert prints.
 
 FILE has a private key in PEM, ECDSA on P-256 or Ed25519: of "openssl genpkey -algorithm ed25519", or of "cosign generate-key-pair", whose password is taken from
 ` + passwordEnv + `. The signature is one that "cosign verify --key" accepts; pageind accepts those of "cosign sign --key", so keys elsewhere (KMS, PKCS #11) work too.`
