@@ -54,8 +54,8 @@ func (n *Node) Find(ctx context.Context, ref oci.Ref, accept artifact.Accept) (*
 	return f, nil
 }
 
-// Layer opens the layer with the given chain ID of an image that ref names by the digest of its manifest, as it is in the registry, and returns its diff ID. The caller closes the
-// layer and verifies what it reads.
+// Layer opens the layer with the given chain ID of an image that ref names by the digest of its manifest, as it is in the registry but no longer than the manifest says, and returns its diff
+// ID. The caller closes the layer and verifies what it reads.
 func (n *Node) Layer(ctx context.Context, ref oci.Ref, chain digest.Digest) (io.ReadCloser, digest.Digest, error) {
 	client, err := n.remotes.client(origin{Ref: ref.String()})
 	if err != nil {
@@ -81,5 +81,8 @@ func (n *Node) Layer(ctx context.Context, ref oci.Ref, chain digest.Digest) (io.
 	if err != nil {
 		return nil, "", fmt.Errorf("fetch layer %d of %s: %w", i+1, ref, registry.Explain(err))
 	}
-	return layer, img.DiffIDs[i], nil
+	return struct {
+		io.Reader
+		io.Closer
+	}{io.LimitReader(layer, img.Layers[i].Size), layer}, img.DiffIDs[i], nil
 }
