@@ -49,12 +49,12 @@ func (n *Node) Mount(ctx context.Context, req control.MountRequest) (control.Mou
 		return control.MountResponse{}, err
 	}
 	defer n.mu.Unlock()
+	mounts, err := kmount.List()
+	if err != nil {
+		return control.MountResponse{}, err
+	}
 	for _, other := range n.images {
-		mounts, err := other.mounts()
-		if err != nil {
-			return control.MountResponse{}, err
-		}
-		if slices.ContainsFunc(mounts, func(m kmount.Info) bool { return m.Target == target }) {
+		if slices.ContainsFunc(mounts, func(m kmount.Info) bool { return m.Target == target && other.is(m) }) {
 			return control.MountResponse{}, control.Errorf(control.AlreadyExists, "mount %s: %s is already mounted on %s", req.Ref, other.Origin.Ref, target)
 		}
 		other.targets = without(other.targets, target) // unmounted behind our back
