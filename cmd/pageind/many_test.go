@@ -28,6 +28,8 @@ const (
 	atOnce = 8
 	// longestLife is how long a daemon serves at most before it is killed: a little longer than containerd waits, who finds it gone, before it connects again.
 	longestLife = 2 * time.Second
+	// longerLife is how much longer the next one may: on a busy machine nothing would ever be done else.
+	longerLife = longestLife / 10
 )
 
 // TestManyContainersAtOnceLeaveNothing runs containers of images that share layers, all at the same time, starts and deletes them in random order, and kills the daemon again and again
@@ -230,7 +232,7 @@ func (c *crowd) under(restart bool, f func() error) (kills int) {
 				c.Fatal(err)
 			}
 			return kills
-		case <-time.After(rand.N(longestLife)):
+		case <-time.After(rand.N(longestLife + time.Duration(kills)*longerLife)):
 		}
 		c.stop(unix.SIGKILL)
 		c.serve()
