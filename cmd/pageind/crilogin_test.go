@@ -62,6 +62,26 @@ func (l *guardedLab) reads(container string, i int) {
 	}
 }
 
+// readsLater has a container begin to read the i-th file, and returns how to wait for that.
+func (l *guardedLab) readsLater(container string, i int) (read func()) {
+	l.Helper()
+	path := fmt.Sprintf("/files/%d", i)
+	ended := make(chan error, 1)
+	go func() {
+		done, err := l.pods.ExecSync(l.Context(), &cri.ExecSyncRequest{ContainerId: container, Cmd: []string{"/bin/busybox", "sha256sum", path}, Timeout: 60})
+		if got := string(done.GetStdout()); err == nil && got != digestOf(l.files[i], path) {
+			err = fmt.Errorf("it reads %q, and says %q", got, done.GetStderr())
+		}
+		ended <- err
+	}()
+	return func() {
+		l.Helper()
+		if err := <-ended; err != nil {
+			l.Error(err)
+		}
+	}
+}
+
 // startLazily runs a container of the image, of which nothing was fetched as a layer.
 func (l *guardedLab) startLazily() (container string) {
 	l.Helper()
@@ -84,7 +104,7 @@ func (l *guardedLab) keepsSecrets() {
 	}
 }
 
-// TestPullSecretsOfKubernetesReachWhoFetches pulls through the daemon with a secret that the registry later replaces. The daemon is killed in between.
+// TestPullSecretsOfKubernetesReachWhoFetches pulls through the daemon with a secret that the registry later replaces, while a container waits for it. The daemon is killed in between.
 func TestPullSecretsOfKubernetesReachWhoFetches(t *testing.T) {
 	withEachContainerd(t, func(t *testing.T, o servertest.ContainerdOptions) {
 		l := newGuardedLab(t, o)
@@ -98,7 +118,10 @@ func TestPullSecretsOfKubernetesReachWhoFetches(t *testing.T) {
 		l.serve(l.config...)
 		l.reads(container, 5)
 		l.passwords.Set(secondPassword)
+		read := l.readsLater(container, len(l.files)-1)
+		l.waitFor("a reader to be refused", func() bool { return strings.Contains(l.status().Images[0].Problem, "401") })
 		l.pullImage(l.forwarded, l.image, login(secondPassword))
+		read()
 		for i := range l.files {
 			l.reads(container, i)
 		}
