@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"oras.land/oras-go/v2/registry/remote/auth"
@@ -19,6 +20,10 @@ type router struct{ r *Repository }
 
 // Do implements oras' remote.Client.
 func (rt *router) Do(req *http.Request) (*http.Response, error) {
+	// Oras makes paths of the digests in manifests and lists, whatever somebody wrote there.
+	if slices.Contains(strings.Split(req.URL.Path, "/"), "..") {
+		return nil, fmt.Errorf("%s %s%s: what is asked for leads out of the repository", req.Method, req.URL.Host, req.URL.Path)
+	}
 	all, err := rt.r.endpoints()
 	if err != nil {
 		return nil, err
