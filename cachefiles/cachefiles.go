@@ -241,6 +241,9 @@ func (t *Transport) Detach(_ context.Context, img *ondemand.Image) error {
 	return nil
 }
 
+// Plain is false: the kernel's cache is asked at each read.
+func (t *Transport) Plain(*ondemand.Image) bool { return false }
+
 // Close closes all descriptors, after Serve has returned. The holder's copy of the device's stays, for a successor, unless it is known that nothing is mounted
 // any more: then the cache ends.
 func (t *Transport) Close() error {

@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"maps"
 	"os"
+	"slices"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -304,6 +305,16 @@ func (t *Transport) unmark(m *marked) error {
 		err = nil // there is no mark
 	}
 	return err
+}
+
+// Plain reports whether none of the image's blobs has a mark any more. A complete blob never gets one again before it has been detached.
+func (t *Transport) Plain(img *ondemand.Image) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return !slices.ContainsFunc(img.Blobs, func(b *ondemand.Blob) bool {
+		m := t.blobs[b.ID()]
+		return m == nil || !m.unmarked
+	})
 }
 
 // Detach takes the marks off the blobs that no other attached image uses, and closes their files. The blobs themselves must be closed before.

@@ -47,6 +47,7 @@ type image struct {
 	also      []record       // the same image at other places, which its blobs are read from too
 
 	backings   []backing // of its superblocks, as far as they are known
+	direct     bool      // its superblock was told to read past the page cache of its files, see readDirectly
 	prefetches prefetches
 	history    history
 }

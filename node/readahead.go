@@ -33,6 +33,9 @@ func (n *Node) superblock(ctx context.Context, img *image) (*kmount.Detached, er
 	if name, ok := kmount.Appeared(before, now); err == nil && ok {
 		img.backings = append(img.backings, n.exact(img, name))
 	}
+	if img.direct = false; n.directly(img) {
+		n.madeDirect(img, d.ReadDirectly())
+	}
 	return d, nil
 }
 
@@ -59,7 +62,7 @@ func (img *image) hot() bool {
 	return slices.ContainsFunc(img.Blobs, func(b blobRecord) bool { return b.Hot > 0 })
 }
 
-// keepReadAhead gives images the kernel's usual read-ahead back once that is of use, until ctx is done.
+// keepReadAhead gives images the kernel's usual read-ahead back once that is of use, and has it read complete ones directly, until ctx is done.
 func (n *Node) keepReadAhead(ctx context.Context) {
 	tick := time.NewTicker(strayedEvery)
 	defer tick.Stop()
@@ -74,6 +77,7 @@ func (n *Node) keepReadAhead(ctx context.Context) {
 			if img.exact() && (img.complete() || img.strays() >= strayed) {
 				n.usual(img)
 			}
+			n.readDirectly(img)
 		}
 		n.mu.Unlock()
 	}

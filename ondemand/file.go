@@ -116,6 +116,9 @@ func (t *File) Detach(_ context.Context, img *Image) error {
 	return errs
 }
 
+// Plain is true: only complete images are attached.
+func (t *File) Plain(*Image) bool { return true }
+
 // Serve waits for ctx: nothing is ever asked of this transport.
 func (t *File) Serve(ctx context.Context) error {
 	<-ctx.Done()

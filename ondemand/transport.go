@@ -31,6 +31,8 @@ type Transport interface {
 	// Detach forgets an image whose superblocks the kernel has dropped. Blobs that no other image uses must be closed before. When it returns, the transport uses
 	// neither them nor their maps.
 	Detach(ctx context.Context, img *Image) error
+	// Plain reports whether the kernel reads an attached image from complete files, and will neither ask nor tell the transport about it any more as long as it is mounted.
+	Plain(img *Image) bool
 	// Serve answers the kernel until ctx is done, then stops without touching kernel state and returns nil when nothing of it runs any more.
 	Serve(ctx context.Context) error
 	// Close lets go of the kernel. What is still mounted is then served by nobody, or by whoever gets the descriptors from the holder.

@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 )
 
 // backingDevices is where the kernel shows what superblocks read through, a directory for each. The directory of an EROFS superblock that has no block device is called erofs-N, and no number is used
@@ -43,17 +42,7 @@ func (b Backing) file() string {
 }
 
 // ReadAhead is how far the kernel reads beyond what is asked for, in KiB.
-func (b Backing) ReadAhead() (int, error) {
-	text, err := os.ReadFile(b.file())
-	if err != nil {
-		return 0, err
-	}
-	n, err := strconv.Atoi(strings.TrimSpace(string(text)))
-	if err != nil {
-		return 0, fmt.Errorf("read %s: %w", b.file(), err)
-	}
-	return n, nil
-}
+func (b Backing) ReadAhead() (int, error) { return readNumber(b.file()) }
 
 // SetReadAhead changes that, for files that are opened from then on.
 func (b Backing) SetReadAhead(kib int) error {

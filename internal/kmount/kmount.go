@@ -82,14 +82,22 @@ func Clone(m Info) (*Detached, error) {
 		return nil, failed("open_tree "+m.Target, err, nil)
 	}
 	d := &Detached{fd: fd, name: "bind mount of " + m.Target}
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return nil, errors.Join(fmt.Errorf("%s: %w", d.name, err), d.Close())
-	}
-	if device := fmt.Sprintf("%d:%d", unix.Major(st.Dev), unix.Minor(st.Dev)); device != m.Device {
-		return nil, errors.Join(fmt.Errorf("%s: device %s is mounted there, not %s", d.name, device, m.Device), d.Close())
+	if err := d.shows(m.Device); err != nil {
+		return nil, errors.Join(err, d.Close())
 	}
 	return d, nil
+}
+
+// shows fails unless the mount is of the superblock with that device number.
+func (d *Detached) shows(device string) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(d.fd, &st); err != nil {
+		return fmt.Errorf("%s: %w", d.name, err)
+	}
+	if found := fmt.Sprintf("%d:%d", unix.Major(st.Dev), unix.Minor(st.Dev)); found != device {
+		return fmt.Errorf("%s: device %s is mounted there, not %s", d.name, found, device)
+	}
+	return nil
 }
 
 // Path names the mount's root for system calls of this process, until Close.
