@@ -91,8 +91,8 @@ func (b *bench) cold(ctx context.Context, server, ref string, p program) (r read
 	defer func() { err = errors.Join(err, node.Stop()) }()
 	r.seconds, err = b.timed(ctx, node, l.Addr()+"/"+ref, p, func(mnt string) error {
 		r.megabytes = float64(l.Counters().Down) / 1e6
-		told, err := node.Explain(ctx, mnt)
-		r.waits, r.joined = told.Waits.Count, told.Waits.Joined
+		waits, err := node.Waits(ctx, mnt)
+		r.waits, r.joined = waits.Count, waits.Joined
 		return err
 	})
 	return r, err

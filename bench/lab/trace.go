@@ -70,15 +70,17 @@ func (n *Node) MountWhole(ctx context.Context, ref, target string) error {
 	return n.daemon.Await(ctx, 2*time.Minute, here)
 }
 
-// Explain tells what readers of an image waited for that is mounted on a directory.
-func (n *Node) Explain(ctx context.Context, target string) (report.Report, error) {
-	var r report.Report
+// Waits tells what readers of an image waited for that is mounted on a directory.
+func (n *Node) Waits(ctx context.Context, target string) (report.Waits, error) {
+	var explained struct {
+		Waits report.Waits `json:"waits"`
+	}
 	data, err := n.run(ctx, "explain", "--json", target)
 	if err != nil {
-		return r, err
+		return explained.Waits, err
 	}
-	if err := json.Unmarshal(data, &r); err != nil {
-		return r, fmt.Errorf("read what pagein explain --json printed: %w", err)
+	if err := json.Unmarshal(data, &explained); err != nil {
+		return explained.Waits, fmt.Errorf("read what pagein explain --json printed: %w", err)
 	}
-	return r, nil
+	return explained.Waits, nil
 }
