@@ -27,25 +27,27 @@ func (r *Report) advise() {
 	for _, e := range r.Errors[:min(len(r.Errors), 3)] {
 		say("%s failed: %s. What it cost is in the times below; see to that first.", count(e.Count, "request or read", "requests or reads"), Printable(e.Text))
 	}
-	if r.Measured && w.Count == 0 && r.Image.Fetched == 0 {
+	if n := len(r.Now); n > 0 {
+		say("%s now, for up to %s; the first for %s.", count(n, "read waits", "reads wait"), seconds(r.Now[0].Took), r.Now[0].where())
+	}
+	if r.Measured && w.Count == 0 && r.Image.Fetched == 0 && len(r.Now) == 0 {
 		say("Nobody had to wait: all that was read was on this node already. To see a first start, mount the image where it was not used before.")
 	}
 	if r.Measured && w.Count == 0 && r.Image.Fetched > 0 {
 		say("No read waited: what was wanted was there before.")
 	}
 	if r.Unseen {
-		say("Some of the image was fetched ahead. What is read of blobs that are complete is not seen, so more was read than is told here.")
+		say("Not all reads are seen: what is complete on this node the kernel reads without asking, and through cachefiles all that is there. So more was read than is told here.")
 	}
 	if !r.Measured && len(r.Files) > 0 {
-		say("pagein optimize --profile puts this first in the image, and nodes fetch it in one go when they mount it: %s, %s of %s.", count(r.Image.Read, "file", "files"), bytes(r.Image.ReadBytes),
-			known(r.Image.Bytes, bytes))
+		say("pagein optimize --profile puts this first in the image, and nodes fetch it in one go when they mount it: %s, %s.", count(r.Image.Read, "file", "files"), r.Image.part())
 	}
 	if r.Adopted {
 		say("An earlier pageind mounted the image; what happened before %s is not known any more.", r.Began.Format(time.DateTime))
 	}
 	if w.Any >= worthPrefetching {
-		text := fmt.Sprintf("Readers waited for %s. Record what the workload touches (pagein trace, or pagein profile suggest) and put this first in the image (pagein optimize): %s, %s of %s",
-			seconds(w.Any), count(r.Image.Read, "file", "files"), bytes(r.Image.ReadBytes), bytes(r.Image.Bytes))
+		text := fmt.Sprintf("Readers waited for %s. Record what the workload touches (pagein trace, or pagein profile suggest) and put this first in the image (pagein optimize): %s, %s",
+			seconds(w.Any), count(r.Image.Read, "file", "files"), r.Image.part())
 		if c.Prefetched > 0 && c.Prefetched < r.Length {
 			text += fmt.Sprintf(", which at %s are there %s after the mount", rate(c.Link), seconds(c.Prefetched))
 		}
@@ -71,6 +73,14 @@ func (r *Report) advise() {
 	if len(r.Advice) == 0 {
 		say("Nothing is to be improved that can be seen from here.")
 	}
+}
+
+// part is how much was read, of how much if that is known.
+func (i ImageSize) part() string {
+	if i.Bytes == 0 {
+		return bytes(i.ReadBytes)
+	}
+	return bytes(i.ReadBytes) + " of " + bytes(i.Bytes)
 }
 
 // adviseGuesses speaks of what was fetched and not used.

@@ -26,6 +26,8 @@ func (a *analysis) timeline(t *control.Timeline) {
 	if r.Image.Bytes == 0 {
 		r.Image.Bytes = t.Image.TotalBytes
 	}
+	// What is complete the kernel reads without asking, and through cachefiles whatever is there.
+	r.Unseen = t.Adopted || t.Image.State == control.Complete || t.Image.Transport == "cachefiles"
 	r.Began = t.Began
 	if !t.Asked.IsZero() {
 		r.Began = t.Asked
@@ -54,9 +56,12 @@ func (a *analysis) timeline(t *control.Timeline) {
 	if n := len(r.Misses); n > 0 {
 		a.phase("first read that waited", r.Misses[0].At)
 		last := slices.MaxFunc(r.Misses, func(x, y Miss) int { return cmp.Compare(x.At+x.Took, y.At+y.Took) })
-		a.phase("last read that waited is over", last.At+last.Took)
+		a.phase(lastWaited, last.At+last.Took)
 	}
 }
+
+// lastWaited is the name of the phase in which nobody waits any more.
+const lastWaited = "last read that waited is over"
 
 func (a *analysis) phase(name string, at time.Duration) {
 	a.Phases = append(a.Phases, Phase{name, at})

@@ -34,7 +34,7 @@ type chartRow struct {
 }
 
 // chart returns nil if there is nothing to draw.
-func (r *Report) chart() *chart {
+func (r *Report) chart(w window) *chart {
 	c := r.Curve
 	if len(c.Touched) > 0 {
 		return touchedChart(c.Touched, r.Length)
@@ -42,43 +42,45 @@ func (r *Report) chart() *chart {
 	if len(c.Lazy) == 0 {
 		return nil
 	}
-	total := c.Lazy[len(c.Lazy)-1]
-	mounted := time.Duration(0)
+	start := w.from // of the computed lines
 	for _, p := range r.Phases {
 		if p.Name == "mounted" {
-			mounted = p.At
+			start = max(start, p.At)
 		}
 	}
-	lazyEnd := c.Start + c.Step*time.Duration(len(c.Lazy))
-	end := max(r.Length, lazyEnd)
-	if full := mounted + c.Full; c.Full > 0 {
-		end = max(end, min(full+full/20, 8*end))
-	}
-	top := max(total, c.PrefetchBytes)
+	end := max(w.to, c.Lazy[len(c.Lazy)-1].At)
 	if c.Full > 0 {
-		top = max(top, c.FullBytes)
+		end = max(end, start+c.Full+c.Full/20)
 	}
-	p := newPlot(end, top)
+	end = max(w.to, min(end, w.from+3*(w.to-w.from))) // as much of what comes later as leaves room for what was
+	total := reached(c.Lazy, end)
+	top := total
+	if c.Full > 0 {
+		top = max(top, grown(end-start, c.Prefetched, c.PrefetchBytes), grown(end-start, c.Full, c.FullBytes))
+	}
+	p := newPlot(w.from, end, top)
 	var lazy polyline
-	lazy.add(p, 0, 0)
-	for k, n := range c.Lazy {
-		lazy.add(p, c.Start+c.Step*time.Duration(k+1), n)
+	lazy.add(p, w.from, reached(c.Lazy, w.from))
+	done := w.from
+	for _, at := range c.Lazy {
+		if at.At > w.from && at.At <= end {
+			lazy.add(p, at.At, at.Bytes)
+			done = at.At
+		}
 	}
 	lazy.add(p, end, total)
-	p.Lines = append(p.Lines, line{"lazy", lazy.String(), "lazy", fmt.Sprintf("Lazy, as it was: %s until %s.", bytes(total), offset(lazyEnd))})
+	p.Lines = append(p.Lines, line{"lazy", lazy.String(), "lazy", fmt.Sprintf("Lazy, as it was: %s until %s.", bytes(total), offset(done))})
 	p.HasFull = c.Full > 0
 	if c.Full > 0 {
-		p.computed("prefetched", "what was read, prefetched", mounted, c.Prefetched, c.PrefetchBytes, end)
-		p.computed("full", "full pull", mounted, c.Full, c.FullBytes, end)
+		p.computed("prefetched", "what was read, prefetched", start, c.Prefetched, c.PrefetchBytes, end)
+		p.computed("full", "full pull", start, c.Full, c.FullBytes, end)
 	}
 	const rows = 12
 	for k := range rows + 1 {
-		at := end * time.Duration(k) / rows
-		row := chartRow{At: at, Prefetched: grown(at-mounted, c.Prefetched, c.PrefetchBytes), Full: grown(at-mounted, c.Full, c.FullBytes)}
-		if i := int((at - c.Start) / c.Step); i > 0 {
-			row.Lazy = c.Lazy[min(i, len(c.Lazy))-1]
-		}
-		p.Rows = append(p.Rows, row)
+		at := w.from + (end-w.from)*time.Duration(k)/rows
+		p.Rows = append(p.Rows, chartRow{
+			At: at, Lazy: reached(c.Lazy, at), Prefetched: grown(at-start, c.Prefetched, c.PrefetchBytes), Full: grown(at-start, c.Full, c.FullBytes),
+		})
 	}
 	return p.chart
 }
@@ -93,7 +95,7 @@ func grown(after, done time.Duration, all int64) int64 {
 
 func touchedChart(points []Point, end time.Duration) *chart {
 	total := points[len(points)-1].Bytes
-	p := newPlot(end, total)
+	p := newPlot(0, end, total)
 	var l polyline
 	l.add(p, 0, 0)
 	for _, at := range points {
@@ -115,10 +117,10 @@ type plot struct {
 	most float64 // bytes at the top
 }
 
-func newPlot(end time.Duration, top int64) plot {
+func newPlot(from, end time.Duration, top int64) plot {
 	p := plot{
 		chart: &chart{Width: width, Height: chartHeight, Left: chartLeft, Right: width - chartRight, Top: chartTop, Bottom: chartHeight - chartBottom},
-		time:  timeScale{chartLeft, width - chartLeft - chartRight, end},
+		time:  timeScale{chartLeft, width - chartLeft - chartRight, from, end},
 	}
 	step := max(niceBytes(float64(top)/5), 1)
 	for n := 0.0; ; n += step {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/pagein/pagein/node/control"
+	"github.com/pagein/pagein/ondemand/timeline"
 )
 
 // rateWindow is how long bytes must have come at a rate for it to count as that of the link.
@@ -16,12 +17,10 @@ const leastForRate = 256 << 10
 
 // Curve is how many bytes there were when.
 type Curve struct {
-	Step     time.Duration `json:"step_ns,omitempty"`
-	Start    time.Duration `json:"start_ns"`            // of the first step
-	Lazy     []int64       `json:"lazy,omitempty"`      // compressed bytes that had been fetched at the end of each step
-	Touched  []Point       `json:"touched,omitempty"`   // of a profile alone: bytes that had been touched, uncompressed
-	Link     float64       `json:"link,omitempty"`      // bytes per second that the others are computed with, 0 if that is not known
-	Measured bool          `json:"link_seen,omitempty"` // it is the most that came in 200 ms of this recording
+	Lazy     []Point `json:"lazy,omitempty"`      // compressed bytes that had been fetched
+	Touched  []Point `json:"touched,omitempty"`   // of a profile alone: bytes that had been touched, uncompressed
+	Link     float64 `json:"link,omitempty"`      // bytes per second that the others are computed with, 0 if that is not known
+	Measured bool    `json:"link_seen,omitempty"` // it is the most that came in 200 ms of this recording
 
 	// Computed with Link, from the moment at which the mount was there: all that readers wanted, one byte after the other, and the whole image; without the time to
 	// unpack it. 0 if Link is not known.
@@ -47,17 +46,15 @@ func makeCurve(r *Report, t *control.Timeline, link float64) Curve {
 		}
 		return c
 	}
-	c.Step, c.Start = t.Step, t.Began.Sub(r.Began)
-	for _, curve := range t.Curves {
-		c.Lazy = append(c.Lazy, make([]int64, max(len(curve.Bytes)-len(c.Lazy), 0))...)
-	}
-	for k := range c.Lazy {
+	sums := make([]int64, len(t.Steps))
+	for k := range sums {
 		for _, curve := range t.Curves {
-			c.Lazy[k] += curve.Bytes[min(k, len(curve.Bytes)-1)]
+			sums[k] += curve.Bytes[k]
 		}
 	}
+	c.Lazy = points(t.Steps, sums, t.Began.Sub(r.Began))
 	if link == 0 {
-		c.Link = fastest(c.Lazy, c.Step)
+		c.Link = fastest(t.Steps, sums)
 		c.Measured = c.Link > 0
 	}
 	if r.Image.Bytes > 0 {
@@ -71,20 +68,47 @@ func makeCurve(r *Report, t *control.Timeline, link float64) Curve {
 	return c
 }
 
-// fastest is the most bytes per second that came in a window, 0 if so little came that it says nothing.
-func fastest(sums []int64, step time.Duration) (rate float64) {
-	if step <= 0 {
-		return 0
-	}
-	n := max(int(rateWindow/step), 1)
-	for k := range sums {
-		before := int64(0)
-		if k >= n {
-			before = sums[k-n]
+// points are the corners of a curve that rises in steps, which count from base.
+func points(steps []timeline.Step, sums []int64, base time.Duration) (all []Point) {
+	before := int64(0)
+	for k, step := range steps {
+		if step.From < step.To {
+			all = append(all, Point{base + step.From, before})
 		}
-		if got := sums[k] - before; got >= leastForRate {
-			rate = max(rate, float64(got)/(time.Duration(n)*step).Seconds())
+		before = sums[k]
+		all = append(all, Point{base + step.To, before})
+	}
+	return all
+}
+
+// fastest is the most bytes per second that came in a window, 0 if so little came that it says nothing.
+func fastest(steps []timeline.Step, sums []int64) (rate float64) {
+	first := 0
+	for k, step := range steps {
+		for first < k && step.To-steps[first].From > rateWindow {
+			first++
+		}
+		got := sums[k]
+		if first > 0 {
+			got -= sums[first-1]
+		}
+		if got >= leastForRate {
+			rate = max(rate, float64(got)/max(step.To-steps[first].From, rateWindow).Seconds())
 		}
 	}
 	return rate
+}
+
+// reached is how high a curve is at a time.
+func reached(curve []Point, at time.Duration) int64 {
+	k, _ := slices.BinarySearchFunc(curve, at, func(p Point, at time.Duration) int { return cmp.Compare(p.At, at+1) })
+	if k == 0 {
+		return 0
+	}
+	last := curve[k-1]
+	if k == len(curve) {
+		return last.Bytes
+	}
+	next := curve[k]
+	return last.Bytes + int64(float64(next.Bytes-last.Bytes)*float64(at-last.At)/float64(next.At-last.At))
 }

@@ -62,8 +62,9 @@ func (r *Report) HTML(w io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("write report: %w", err)
 	}
+	drawn := r.window()
 	p := page{
-		Report: r, CSS: template.CSS(pageCSS), JS: template.JS(pageJS), CSSHash: hash(pageCSS), JSHash: hash(pageJS), Cards: r.cards(), Waterfall: r.waterfall(), Chart: r.chart(),
+		Report: r, CSS: template.CSS(pageCSS), JS: template.JS(pageJS), CSSHash: hash(pageCSS), JSHash: hash(pageJS), Cards: r.cards(), Waterfall: r.waterfall(drawn), Chart: r.chart(drawn),
 		Rows: r.Files[:min(len(r.Files), maxRows)], Slow: r.Slowest(20),
 	}
 	if r.tree != nil && r.Image.Bytes > 0 {
@@ -86,17 +87,33 @@ func hash(text string) string {
 func (r *Report) cards() (cards []card) {
 	i, c := r.Image, r.Curve
 	if r.Measured {
-		cards = append(cards, card{"Readers waited", seconds(r.Waits.Any), fmt.Sprintf("in %s, of %s until the last was over", count(r.Waits.Count, "read", "reads"), seconds(r.Length))})
+		cards = append(cards, card{"Readers waited", seconds(r.Waits.Any), count(r.Waits.Count, "read waited", "reads waited") + r.lastWait()})
 		cards = append(cards, card{"Fetched", bytes(i.Fetched), "of " + known(i.Compressed, bytes) + ", compressed"})
 	} else {
-		cards = append(cards, card{"Touched for", seconds(r.Length), "from the first touch to the last"})
+		cards = append(cards, card{"Touched for", seconds(r.Length), "until it was ready, or until the last touch"})
 	}
-	cards = append(cards, card{"Read", bytes(i.ReadBytes), fmt.Sprintf("of %s (%s)", known(i.Bytes, bytes), percent(i.ReadBytes, i.Bytes))})
-	cards = append(cards, card{"Files read", humanize.Comma(int64(i.Read)), "of " + known(int64(i.Files), humanize.Comma)})
+	read, files := card{"Read", bytes(i.ReadBytes), "of an image that is not known"}, card{"Files read", humanize.Comma(int64(i.Read)), "of an image that is not known"}
+	if i.Bytes > 0 {
+		read.Note = fmt.Sprintf("of %s (%s)", bytes(i.Bytes), percent(i.ReadBytes, i.Bytes))
+	}
+	if i.Files > 0 {
+		files.Note = "of " + humanize.Comma(int64(i.Files))
+	}
+	cards = append(cards, read, files)
 	if c.Full > 0 {
 		cards = append(cards, card{"A full pull", seconds(c.Full), "at " + rate(c.Link) + ", before unpacking"})
 	}
 	return cards
+}
+
+// lastWait says when the last wait was over.
+func (r *Report) lastWait() string {
+	for _, p := range r.Phases {
+		if p.Name == lastWaited {
+			return ", the last until " + offset(p.At)
+		}
+	}
+	return ""
 }
 
 // dirRows lists the directories of the first two levels, the largest first.

@@ -30,7 +30,7 @@ type Report struct {
 	Problem   string `json:"problem,omitempty"`
 	Measured  bool   `json:"measured"` // there is a timeline: it is known who waited
 	Adopted   bool   `json:"adopted,omitempty"`
-	Unseen    bool   `json:"reads_unseen,omitempty"` // blobs, or all, were fetched ahead: of what is complete the kernel reads without asking
+	Unseen    bool   `json:"reads_unseen,omitempty"` // there may have been reads that are not told of: what is on the node the kernel may read without asking
 	Left      int64  `json:"events_left_out,omitempty"`
 
 	Began  time.Time     `json:"began,omitzero"`

@@ -50,7 +50,7 @@ func sampleTimeline(tree *Tree, misses int) *control.Timeline {
 		Image:       control.Image{ID: "abcdef0123456789abcdef", Ref: "registry.example.com/team/app:1", Transport: "fanotify", State: control.Lazy, TotalBytes: 300 << 20, PresentBytes: 30 << 20, MetaBytes: 1 << 20},
 		SourceBytes: 120 << 20, Asked: asked, Loaded: asked.Add(80 * time.Millisecond), Mounted: asked.Add(95 * time.Millisecond), Now: asked.Add(time.Minute),
 	}
-	t.Began, t.Step = asked.Add(90*time.Millisecond), 10*time.Millisecond
+	t.Began = asked.Add(90 * time.Millisecond)
 	at := 20 * time.Millisecond
 	curve := timeline.Curve{Reason: "demand"}
 	sum := int64(0)
@@ -71,8 +71,8 @@ func sampleTimeline(tree *Tree, misses int) *control.Timeline {
 		t.Events = append(t.Events, e, timeline.Event{Kind: timeline.Fetch, At: at, Off: s.off, Len: 131072, Took: e.Took, Cost: cost, Reason: "demand", Site: "registry registry.example.com", Bytes: 60_000, Try: 1, Err: e.Err})
 		at += e.Took + time.Duration(rnd.IntN(3000))*time.Microsecond
 		sum += 60_000
-		for k := int(at / t.Step); len(curve.Bytes) <= min(k, 255); {
-			curve.Bytes = append(curve.Bytes, sum)
+		if i%(misses/256+1) == 0 {
+			t.Steps, curve.Bytes = append(t.Steps, timeline.Step{From: at - e.Took, To: at}), append(curve.Bytes, sum)
 		}
 	}
 	t.Curves = []timeline.Curve{curve}

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"fmt"
 	"math"
 	"time"
 )
@@ -20,27 +21,48 @@ type tick struct {
 // timeScale maps times to coordinates.
 type timeScale struct {
 	from, length float64 // coordinates
-	end          time.Duration
+	begin, end   time.Duration
 }
 
 func (s timeScale) at(d time.Duration) float64 {
-	return s.from + s.length*float64(d)/float64(max(s.end, 1))
+	return s.from + s.length*float64(d-s.begin)/float64(max(s.end-s.begin, 1))
 }
 
 // ticks are some six lines at round times.
 func (s timeScale) ticks() (all []tick) {
-	step := time.Duration(nice(float64(s.end) / 6))
+	step := niceTime((s.end - s.begin) / 6)
 	if step <= 0 {
 		return nil
 	}
-	for d := time.Duration(0); d <= s.end; d += step {
+	for d := (s.begin + step - 1).Truncate(step); d <= s.end; d += step {
 		text := seconds(d)
-		if d == 0 {
+		switch {
+		case d == 0:
 			text = "0"
+		case d < time.Minute:
+		case s.end < 2*time.Minute:
+			text = fmt.Sprintf("%.4g s", d.Seconds())
+		case d%time.Hour == 0:
+			text = fmt.Sprintf("%d h", d/time.Hour)
+		case d%time.Minute == 0 && s.end < 2*time.Hour:
+			text = fmt.Sprintf("%d min", d/time.Minute)
 		}
 		all = append(all, tick{round(s.at(d)), text})
 	}
 	return all
+}
+
+// niceTime is the least time that is not less than d and that people count in.
+func niceTime(d time.Duration) time.Duration {
+	if d <= 20*time.Second {
+		return time.Duration(nice(float64(d)))
+	}
+	for _, step := range []time.Duration{30 * time.Second, time.Minute, 2 * time.Minute, 5 * time.Minute, 10 * time.Minute, 15 * time.Minute, 30 * time.Minute} {
+		if step >= d {
+			return step
+		}
+	}
+	return time.Duration(nice(d.Hours()) * float64(time.Hour))
 }
 
 // nice is the least of 1, 2, 5, 10 and so on that is not less than v.
@@ -63,5 +85,8 @@ func niceBytes(v float64) float64 {
 	for v/unit >= 1000 {
 		unit *= 1024
 	}
-	return nice(v/unit) * unit
+	if n := nice(v / unit); n < 1000 {
+		return n * unit
+	}
+	return 1024 * unit
 }

@@ -61,7 +61,12 @@ func known(n int64, words func(int64) string) string {
 	return words(n)
 }
 
-func offset(d time.Duration) string { return fmt.Sprintf("%+.3f s", d.Seconds()) }
+func offset(d time.Duration) string {
+	if d >= 10*time.Minute {
+		return "+" + d.Round(time.Second).String()
+	}
+	return fmt.Sprintf("%+.3f s", d.Seconds())
+}
 
 func (r *Report) textWaits(w io.Writer) {
 	heading(w, "waiting")

@@ -62,6 +62,9 @@ func (t *treemap) place(d *dir, above string, at rect, depth int) {
 	if depth > 0 {
 		f := frame{X: round(at.x), Y: round(at.y), W: round(at.w), H: round(at.h), Name: Printable(d.path), Depth: min(depth, 4)}
 		f.Label = fit(below(d.path, above)+"/", at.w)
+		if strings.HasSuffix(f.Label, "…") { // its end tells more
+			f.Label = fit(path.Base(d.path)+"/", at.w)
+		}
 		t.Frames = append(t.Frames, f)
 		inner = rect{at.x + 2, at.y + header, at.w - 4, at.h - header - 2}
 	}
@@ -88,7 +91,11 @@ func (t *treemap) place(d *dir, above string, at rect, depth int) {
 			t.leaf(fmt.Sprintf("%s: %s", d.path, count(rest.files, "small file", "small files")), b, at)
 			return
 		}
-		t.place(b, d.path, at, depth+1)
+		above := d.path
+		if depth == 0 { // which is drawn without a frame, and so without its name
+			above = "/"
+		}
+		t.place(b, above, at, depth+1)
 	})
 }
 

@@ -24,9 +24,16 @@ type waterfall struct {
 	Width, Height, Left, Top float64
 	Rows                     []fallRow
 	Ticks                    []tick
-	Phases                   []tick
-	More                     int // files that share the last row
-	Touches                  bool
+	Phases                   []phaseLine
+	From, To                 time.Duration
+	Outside                  int // stretches that are not drawn, as they lie before or after that
+}
+
+// phaseLine is a moment in the picture.
+type phaseLine struct {
+	X    float64
+	Name string
+	At   time.Duration
 }
 
 type fallRow struct {
@@ -42,8 +49,12 @@ type segment struct {
 	Class string
 }
 
-func (r *Report) waterfall() waterfall {
-	files := slices.DeleteFunc(slices.Clone(r.Files), func(f Used) bool { return len(f.bars) == 0 })
+func (r *Report) waterfall(w window) waterfall {
+	files := slices.Clone(r.Files)
+	for i := range files {
+		files[i].bars = w.drawn(files[i].bars)
+	}
+	files = slices.DeleteFunc(files, func(f Used) bool { return len(f.bars) == 0 })
 	var rest []Used
 	if len(files) > maxFiles {
 		if r.Measured { // those that cost most, in the order of time
@@ -52,8 +63,8 @@ func (r *Report) waterfall() waterfall {
 		files, rest = files[:maxFiles], files[maxFiles:]
 		slices.SortStableFunc(files, func(a, b Used) int { return cmp.Compare(a.First, b.First) })
 	}
-	f := waterfall{Width: width, Left: labelWidth, Top: axisHeight, More: len(rest), Touches: !r.Measured}
-	scale := timeScale{labelWidth, width - labelWidth - 10, r.Length}
+	f := waterfall{Width: width, Left: labelWidth, Top: axisHeight, From: w.from, To: w.to, Outside: w.outside}
+	scale := timeScale{labelWidth, width - labelWidth - 20, w.from, w.to}
 	for _, u := range files {
 		f.row(scale, shorten(u.Name()), u.words(r.Measured), u.bars)
 	}
@@ -71,8 +82,8 @@ func (r *Report) waterfall() waterfall {
 	f.Height = axisHeight + rowHeight*float64(len(f.Rows)) + 4
 	f.Ticks = scale.ticks()
 	for _, p := range r.Phases {
-		if p.Name == "mounted" || p.Name == "ready" {
-			f.Phases = append(f.Phases, tick{round(scale.at(p.At)), p.Name})
+		if (p.Name == "mounted" || p.Name == "ready") && w.from <= p.At && p.At <= w.to {
+			f.Phases = append(f.Phases, phaseLine{round(scale.at(p.At)), p.Name, p.At})
 		}
 	}
 	return f

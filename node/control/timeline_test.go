@@ -15,7 +15,7 @@ func TestTimelinesTravelWhole(t *testing.T) {
 		timeline: Timeline{
 			Image: Image{ID: "i", Targets: []string{}}, Meta: "/m", SourceBytes: 1, Asked: at, Loaded: at, Mounted: at, Adopted: true, Now: at,
 			Snapshot: timeline.Snapshot{
-				Began: at, Missed: 2, Step: 3,
+				Began: at, Missed: 2, Steps: []timeline.Step{{From: 3, To: 4}, {From: 5, To: 6}},
 				Events: []timeline.Event{
 					{Kind: timeline.Wait, Blob: 1, At: 2, Off: 3, Len: 4, Took: 5, Cost: timeline.Cost{Queue: 6, Server: 7, Transfer: 8, Verify: 9}, Reason: "ahead", Joined: true},
 					{Kind: timeline.Fetch, Bytes: 1, Site: "s", Try: 2, Err: "\x00<?"},

@@ -119,14 +119,14 @@ func (r *Recorder) Received(reason string, bytes int64) {
 
 // Snapshot is what a recorder has kept.
 type Snapshot struct {
-	Began  time.Time     `json:"began"`
-	Events []Event       `json:"events"` // the first, in the order in which they ended, and the latest; then the first touches
-	Missed int64         `json:"missed"` // events between these that are kept no more
-	Curves []Curve       `json:"curves"` // bytes over time
-	Step   time.Duration `json:"step_ns"`
+	Began  time.Time `json:"began"`
+	Events []Event   `json:"events"` // the first, in the order in which they ended, and the latest; then the first touches
+	Missed int64     `json:"missed"` // events between these that are kept no more
+	Steps  []Step    `json:"steps"`  // in which bytes came
+	Curves []Curve   `json:"curves"` // how many
 }
 
-// Curve is how many source bytes had come for one reason: Bytes[i] until the end of step i.
+// Curve is how many source bytes had come for one reason: Bytes[i] until the end of Steps[i].
 type Curve struct {
 	Reason string  `json:"reason"`
 	Bytes  []int64 `json:"bytes"`
@@ -136,7 +136,7 @@ type Curve struct {
 func (r *Recorder) Snapshot(since time.Duration) Snapshot {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	s := Snapshot{Began: r.began, Missed: r.missed, Step: r.sums.width()}
+	s := Snapshot{Began: r.began, Missed: r.missed, Steps: r.sums.times()}
 	for _, recs := range [][]record{r.first, r.last[r.next:], r.last[:r.next]} {
 		for i := range recs {
 			if recs[i].at+duration(recs[i].took) < since {

@@ -91,7 +91,7 @@ func TestCurvesCountEveryByteForHoweverLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := NewRecorder()
 		var demand, ahead int64
-		for i := range int64(1000) {
+		for i := range int64(3000) {
 			r.Received("demand", i)
 			demand += i
 			if i%3 == 0 {
@@ -101,14 +101,47 @@ func TestCurvesCountEveryByteForHoweverLong(t *testing.T) {
 			time.Sleep(time.Duration(i) * time.Millisecond)
 		}
 		s := r.Snapshot(0)
-		if len(s.Curves) != 2 || s.Step < time.Second || s.Step > 4*time.Second {
-			t.Fatalf("%d curves, step %s", len(s.Curves), s.Step)
+		if len(s.Curves) != 2 || len(s.Steps) > steps || len(s.Steps) < steps/2 || s.Steps[0].From != 0 || s.Steps[len(s.Steps)-1].To < time.Hour {
+			t.Fatalf("%d curves, %d steps: %v", len(s.Curves), len(s.Steps), s.Steps)
 		}
 		for k, want := range []int64{demand, ahead} {
 			curve := s.Curves[k].Bytes
-			if got := curve[len(curve)-1]; got != want {
+			if got := curve[len(curve)-1]; len(curve) != len(s.Steps) || got != want {
 				t.Errorf("%s ends at %d, want %d", s.Curves[k].Reason, got, want)
 			}
+		}
+		for k, step := range s.Steps {
+			if step.To < step.From || k > 0 && step.From <= s.Steps[k-1].To {
+				t.Fatalf("step %d is %v, after %v", k, step, s.Steps[k-1])
+			}
+		}
+	})
+}
+
+// TestAStartIsToldApartForHoweverLong has an image that is read now and then for days after it was started, which was hours after its mount.
+func TestAStartIsToldApartForHoweverLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := NewRecorder()
+		r.Received("ahead", 1)
+		time.Sleep(5 * time.Hour)
+		began := r.Since(time.Now())
+		for range 1000 { // 10 s
+			r.Received("demand", 1)
+			time.Sleep(10 * time.Millisecond)
+		}
+		for range 5000 { // 41 h
+			time.Sleep(30 * time.Second)
+			r.Received("demand", 1)
+		}
+		s := r.Snapshot(0)
+		fine := 0
+		for _, step := range s.Steps {
+			if step.From >= began && step.To < began+10*time.Second && step.To-step.From <= finestLater {
+				fine++
+			}
+		}
+		if curve := s.Curves[1].Bytes; fine < 30 || curve[len(curve)-1] != 6000 {
+			t.Errorf("the start has %d steps, and all of %d bytes came", fine, curve[len(curve)-1])
 		}
 	})
 }
