@@ -154,12 +154,12 @@ func (p *provider) remember(key string, a answer) {
 	p.answers[key] = a
 }
 
-// forget has the plugin asked anew for an image, unless it was only just asked, and reports that.
+// forget has the plugin asked anew for an image, unless it was only just asked or has failed, and reports that.
 func (p *provider) forget(image string) (forgotten bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, key := range keys(image) {
-		if a, there := p.answers[key]; there && time.Since(a.at) > refusedAge {
+		if a, there := p.answers[key]; there && a.err == nil && time.Since(a.at) > refusedAge {
 			delete(p.answers, key)
 			forgotten = true
 		}
