@@ -121,7 +121,7 @@ func TestHelperThatHangsIsEnded(t *testing.T) {
 		helper(t, script)
 		start := time.Now()
 		_, err := registry.AskHelper(context.Background(), "test", "example.com", 200*time.Millisecond)
-		if took := time.Since(start); err == nil || took > 5*time.Second {
+		if took := time.Since(start); err == nil || took > 30*time.Second {
 			t.Errorf("%s: took %v, error is %v", name, took, err)
 		}
 	}
