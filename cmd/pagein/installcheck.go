@@ -72,13 +72,13 @@ func checkPull(c *cli.Context) (err error) {
 
 // tryPull pulls an image and removes it again. If want is not nil, it is what is read.
 func tryPull(ctx context.Context, store *imagestore.Store, ref oci.Ref, want []byte) (err error) {
+	defer func() { err = errors.Join(err, store.Forget(context.WithoutCancel(ctx), ref)) }()
 	pulled, err := store.Pull(ctx, ref)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, store.Forget(context.WithoutCancel(ctx), pulled.Name)) }()
 	if pulled.Lazy() == 0 {
-		return fmt.Errorf("%s was unpacked as any other image: the log of pageind says why", pulled.Name)
+		return fmt.Errorf("%s was unpacked as any other image: the log of pageind says why (if all artifacts must be signed, name one that is with --check-image)", pulled.Name)
 	}
 	if want == nil {
 		return nil

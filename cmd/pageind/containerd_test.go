@@ -135,9 +135,32 @@ func (r *runtimeLab) layer(members ...tartest.Member) imageLayer {
 }
 
 // push makes an image of layers and returns its name.
-func (r *runtimeLab) push(repository string, layers ...imageLayer) string {
+func (r *runtimeLab) push(name string, layers ...imageLayer) string {
 	r.Helper()
-	ref := oci.Ref{Kind: oci.Registry, Host: r.registry, Repository: repository, Tag: "1"}
+	return r.pushTo(name, func(repo *registry.Repository) (ocispec.Descriptor, []byte) {
+		return r.pushFor(repo, runtime.GOARCH, layers)
+	})
+}
+
+// pushIndex makes an index with an image for each architecture.
+func (r *runtimeLab) pushIndex(name string, layers map[string][]imageLayer) string {
+	r.Helper()
+	return r.pushTo(name, func(repo *registry.Repository) (ocispec.Descriptor, []byte) {
+		index := ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex}
+		for architecture, layers := range layers {
+			manifest, b := r.pushFor(repo, architecture, layers)
+			r.store(repo, manifest, b)
+			manifest.Platform = &ocispec.Platform{OS: "linux", Architecture: architecture}
+			index.Manifests = append(index.Manifests, manifest)
+		}
+		return inJSON(r.lab, ocispec.MediaTypeImageIndex, index)
+	})
+}
+
+// pushTo gives what is made in a repository a tag.
+func (r *runtimeLab) pushTo(name string, content func(*registry.Repository) (ocispec.Descriptor, []byte)) string {
+	r.Helper()
+	ref := oci.Ref{Kind: oci.Registry, Host: r.registry, Repository: name, Tag: "1"}
 	client, err := registry.NewClient(registry.Options{Anonymous: true})
 	if err != nil {
 		r.Fatal(err)
@@ -147,27 +170,37 @@ func (r *runtimeLab) push(repository string, layers ...imageLayer) string {
 	if err != nil {
 		r.Fatal(err)
 	}
-	store := func(desc ocispec.Descriptor, b []byte) ocispec.Descriptor {
-		if err := repo.Push(r.Context(), desc, bytes.NewReader(b)); err != nil {
-			r.Fatal(err)
-		}
-		return desc
-	}
-	manifest := ocispec.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest}
-	config := ocispec.Image{
-		Platform: ocispec.Platform{OS: "linux", Architecture: runtime.GOARCH}, RootFS: ocispec.RootFS{Type: "layers"},
-		Config: ocispec.ImageConfig{Cmd: []string{"/bin/busybox", "sleep", "3600"}},
-	}
-	for _, l := range layers {
-		manifest.Layers = append(manifest.Layers, store(l.Descriptor, l.packed))
-		config.RootFS.DiffIDs = append(config.RootFS.DiffIDs, l.diffID)
-	}
-	manifest.Config = store(inJSON(r.lab, ocispec.MediaTypeImageConfig, config))
-	desc, b := inJSON(r.lab, ocispec.MediaTypeImageManifest, manifest)
+	desc, b := content(repo)
 	if err := repo.PushReference(r.Context(), desc, bytes.NewReader(b), ref.Tag); err != nil {
 		r.Fatal(err)
 	}
 	return ref.String()
+}
+
+// pushFor makes an image for machines of an architecture, but for its manifest, which it returns.
+func (r *runtimeLab) pushFor(repo *registry.Repository, architecture string, layers []imageLayer) (ocispec.Descriptor, []byte) {
+	r.Helper()
+	manifest := ocispec.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest}
+	config := ocispec.Image{
+		Platform: ocispec.Platform{OS: "linux", Architecture: architecture}, RootFS: ocispec.RootFS{Type: "layers"},
+		Config: ocispec.ImageConfig{Cmd: []string{"/bin/busybox", "sleep", "3600"}},
+	}
+	for _, l := range layers {
+		r.store(repo, l.Descriptor, l.packed)
+		manifest.Layers = append(manifest.Layers, l.Descriptor)
+		config.RootFS.DiffIDs = append(config.RootFS.DiffIDs, l.diffID)
+	}
+	var b []byte
+	manifest.Config, b = inJSON(r.lab, ocispec.MediaTypeImageConfig, config)
+	r.store(repo, manifest.Config, b)
+	return inJSON(r.lab, ocispec.MediaTypeImageManifest, manifest)
+}
+
+func (r *runtimeLab) store(repo *registry.Repository, desc ocispec.Descriptor, b []byte) {
+	r.Helper()
+	if err := repo.Push(r.Context(), desc, bytes.NewReader(b)); err != nil {
+		r.Fatal(err)
+	}
 }
 
 func inJSON(t testing.TB, mediaType string, v any) (ocispec.Descriptor, []byte) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -12,6 +13,7 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/pagein/pagein/internal/servertest"
+	"github.com/pagein/pagein/internal/tartest"
 )
 
 // series are the containerds that are told apart.
@@ -90,8 +92,11 @@ func TestContainerdIsSetUpCheckedAndHadBack(t *testing.T) {
 			if said := l.set("install", "containerd", "--check"); !strings.Contains(said, "was pulled without its layers, and can be read") {
 				t.Errorf("the check says %s", said)
 			}
+			if err := l.refused("install", "containerd", "--check", "--snapshotter", "nobody"); !strings.Contains(err, "nobody") {
+				t.Errorf("a check with no snapshotter says %s", err)
+			}
 			if left := l.Lines("namespaces", "ls", "-q"); len(left) > 0 {
-				t.Errorf("the check leaves the namespaces %v", left)
+				t.Errorf("the checks leave the namespaces %v", left)
 			}
 			lazy, ordinary := l.push("lazy", l.layers...), l.push("ordinary", l.layers[0], l.layers[2])
 			l.pagein("convert", "--quiet", lazy)
@@ -117,7 +122,20 @@ func TestContainerdIsSetUpCheckedAndHadBack(t *testing.T) {
 			if l.text(l.theirs) != l.after {
 				t.Error("a refusal changed the configuration")
 			}
+			other := l.layer(tartest.File("other", "x"))
+			foreign := l.pushIndex("foreign", map[string][]imageLayer{runtime.GOARCH: {other}, "riscv64": l.layers[1:2]})
+			l.pagein("convert", "--quiet", "--platform", "linux/riscv64", foreign)
+			if said := l.pagein("pull", "--containerd", l.Socket(), "--platform", "linux/riscv64", foreign); !strings.Contains(said, "1 layer, 1 of them not fetched") {
+				t.Errorf("of an image for other machines it says %s", said)
+			}
+			said := l.set("uninstall", "containerd")
+			if want := "image " + foreign + " in default: 1 layer, "; !strings.Contains(said, want) {
+				t.Errorf("it says %s, and not %q", said, want)
+			}
 			l.set("uninstall", "containerd", "--apply", "--complete")
+			if there := l.fetched(other); len(there) > 0 {
+				t.Error("of an image that was pulled for other machines, that for this one was fetched")
+			}
 			if got := l.text(l.theirs); got != l.before {
 				t.Errorf("containerd's configuration is\n%s\nand was\n%s", got, l.before)
 			}

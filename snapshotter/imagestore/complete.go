@@ -11,7 +11,9 @@ import (
 	"github.com/containerd/containerd/v2/core/remotes"
 	"github.com/containerd/containerd/v2/core/remotes/docker"
 	"github.com/containerd/containerd/v2/pkg/labels"
+	"github.com/containerd/platforms"
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/pagein/pagein/oci"
 )
@@ -31,32 +33,40 @@ func (s *Store) complete(ctx context.Context, name string) (*Pulled, error) {
 	if err != nil {
 		return nil, err
 	}
+	m := &meter{progress: s.o.Progress}
+	if err := s.fetch(ctx, img, img.Target, s.platform(), m); err != nil {
+		return nil, err
+	}
+	return s.pulled(ctx, name, img.Target, m)
+}
+
+// fetch fetches what is missing below a descriptor of an image, for one platform.
+func (s *Store) fetch(ctx context.Context, img images.Image, desc ocispec.Descriptor, platform platforms.MatchComparer, m *meter) error {
 	sources, err := s.sources(ctx, img)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	ctx, done, err := s.client.WithLease(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer func() { _ = done(context.WithoutCancel(ctx)) }() // it ends by itself a day later
 	var failed error
 	for _, source := range sources {
-		m := &meter{progress: s.o.Progress}
-		err := s.fetch(ctx, img, source, m)
+		err := s.fetchFrom(ctx, source, desc, platform, m)
 		if err == nil {
-			return s.pulled(ctx, name, img.Target, m)
+			return nil
 		}
 		if failed = errors.Join(failed, err); ctx.Err() != nil {
 			break
 		}
 	}
-	return nil, failed
+	return failed
 }
 
-// fetch fetches what is missing of an image from where a name says that it is.
-func (s *Store) fetch(ctx context.Context, img images.Image, from string, m *meter) error {
-	fetcher, err := resolver{s.o.Registry, img.Target, m}.Fetcher(ctx, from)
+// fetchFrom fetches from where a name says that an image is. That it is there is noted of its content once all was found.
+func (s *Store) fetchFrom(ctx context.Context, from string, desc ocispec.Descriptor, platform platforms.MatchComparer, m *meter) error {
+	fetcher, err := resolver{s.o.Registry, desc, m}.Fetcher(ctx, from)
 	if err != nil {
 		return err
 	}
@@ -66,8 +76,11 @@ func (s *Store) fetch(ctx context.Context, img images.Image, from string, m *met
 		return err
 	}
 	children := images.SetChildrenMappedLabels(store, images.ChildrenHandler(store), nil)
-	children = images.LimitManifests(images.FilterPlatforms(children, s.platform()), s.platform(), 1)
-	return images.Dispatch(ctx, images.Handlers(remotes.FetchHandler(store, fetcher), children, source), downloads(), img.Target)
+	children = images.LimitManifests(images.FilterPlatforms(children, platform), platform, 1)
+	if err := images.Dispatch(ctx, images.Handlers(remotes.FetchHandler(store, fetcher), children), downloads(), desc); err != nil {
+		return err
+	}
+	return images.Dispatch(ctx, images.Handlers(children, source), downloads(), desc)
 }
 
 // sources are the names under which an image may be found in a registry: those that containerd has for it, first the ones that it was pulled by. Kubernetes names images by digests, too, and

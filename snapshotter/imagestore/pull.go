@@ -39,13 +39,18 @@ func (p *Pulled) Lazy() (n int) {
 	return n
 }
 
-// Pull has containerd pull an image for the snapshotter, which is told of which image each layer is: what an artifact stands for is not fetched. The image gets the name that ref has
-// with its default tag.
-func (s *Store) Pull(ctx context.Context, ref oci.Ref) (*Pulled, error) {
+// imageName is what an image is called in containerd.
+func imageName(ref oci.Ref) string {
 	if ref.Tag == "" && ref.Digest == "" {
 		ref.Tag = oci.DefaultTag
 	}
-	ctx, name := s.in(ctx), ref.String()
+	return ref.String()
+}
+
+// Pull has containerd pull an image for the snapshotter, which is told of which image each layer is: what an artifact stands for is not fetched. The image gets the name that ref has
+// with its default tag.
+func (s *Store) Pull(ctx context.Context, ref oci.Ref) (*Pulled, error) {
+	ctx, name := s.in(ctx), imageName(ref)
 	target, err := find(ctx, s.o.Registry, ref)
 	if err != nil {
 		return nil, fmt.Errorf("pull: %w", err)

@@ -7,9 +7,10 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/image-spec/identity"
+
+	"github.com/pagein/pagein/oci"
 )
 
 // ReadFile reads a file of a lazily pulled image through the snapshotter, in this mount namespace.
@@ -52,13 +53,17 @@ func (s *Store) readFile(ctx context.Context, name, path string) (b []byte, err 
 	return root.ReadFile(filepath.Clean(path))
 }
 
-// Forget removes an image with all that is kept for it alone, and then the namespace, if there is nothing else in it.
-func (s *Store) Forget(ctx context.Context, name string) error {
-	err := s.client.ImageService().Delete(s.in(ctx), name, images.SynchronousDelete())
+// Forget removes an image, if there is one, with all that is kept for it alone or was left by a pull that failed, and then the namespace, if there is nothing else in it.
+func (s *Store) Forget(ctx context.Context, ref oci.Ref) error {
+	name := imageName(ref)
+	err := s.client.ImageService().Delete(s.in(ctx), name)
+	if err == nil || errdefs.IsNotFound(err) {
+		err = s.collect(s.in(ctx))
+	}
 	if err == nil {
 		err = s.client.NamespaceService().Delete(ctx, s.o.Namespace)
 	}
-	if err != nil && !errdefs.IsFailedPrecondition(err) {
+	if err != nil && !errdefs.IsFailedPrecondition(err) && !errdefs.IsNotFound(err) {
 		return fmt.Errorf("remove %s from %s: %w", name, s.o.Namespace, err)
 	}
 	return nil

@@ -14,6 +14,7 @@ import (
 	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"github.com/containerd/errdefs"
+	"github.com/containerd/platforms"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -33,9 +34,12 @@ type Image struct {
 	Missing   int    `json:"missing_layers"` // that are not in the content store
 	Bytes     int64  `json:"missing_bytes"`
 
-	target  ocispec.Descriptor
-	configs []ocispec.Descriptor // that keep snapshots
+	target ocispec.Descriptor
+	parts  []part
 }
+
+// part is an image for one platform, whose config keeps snapshots.
+type part struct{ manifest, config ocispec.Descriptor }
 
 // Container is a container whose root is a snapshot, whether it runs or not.
 type Container struct {
@@ -62,7 +66,7 @@ func (s *Store) Uses(ctx context.Context) (uses Uses, err error) {
 			if err := s.inspect(ctx, &i, img.Target); err != nil {
 				return uses, fmt.Errorf("look at image %s in %s: %w", img.Name, name, err)
 			}
-			if len(i.configs) > 0 {
+			if len(i.parts) > 0 {
 				uses.Images = append(uses.Images, i)
 			}
 		}
@@ -112,7 +116,7 @@ func (s *Store) inspect(ctx context.Context, i *Image, desc ocispec.Descriptor) 
 	if config.Labels[gcLabel+s.o.Snapshotter] == "" {
 		return nil
 	}
-	i.configs = append(i.configs, children[at])
+	i.parts = append(i.parts, part{desc, children[at]})
 	for _, child := range children {
 		if !images.IsLayerType(child.MediaType) {
 			continue
@@ -137,18 +141,18 @@ func (s *Store) Hand(ctx context.Context, i Image, to string) error {
 }
 
 func (s *Store) hand(ctx context.Context, i Image, to string) error {
-	if i.Missing > 0 {
-		if _, err := s.complete(ctx, i.Name); err != nil {
+	m, label := &meter{progress: s.o.Progress}, gcLabel+s.o.Snapshotter
+	for _, p := range i.parts {
+		if i.Missing > 0 {
+			if err := s.fetch(ctx, images.Image{Name: i.Name, Target: i.target}, p.manifest, platforms.All, m); err != nil {
+				return err
+			}
+		}
+		img := images.Image{Name: i.Name, Target: p.manifest}
+		if err := containerd.NewImageWithPlatform(s.client, img, platforms.All).Unpack(ctx, to); err != nil {
 			return err
 		}
-	}
-	img := images.Image{Name: i.Name, Target: i.target}
-	if err := containerd.NewImageWithPlatform(s.client, img, s.platform()).Unpack(ctx, to); err != nil {
-		return err
-	}
-	for _, c := range i.configs {
-		label := gcLabel + s.o.Snapshotter
-		info := content.Info{Digest: c.Digest, Labels: map[string]string{label: ""}}
+		info := content.Info{Digest: p.config.Digest, Labels: map[string]string{label: ""}}
 		if _, err := s.client.ContentStore().Update(ctx, info, "labels."+label); err != nil {
 			return err
 		}
