@@ -41,11 +41,11 @@ func New(rules ...Rule) (*Policy, error) {
 }
 
 func (r Rule) check() error {
-	if len(r.Repositories)+len(r.Keys)+len(r.Command) == 0 {
-		return errors.New("a rule names no repositories and demands nothing: it would trust everybody")
-	}
 	if r.Keys != nil && len(r.Keys) == 0 || r.Command != nil && len(r.Command) == 0 {
 		return errors.New("a rule has an empty list of keys, or an empty command: it would demand nothing; leave it out if that is meant")
+	}
+	if len(r.Repositories)+len(r.Keys)+len(r.Command) == 0 {
+		return errors.New("a rule names no repositories and demands nothing: it would trust everybody")
 	}
 	for _, p := range r.Repositories {
 		if err := checkPattern(p); err != nil {
