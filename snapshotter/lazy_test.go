@@ -46,6 +46,9 @@ func TestContainersRunOnTheOneMountOfTheirImage(t *testing.T) {
 	if usage, err := l.Usage(t.Context(), top); err != nil || usage.Size != 4096 {
 		t.Errorf("usage is %+v, %v", usage, err)
 	}
+	if l.node.mounts != 1 {
+		t.Errorf("it was mounted %d times", l.node.mounts)
+	}
 }
 
 func TestLayersAboveALazilyMountedImageAreOrdinary(t *testing.T) {
