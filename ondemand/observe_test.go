@@ -37,6 +37,7 @@ func TestWhatReadersWaitedForIsRecorded(t *testing.T) {
 			t.Errorf("waiting are %+v", w)
 		}
 		both.Wait()
+		synctest.Wait() // a fetch is recorded after who waited for it goes on
 		if w := f.Waiting(); len(w) != 0 {
 			t.Errorf("waiting are %+v", w)
 		}
@@ -75,6 +76,7 @@ func TestFailuresAreRecorded(t *testing.T) {
 		if err := f.Fill(t.Context(), 0, 1); !errors.Is(err, down) {
 			t.Fatal(err)
 		}
+		synctest.Wait()
 		fetches, waits := of(r, timeline.Fetch), of(r, timeline.Wait)
 		if len(fetches) != 2 || fetches[1].Try != 2 || fetches[1].Err != down.Error() || len(waits) != 1 || waits[0].Err != down.Error() || waits[0].Cost.Server < time.Second {
 			t.Errorf("recorded %+v and %+v", fetches, waits)
