@@ -18,7 +18,7 @@ func TestPullsStartsAndRemovalsAtOnceAgree(t *testing.T) {
 	var clients sync.WaitGroup
 	for client := range 4 {
 		clients.Go(func() {
-			for round := range 10 {
+			for round := range 5 {
 				if err := l.visit(fmt.Sprintf("%d-%d", client, round)); err != nil {
 					t.Error(err)
 					return
