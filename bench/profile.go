@@ -26,7 +26,7 @@ func benchProfile(ctx context.Context, b *bench) (results []result, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, lab.UnmountBelow(dir), os.RemoveAll(dir)) }()
-	o, err := newOptimizing(ctx, dir)
+	o, err := b.optimizing(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -52,14 +52,16 @@ type optimizing struct {
 	pagein, dir string
 	layout      string // with the image as it was converted, and all that are made of it
 	plain       string // digest of the former
+	progress    func(format string, args ...any)
 }
 
-func newOptimizing(ctx context.Context, dir string) (*optimizing, error) {
+// optimizing prepares to lay an image out below dir.
+func (b *bench) optimizing(dir string) (*optimizing, error) {
 	pagein, err := lab.Ours("pagein")
 	if err != nil {
 		return nil, err
 	}
-	return &optimizing{pagein: pagein, dir: dir, layout: filepath.Join(dir, "layout")}, ctx.Err()
+	return &optimizing{pagein: pagein, dir: dir, layout: filepath.Join(dir, "layout"), progress: b.progress}, nil
 }
 
 // convert converts the image in an OCI layout.
@@ -96,9 +98,12 @@ func (o *optimizing) optimize(ctx context.Context, name string, record func(file
 		if err := record(file); err != nil {
 			return nil, fmt.Errorf("record %s: %w", name, err)
 		}
-		n, err := touchedBytes(file)
+		n, around, err := touchedBytes(file)
 		if err != nil {
 			return nil, err
+		}
+		if around > n/20 {
+			o.progress("profile: the kernel mapped %.1f MB as neighbours of %.1f MB that %s touched: its read-ahead was not switched off", float64(around)/1e6, float64(n)/1e6, name)
 		}
 		files, touched = append(files, file), append(touched, float64(n))
 	}
@@ -120,22 +125,24 @@ func (o *optimizing) optimize(ctx context.Context, name string, record func(file
 	return l, nil
 }
 
-// touchedBytes adds up the pages that a profile is sure of.
-func touchedBytes(file string) (int64, error) {
+// touchedBytes adds up the pages that a profile is sure of, and those that the kernel mapped around them.
+func touchedBytes(file string) (touched, around int64, err error) {
 	f, err := os.Open(file)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	defer f.Close()
 	p, err := profile.Read(f)
 	if err != nil {
-		return 0, fmt.Errorf("read %s: %w", file, err)
+		return 0, 0, fmt.Errorf("read %s: %w", file, err)
 	}
-	n := int64(0)
 	for _, e := range p.Entries {
-		if e.Kind == profile.KindRead || e.Kind == profile.KindFault {
-			n += e.Len
+		switch e.Kind {
+		case profile.KindRead, profile.KindFault:
+			touched += e.Len
+		case profile.KindAround:
+			around += e.Len
 		}
 	}
-	return n, nil
+	return touched, around, nil
 }

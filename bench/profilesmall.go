@@ -35,7 +35,7 @@ func (b *bench) optimizedSmall(ctx context.Context, dir string) (_ []result, err
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, before.stop()) }()
-	o, err := newOptimizing(ctx, dir)
+	o, err := b.optimizing(dir)
 	if err != nil {
 		return nil, err
 	}
