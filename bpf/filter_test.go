@@ -54,7 +54,9 @@ func TestWhatWasCachedIsReportedAsSuch(t *testing.T) {
 			op := func(how string, first, count int64) touchtest.Op {
 				return touchtest.Op{How: how, Path: path, Off: first * pageSize, Len: count * pageSize}
 			}
-			touchtest.Do(t, op(touchtest.Read, 2, 3), op(touchtest.Read, 200, 1), op(touchtest.Read, 1000, 1))
+			pin(t, path, 2, 3)
+			pin(t, path, 200, 1)
+			pin(t, path, 1000, 1)
 			s := record(t, bpf.Options{Variant: variant, Devices: []uint64{m.device}}, func() {
 				touchtest.Do(t, op(touchtest.Read, 0, 6), op(touchtest.Random, 200, 1), op(touchtest.Random, 1001, 1))
 			})
@@ -76,6 +78,28 @@ func TestWhatWasCachedIsReportedAsSuch(t *testing.T) {
 				t.Errorf("cached before were %v, want %v", got, want)
 			}
 		})
+	}
+}
+
+// pin has pages in the page cache until the test ends, whoever drops caches.
+func pin(t *testing.T, path string, first, count int) {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	pages, err := unix.Mmap(int(f.Fd()), int64(first)*pageSize, count*pageSize, unix.PROT_READ, unix.MAP_SHARED)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Munmap(pages); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := unix.Mlock(pages); err != nil {
+		t.Fatal(err)
 	}
 }
 

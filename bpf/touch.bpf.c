@@ -232,16 +232,21 @@ static __always_inline int holds_page(struct xa_node *node, __u32 i)
 struct walk {
 	__u64 entry; /* where the search is: an entry of the tree */
 	__u64 index; /* of the chunk's first page */
-	__u64 mask;  /* the pages that are looked for */
+	__u64 mask;  /* the pages that are looked for; not 0 */
 	__u64 found;
+	__u64 lowest; /* of mask */
 };
 
-/* look looks at the i-th slot of the leaf that holds the chunk. */
+/* lowest is the number of the lowest bit of a number that is not 0; no instruction of BPF tells it. */
+static __always_inline __u64 lowest(__u64 n) { return __builtin_popcountll((n & -n) - 1); }
+
+/* look looks at the i-th slot, from the first that is wanted, of the leaf that holds the chunk; it returns 1 when no other one is wanted. */
 static long look(__u32 i, struct walk *w)
 {
-	if ((w->mask >> (i & (CHUNK - 1))) & 1 && holds_page(to_node(w->entry), i))
-		w->found |= 1ULL << (i & (CHUNK - 1));
-	return 0;
+	__u64 at = (w->lowest + i) & (CHUNK - 1), rest = w->mask >> at;
+	if (rest & 1 && holds_page(to_node(w->entry), at))
+		w->found |= 1ULL << at;
+	return rest <= 1;
 }
 
 /* descend goes a level down; it returns 1 when there is nothing below. */
@@ -274,7 +279,7 @@ static long descend(__u32 level, struct walk *w)
 /* resident tells for each page of a chunk that is in mask whether the page cache has it. */
 static __always_inline __u64 resident(__u64 xa_head, __u64 chunk, __u64 mask)
 {
-	struct walk w = {.entry = xa_head, .index = chunk << CHUNK_BITS, .mask = mask};
+	struct walk w = {.entry = xa_head, .index = chunk << CHUNK_BITS, .mask = mask, .lowest = lowest(mask)};
 	bpf_loop(LEVELS, descend, &w, 0);
 	return w.found;
 }
@@ -319,8 +324,11 @@ static long report(__u32 i, struct touch *t)
 	mask &= ~known;
 	if (!mask)
 		return 0;
+	/* What came while recording was not cached before, be it there now or not. */
+	__u64 unsure = t->kind == AROUND ? mask : mask & ~added, present = 0;
 	struct address_space *mapping = t->mapping;
-	__u64 present = resident((__u64)BPF_CORE_READ(mapping, i_pages.xa_head), key.chunk, mask);
+	if (unsure)
+		present = resident((__u64)BPF_CORE_READ(mapping, i_pages.xa_head), key.chunk, unsure);
 	if (t->kind == AROUND)
 		mask &= present; /* absent neighbours are not mapped */
 	if (!mask)
@@ -405,7 +413,7 @@ static __always_inline void long_read(struct touch *t, __u32 program, struct add
 		t->lost = 1;
 		return;
 	}
-	if (mapping)
+	if (mapping && t->first)
 		t->first = request_start(mapping, t->first);
 	__u64 from = t->first;
 	known = known && from >= s->from && from <= s->until;
@@ -440,7 +448,10 @@ static __always_inline void reading(struct touch *t, __u32 program, struct addre
 	int known = r->key.chunk == chunk && r->key.ino == t->ino && r->key.dev == t->dev;
 	if (known && !(mask & ~r->pages))
 		return;
-	long_read(t, program, mapping);
+	struct chunk_key key = {.dev = t->dev, .ino = t->ino, .chunk = chunk};
+	struct chunk *c = bpf_map_lookup_elem(&chunks, &key);
+	if (!c || mask & ~c->exact)
+		long_read(t, program, mapping);
 	if (t->lost)
 		return;
 	if (!known) {
