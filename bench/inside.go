@@ -15,6 +15,7 @@ import (
 
 	"github.com/pagein/pagein/bench/inputs"
 	"github.com/pagein/pagein/bench/lab"
+	"github.com/pagein/pagein/internal/kmount"
 	"github.com/pagein/pagein/oci/layout"
 )
 
@@ -152,7 +153,34 @@ func readWhole(ctx context.Context, r runner, ref string) error {
 	if err := complete(ctx, served.Node()); err != nil {
 		return err
 	}
-	return unmarked(ctx, served.Node())
+	if err := unmarked(ctx, served.Node()); err != nil {
+		return err
+	}
+	return direct(ctx, served.Node())
+}
+
+// direct waits until the kernel reads the node's only image past the page cache of its blobs' files, as it does with large files where that is sound.
+func direct(ctx context.Context, node *lab.Node) error {
+	if !kmount.DirectIsSound() {
+		return nil
+	}
+	status, err := node.Status(ctx)
+	if err != nil {
+		return err
+	}
+	if len(status.Images) != 1 || len(status.Images[0].Targets) == 0 {
+		return fmt.Errorf("one image should be mounted: %+v", status.Images)
+	}
+	for range 100 {
+		m, ok, err := kmount.Lookup(status.Images[0].Targets[0])
+		if err != nil || ok && m.ReadsDirectly() {
+			return err
+		}
+		if err := sleep(ctx, 50*time.Millisecond); err != nil {
+			return err
+		}
+	}
+	return errors.New("the image is complete and of large files, and still the kernel reads it through the page cache of its blobs' files")
 }
 
 // readerImages are an image with this program and a large file that does not compress, in all formats.

@@ -1,9 +1,19 @@
 package node
 
-import "github.com/pagein/pagein/internal/kmount"
+import (
+	"os"
 
-// readDirectly has the kernel read an image past the page cache of its files, once nobody is asked about it any more: then there is one copy of it in memory instead of two, and a read that waits
-// for the disk waits for nothing else. The files' own page cache is of use while frames are put there for the kernel to find, and where another image reads them too. The caller holds n.mu.
+	"github.com/pagein/pagein/erofs"
+	"github.com/pagein/pagein/internal/kmount"
+)
+
+// largeFiles is how many bytes an image must have for each of its files, on average, to be read past the page cache. Below it, read-ahead from one file into the next, which only the page cache
+// of the blob's file does, is worth more: the Go toolchain, 15,000 files, is read in order in two thirds of the time and with a third of the disk's requests.
+const largeFiles = 1 << 20
+
+// readDirectly has the kernel read an image of large files past the page cache of its blobs' files, once nobody is asked about it any more: then there is one copy of it in memory instead of
+// two, and a read that waits for the disk waits for no kernel thread. That page cache is of use while frames are put there for the kernel to find, where another image reads them too, and
+// for small files. The caller holds n.mu.
 func (n *Node) readDirectly(img *image) {
 	if img.direct || !n.directly(img) {
 		return
@@ -31,7 +41,25 @@ func (n *Node) readDirectly(img *image) {
 
 // directly reports whether the kernel should read the image past the page cache. The caller holds n.mu.
 func (n *Node) directly(img *image) bool {
-	return kmount.DirectIsSound() && img.transport.Plain(img.attached) && !n.shared(img)
+	return img.large && kmount.DirectIsSound() && img.transport.Plain(img.attached) && !n.shared(img)
+}
+
+// isLarge reports whether an attached image is one of large files.
+func (img *image) isLarge() bool {
+	f, err := os.Open(img.attached.MetaPath)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	meta, err := erofs.Open(f, img.MetaSize)
+	if err != nil {
+		return false
+	}
+	var bytes int64
+	for _, b := range img.attached.Blobs {
+		bytes += b.Size()
+	}
+	return bytes/largeFiles >= int64(min(meta.Super().Inodes, 1<<32))
 }
 
 // shared reports whether another attached image has one of the image's blobs. The caller holds n.mu.

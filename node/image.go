@@ -47,6 +47,7 @@ type image struct {
 	also      []record       // the same image at other places, which its blobs are read from too
 
 	backings   []backing // of its superblocks, as far as they are known
+	large      bool      // its files are, on average
 	direct     bool      // its superblock was told to read past the page cache of its files, see readDirectly
 	prefetches prefetches
 	history    history
@@ -102,6 +103,7 @@ func (n *Node) tryAttach(ctx context.Context, r record, tr ondemand.Transport) (
 		n.unmap(n.unshare(img))
 		return nil, err
 	}
+	img.large = img.isLarge()
 	return img, nil
 }
 

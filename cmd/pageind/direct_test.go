@@ -88,6 +88,16 @@ func TestACompleteImageIsInMemoryOnce(t *testing.T) {
 	inMemoryOnce()
 }
 
+// TestSmallFilesAreReadThroughTheirBlobsPageCache mounts a complete image of small files: the kernel is to read ahead from one into the next.
+func TestSmallFilesAreReadThroughTheirBlobsPageCache(t *testing.T) {
+	l := newLab(t)
+	ref := l.layout(l.tree(1))
+	l.start("--transport", "file")
+	if readsDirectly(t, l.mount(ref, "a")) {
+		t.Error("an image of small files is read past the page cache of its blob's file")
+	}
+}
+
 // TestImagesThatShareBlobsShareTheirPageCache mounts two images of which one has all that the other has: the second is not to read from the disk what the first has read.
 func TestImagesThatShareBlobsShareTheirPageCache(t *testing.T) {
 	l := newLab(t)
