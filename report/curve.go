@@ -9,7 +9,7 @@ import (
 	"github.com/pagein/pagein/ondemand/timeline"
 )
 
-// rateWindow is how long bytes must have come at a rate for it to count as that of the link.
+// rateWindow is how long bytes must have come at a rate for it to count as that of the link; twice as long is as good, as nothing may begin or end just then.
 const rateWindow = 200 * time.Millisecond
 
 // leastForRate is how many bytes must have come in that time: less says nothing of a link.
@@ -81,19 +81,19 @@ func points(steps []timeline.Step, sums []int64, base time.Duration) (all []Poin
 	return all
 }
 
-// fastest is the most bytes per second that came in a window, 0 if so little came that it says nothing.
+// fastest is the most bytes per second that came in a window, 0 if so little came, or for so short a time, that it says nothing.
 func fastest(steps []timeline.Step, sums []int64) (rate float64) {
 	first := 0
 	for k, step := range steps {
-		for first < k && step.To-steps[first].From > rateWindow {
+		for first < k && step.To-steps[first+1].From >= rateWindow {
 			first++
 		}
-		got := sums[k]
+		took, got := step.To-steps[first].From, sums[k]
 		if first > 0 {
 			got -= sums[first-1]
 		}
-		if got >= leastForRate {
-			rate = max(rate, float64(got)/max(step.To-steps[first].From, rateWindow).Seconds())
+		if got >= leastForRate && took >= rateWindow && took <= 2*rateWindow {
+			rate = max(rate, float64(got)/took.Seconds())
 		}
 	}
 	return rate

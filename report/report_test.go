@@ -167,6 +167,9 @@ func TestTheLinkIsAsFastAsItWasOnce(t *testing.T) {
 	if got := fastest(steps[:1], sums[:1]); got != 0 {
 		t.Errorf("of next to nothing %f", got)
 	}
+	if got := fastest([]timeline.Step{{From: 0, To: 15 * ms}, {From: 1000 * ms, To: 1010 * ms}}, []int64{8 << 20, 9 << 20}); got != 0 {
+		t.Errorf("of a moment %f", got)
+	}
 	curve := points(steps, sums, time.Second)
 	for at, want := range map[time.Duration]int64{0: 0, time.Second: 0, 1005 * ms: 512, 1500 * ms: 1 << 10, 2050 * ms: 1<<10 + 3<<19, 2300 * ms: 1<<10 + 5<<20, 2 * time.Hour: 1<<10 + 9<<20} {
 		if got := reached(curve, at); got != want {
