@@ -107,6 +107,11 @@ func letGo(c *cli.Context) (err error) {
 	case len(uses.Images) > 0 && !c.Bool("complete") && !c.Bool("remove"):
 		return fmt.Errorf("%s still need%s pageind: give --complete to unpack them for %s, or --remove", count(int64(len(uses.Images)), "image"), singular(len(uses.Images)), c.String("to"))
 	}
+	if len(uses.Images) > 0 {
+		if err := store.Reach(c.Context, uses.Images[0].Namespace); err != nil {
+			return fmt.Errorf("%w (start pageind: nobody else removes its snapshots)", err)
+		}
+	}
 	if err := release(c.Context, store, uses.Images, c.Bool("complete"), c.String("to")); err != nil {
 		return err
 	}

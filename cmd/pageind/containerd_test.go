@@ -100,13 +100,19 @@ func (r *runtimeLab) snapshots() string {
 	return "unix://" + filepath.Join(r.dir, "snapshots.sock")
 }
 
-// serve starts a daemon that serves containerd, and waits until that has found it, if it runs: it pauses after it found nobody.
+// serve starts a daemon that serves containerd, and waits until that has found it, if it runs.
 func (r *runtimeLab) serve(args ...string) {
 	r.Helper()
 	r.start(append([]string{"--snapshotter", r.snapshots()}, args...)...)
 	if r.Containerd == nil || r.Answers("") != nil {
 		return
 	}
+	r.isFound()
+}
+
+// isFound waits until containerd has found the daemon: it pauses after it found nobody.
+func (r *runtimeLab) isFound() {
+	r.Helper()
 	r.waitFor("containerd to find the daemon", func() bool {
 		_, err := r.Try("snapshots", "--snapshotter", "pagein", "ls")
 		return err == nil

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -158,6 +159,12 @@ func TestLazilyPulledImagesAreRemovedWhenPageinGoes(t *testing.T) {
 	lazy := l.push("lazy", l.layers...)
 	l.pagein("convert", "--quiet", lazy)
 	l.pull(lazy)
+	l.stop(unix.SIGKILL)
+	if err := l.refused("uninstall", "containerd", "--apply", "--remove"); !strings.Contains(err, "start pageind") || l.text(l.theirs) != l.after || len(l.Lines("images", "ls", "-q")) != 1 {
+		t.Errorf("it is taken out while nobody can remove snapshots: %s", err)
+	}
+	l.start("--config", l.own)
+	l.isFound()
 	l.set("uninstall", "containerd", "--apply", "--remove")
 	if images := l.Lines("images", "ls", "-q"); len(images) > 0 || len(l.mounted()) > 0 || l.text(l.theirs) != l.before {
 		t.Errorf("images are left: %v, mounts: %v; containerd's configuration is\n%s", images, l.mounted(), l.text(l.theirs))

@@ -3,6 +3,7 @@ package imagestore
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"fmt"
 	"slices"
 
@@ -160,6 +161,30 @@ func (s *Store) hand(ctx context.Context, i Image, to string) error {
 	return nil
 }
 
+// Reach makes sure that the snapshotter answers containerd, if that knows it: it would forget snapshots that nobody removes then. It tries in a namespace with a snapshot that is gone afterwards.
+func (s *Store) Reach(ctx context.Context, namespace string) error {
+	ctx, done, err := s.client.WithLease(namespaces.WithNamespace(ctx, namespace))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = done(context.WithoutCancel(ctx)) }() // it ends by itself a day later
+	snapshotter, key := s.client.SnapshotService(s.o.Snapshotter), "reach "+rand.Text()
+	_, err = snapshotter.Prepare(ctx, key, "")
+	if isUnknown(err) {
+		return nil
+	}
+	if err == nil {
+		err = snapshotter.Remove(context.WithoutCancel(ctx), key)
+	}
+	if err != nil {
+		return fmt.Errorf("reach the snapshotter %s through containerd: %w", s.o.Snapshotter, err)
+	}
+	return nil
+}
+
+// isUnknown reports whether containerd does not know a snapshotter, or not any more.
+func isUnknown(err error) bool { return errdefs.IsInvalidArgument(err) || errdefs.IsNotFound(err) }
+
 // Remove removes an image.
 func (s *Store) Remove(ctx context.Context, i Image) error {
 	ctx = namespaces.WithNamespace(ctx, i.Namespace)
@@ -185,8 +210,8 @@ func (s *Store) Empty(ctx context.Context) error {
 			left = append(left, info.Name)
 			return nil
 		})
-		if errdefs.IsInvalidArgument(err) || errdefs.IsNotFound(err) {
-			return nil // containerd does not know it, or not any more
+		if isUnknown(err) {
+			return nil
 		}
 		if err != nil {
 			return fmt.Errorf("list snapshots in %s: %w", name, err)
