@@ -100,11 +100,14 @@ func serveImage(c *cli.Context, client *ociregistry.Client) (image string, data 
 		return "", nil, nil, err
 	}
 	server := &http.Server{Handler: registry.New(registry.Logger(slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo))), ReadHeaderTimeout: headerTimeout}
-	ended := make(chan error, 1)
-	go func() { ended <- server.Serve(l) }()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = server.Serve(l) // it ends with the error that it was closed
+	}()
 	stop = func() error {
 		err := server.Close()
-		<-ended // with the error that says so
+		<-ended
 		return err
 	}
 	data = make([]byte, checkSize)
