@@ -202,13 +202,23 @@ func TestReportsAreReadWithTheKeyboard(t *testing.T) {
 		t.Errorf("arrows lead from %q to %q, Home to %q", first, second, focused())
 	}
 	reach("#tree .leaf")
-	view := func() string { return eval[string](p, "document.getElementById('tree').getAttribute('viewBox')") }
+	view := func() string {
+		return eval[string](p, "[...document.querySelectorAll('#tree .frame rect')].map(r => r.getAttribute('x') + ' ' + r.getAttribute('width')).join()")
+	}
 	whole := view()
 	p.do(chromedp.KeyEvent(kb.Enter))
 	closer := view()
+	const labelled = "[...document.querySelectorAll('#tree .leaf')].filter(l => l.querySelector('text').textContent == l.dataset.name).length"
+	if shown := eval[int](p, labelled); shown == 0 {
+		t.Error("looked at closely, no file has its name")
+	}
 	p.do(chromedp.KeyEvent(kb.Escape))
 	if closer == whole || view() != whole {
 		t.Errorf("the map shows %q, after Enter %q, after Escape %q", whole, closer, view())
+	}
+	p.do(chromedp.KeyEvent(kb.Enter), chromedp.KeyEvent(kb.End))
+	if view() != whole {
+		t.Error("what End leads to is not seen")
 	}
 	p.quiet()
 }

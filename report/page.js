@@ -34,21 +34,45 @@
 
   const tree = document.getElementById("tree");
   if (!tree) return;
-  const whole = tree.getAttribute("viewBox"), button = document.getElementById("whole");
-  const box = (el) => { const r = el.querySelector("rect"); return ["x", "y", "width", "height"].map((a) => Number(r.getAttribute(a))); };
-  const frames = [...tree.querySelectorAll(".frame")].map(box);
-  const view = () => tree.getAttribute("viewBox").split(" ").map(Number);
-  const back = () => { tree.setAttribute("viewBox", whole); button.hidden = true; };
+  const button = document.getElementById("whole"), sides = ["x", "y", "width", "height"];
+  const box = (rect) => sides.map((side) => Number(rect.getAttribute(side)));
+  const rects = [...tree.querySelectorAll("rect")].map((rect) => ({ rect, at: box(rect) }));
+  const texts = [...tree.querySelectorAll("text")].map((text) => ({ text, at: box(text.parentNode.querySelector("rect")), name: text.parentNode.dataset.name, label: text.textContent, bold: text.closest(".frame") }));
+  const frames = [...tree.querySelectorAll(".frame > rect")].map(box);
+  const places = new Map(rects.map(({ rect, at }) => [rect, at]));
+  const whole = tree.getAttribute("viewBox").split(" ").map(Number);
+  let view = whole;
+  const fit = (name, w) => { const room = Math.floor((w - 6) / 6.2), runes = [...name]; return runes.length <= room ? name : room < 4 ? "" : runes.slice(0, room - 1).join("") + "…"; };
+  // look draws a part of the map as large as all of it, with labels as large as before, and as long as fit now.
+  const look = (part) => {
+    view = part;
+    const [px, py, pw, ph] = part, sx = whole[2] / pw, sy = whole[3] / ph;
+    const map = ([x, y, w, h]) => [(x - px) * sx, (y - py) * sy, w * sx, h * sy];
+    for (const { rect, at } of rects) map(at).forEach((v, i) => rect.setAttribute(sides[i], v));
+    for (const { text, at, name, label, bold } of texts) {
+      const [x, y, w, h] = map(at);
+      text.setAttribute("x", x + (bold ? 4 : 3));
+      text.setAttribute("y", y + 11);
+      text.textContent = part === whole ? label : h >= 14 ? fit(name, w) : "";
+    }
+    button.hidden = part === whole;
+  };
+  const back = () => look(whole);
   // closer shows the largest directory around a rectangle that is smaller than what is seen now.
   const closer = (el) => {
-    const [x, y, w, h] = box(el), [, , vw, vh] = view();
+    const [x, y, w, h] = places.get(el.querySelector("rect")), [, , vw, vh] = view;
     const around = frames.filter(([fx, fy, fw, fh]) => fx <= x + .5 && fy <= y + .5 && fx + fw >= x + w - .5 && fy + fh >= y + h - .5 && (fw < vw * .95 || fh < vh * .95) && fw * fh < vw * vh * .9);
     if (around.length === 0) return;
     around.sort((a, b) => b[2] * b[3] - a[2] * a[3]);
-    tree.setAttribute("viewBox", around[0].join(" "));
-    button.hidden = false;
+    look(around[0]);
     hide();
   };
+  tree.addEventListener("focusin", (e) => { // what the arrow keys lead to is seen
+    const el = item(e.target);
+    if (!el || view === whole) return;
+    const [x, y, w, h] = places.get(el.querySelector("rect")), [vx, vy, vw, vh] = view;
+    if (x < vx - .5 || y < vy - .5 || x + w > vx + vw + .5 || y + h > vy + vh + .5) back();
+  });
   tree.addEventListener("click", (e) => { const el = item(e.target); if (el) closer(el); });
   tree.addEventListener("keydown", (e) => {
     const el = item(e.target);

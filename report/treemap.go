@@ -31,13 +31,13 @@ type leaf struct {
 	X, Y, W, H   float64
 	FillY, FillH float64 // of the part that was read
 	Label, Words string
+	Name         string // all of what Label says
 }
 
 // frame is a directory that is looked into.
 type frame struct {
 	X, Y, W, H  float64
 	Label, Name string
-	Depth       int
 }
 
 type rect struct{ x, y, w, h float64 }
@@ -60,7 +60,7 @@ func (t *treemap) place(d *dir, above string, at rect, depth int) {
 	}
 	inner := at
 	if depth > 0 {
-		f := frame{X: round(at.x), Y: round(at.y), W: round(at.w), H: round(at.h), Name: Printable(d.path), Depth: min(depth, 4)}
+		f := frame{X: round(at.x), Y: round(at.y), W: round(at.w), H: round(at.h), Name: Printable(below(d.path, above) + "/")}
 		f.Label = fit(below(d.path, above)+"/", at.w)
 		if strings.HasSuffix(f.Label, "…") { // its end tells more
 			f.Label = fit(path.Base(d.path)+"/", at.w)
@@ -119,6 +119,7 @@ func (t *treemap) leaf(name string, d *dir, at rect) {
 	if at.h >= 14 {
 		l.Label = fit(path.Base(d.path), at.w)
 	}
+	l.Name = Printable(path.Base(d.path))
 	l.Words = fmt.Sprintf("%s: %s, %s read", Printable(name), bytes(d.size), percent(d.read, d.size))
 	if d.files > 1 {
 		l.Words += fmt.Sprintf(", %s", count(d.files, "file", "files"))
