@@ -259,6 +259,12 @@ func TestWithoutProbesTraceTakesWhatTheDaemonWasAskedFor(t *testing.T) {
 	if p.Entries[0].Digest == (profile.Digest{}) {
 		t.Errorf("there are no digests: %+v", p.Entries[0])
 	}
+	// Who may not load programs gets the same without asking, and is told.
+	args = append([]string{"--bounding-set=-sys_admin,-bpf,-perfmon", filepath.Join(programs, "pagein"), "--address", l.socket()}, l.traceArgs("--", "cat", target+"/b")...)
+	out, err := exec.Command(require.Tool(t, "setpriv"), args...).CombinedOutput()
+	if _, _, order := l.traced(); err != nil || !strings.Contains(string(out), "no probe works") || !slices.Equal(order, []string{"/b"}) {
+		t.Errorf("without the right to load programs: recorded %v, %v: %s", order, err, out)
+	}
 	if out, err := l.try(l.traceArgs("--probe", "misses", "--", "cat", target+"/a")...); err == nil || !strings.Contains(err.Error(), "asked pageind for nothing") {
 		t.Errorf("a command that reads what is cached: %s, %v", out, err)
 	}
