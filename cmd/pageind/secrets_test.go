@@ -112,7 +112,7 @@ func TestSecretsStayWhereTheyAreConfigured(t *testing.T) {
 			})
 		}
 		out, err := l.try("mount", host+"/app:none", l.target(fmt.Sprint(failing)))
-		fmt.Fprintln(&said, out, err, l.pagein("status"), l.pagein("status", "--json"), l.metrics())
+		fmt.Fprintln(&said, out, err, l.pagein("status"), l.pagein("status", "--json"), l.metrics(), l.pagein("explain", first), l.pagein("explain", "--json", second))
 	}
 	for i, what := range []string{"registry", "signed storage", "file server"} {
 		if g.asked[i].Load() == 0 {
