@@ -75,16 +75,16 @@ func Identify(root *erofs.Inode, devices []Device, p *profile.Profile) {
 			continue
 		}
 		e.Size = n.Size
-		all = append(all, m.identify(n, e)...)
+		if all = m.identify(all, n, e); len(all) > profile.MaxEntries {
+			return // digests would make it too long to be kept
+		}
 	}
-	if len(all) <= profile.MaxEntries { // else digests would make it too long to be kept
-		p.Entries = all
-	}
+	p.Entries = all
 }
 
-// identify cuts an entry where the data of its file is cut.
-func (m *matcher) identify(n *erofs.Inode, e profile.Entry) (all []profile.Entry) {
-	for end := e.Off + e.Len; e.Off < end; {
+// identify appends an entry, cut where the data of its file is cut, until there are more entries than a profile may have.
+func (m *matcher) identify(all []profile.Entry, n *erofs.Inode, e profile.Entry) []profile.Entry {
+	for end := e.Off + e.Len; e.Off < end && len(all) <= profile.MaxEntries; {
 		part := e
 		part.Len = end - e.Off
 		part.Digest = profile.Digest{}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"testing"
 
@@ -217,6 +218,27 @@ func TestAProfileThatNamesTooMuchIsBounded(t *testing.T) {
 	plan := hot.NewPlan(touches)
 	if plan.Size() < hot.MaxBytes || plan.Size() > hot.MaxBytes+1<<20 {
 		t.Errorf("%d bytes are hot", plan.Size())
+	}
+}
+
+// TestDigestsThatWouldMakeAProfileTooLongAreLeftOut has a profile name all of a file many times: each page of it has a digest of its own.
+func TestDigestsThatWouldMakeAProfileTooLongAreLeftOut(t *testing.T) {
+	w := newWorld(t, file{"/a", 1, 1})
+	a := w.file("/a")
+	a.Size, a.Extents = 1<<40, nil
+	for i := range int64(1 << 10) {
+		a.Extents = append(a.Extents, erofs.Extent{Off: 2 * i * page, Len: page, Device: 1})
+	}
+	p := &profile.Profile{Entries: slices.Repeat([]profile.Entry{{Path: "/a", Len: 1 << 40}}, profile.MaxEntries)}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	hot.Identify(w.root, w.devices, p)
+	runtime.ReadMemStats(&after)
+	if grown := after.TotalAlloc - before.TotalAlloc; grown > 1<<30 {
+		t.Errorf("%d bytes were allocated", grown)
+	}
+	if len(p.Entries) != profile.MaxEntries || p.Entries[0].Digest != (profile.Digest{}) {
+		t.Errorf("%d entries, the first of them %+v", len(p.Entries), p.Entries[0])
 	}
 }
 
