@@ -7,6 +7,7 @@ import (
 	"io"
 	"time"
 
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/urfave/cli/v2"
 
 	"github.com/pagein/pagein/blob"
@@ -155,17 +156,25 @@ func (r *optimizeRun) find(ctx context.Context, key *signature.PrivateKey) (err 
 	return err
 }
 
-// converted returns the artifact that a was laid out from or, if it was not or that one is gone, a. Its digests are those that other versions of the image share.
+// converted returns the artifact that a was laid out from or, if it was not, that one is gone or it is of another image, a. Its digests are those that other versions of the image share.
 func converted(ctx context.Context, place artifact.Place, ref oci.Ref, a *artifact.Artifact) (*artifact.Artifact, error) {
 	if a.Base == "" {
 		return a, nil
 	}
 	ref.Tag, ref.Digest = "", a.Base
 	base, err := place.Load(ctx, ref)
-	if err != nil {
+	if err != nil || !sameImage(a.Subject, base.Subject) { // whoever made a can have named anything
 		return a, ctx.Err()
 	}
 	return base, nil
+}
+
+// sameImage reports whether two subjects are the same, or there is neither.
+func sameImage(a, b *ocispec.Descriptor) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return a.Digest == b.Digest
 }
 
 // target opens what the artifact is stored in.

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	ggcr "github.com/google/go-containerregistry/pkg/registry"
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/pagein/pagein/oci"
@@ -120,6 +121,26 @@ func TestAnOptimizedArtifactShowsTheSameAndHasWhatIsHotTwice(t *testing.T) {
 	for _, b := range a.Blobs {
 		if b.Depth != 0 {
 			t.Errorf("blob %s has depth %d: its data is scattered no further", b.ID, b.Depth)
+		}
+	}
+}
+
+// TestAnArtifactOfAnotherImageIsNoBase has an artifact claim that it was laid out from one of another image, which would be attached to that.
+func TestAnArtifactOfAnotherImageIsNoBase(t *testing.T) {
+	w := newWorkload(t)
+	ref := oci.Ref{Kind: oci.Layout, Path: w.dir + "/l", Tag: "base"}
+	succeed(t, "convert", "dir:"+w.tree, ref.String())
+	place, base, err := artifact.Find(t.Context(), nil, ref, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		subject *ocispec.Descriptor
+		same    bool
+	}{{nil, true}, {&ocispec.Descriptor{Digest: digest.FromString("image")}, false}} {
+		a := &artifact.Artifact{Subject: c.subject, Base: base.Descriptor.Digest}
+		if got, err := converted(t.Context(), place, ref, a); err != nil || (got != a) != c.same {
+			t.Errorf("of subject %v: %v, %v", c.subject, got.Name, err)
 		}
 	}
 }
