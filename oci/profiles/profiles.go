@@ -10,6 +10,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -119,6 +121,8 @@ func Attached(ctx context.Context, place artifact.Place, subject ocispec.Descrip
 	if err != nil {
 		return nil, fmt.Errorf("list what is attached to %s: %w", subject.Digest, registry.Explain(err))
 	}
+	// Registries list in any order, and the last profile that knows a file's data decides about it.
+	slices.SortFunc(list, func(a, b ocispec.Descriptor) int { return strings.Compare(a.Digest.String(), b.Digest.String()) })
 	var all []*profile.Profile
 	for _, desc := range list {
 		p, err := load(ctx, place, desc)
