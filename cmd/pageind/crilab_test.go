@@ -49,7 +49,7 @@ func newCRILab(t *testing.T, o servertest.ContainerdOptions) *criLab {
 	l.serve(l.config...)
 	direct, forwarded := l.dial(l.Socket()), l.dial(strings.TrimPrefix(l.snapshots(), "unix://"))
 	l.images, l.pods, l.forwarded = cri.NewImageServiceClient(direct), cri.NewRuntimeServiceClient(direct), cri.NewImageServiceClient(forwarded)
-	l.T.Cleanup(l.removePods)
+	l.Cleanup(l.removePods)
 	return l
 }
 
@@ -59,7 +59,7 @@ func (l *criLab) dial(socket string) *grpc.ClientConn {
 	if err != nil {
 		l.Fatal(err)
 	}
-	l.T.Cleanup(func() { _ = conn.Close() })
+	l.Cleanup(func() { _ = conn.Close() })
 	return conn
 }
 

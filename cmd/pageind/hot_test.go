@@ -118,4 +118,3 @@ func mapFile(t *testing.T, path string) []byte {
 	})
 	return b
 }
-

@@ -227,7 +227,7 @@ func TestTraceRecordsContainersOfContainerd(t *testing.T) {
 	r.pagein("convert", "--quiet", image)
 	r.pull(image)
 	end := r.recording("--image", image)
-	shared := r.T.TempDir()
+	shared := r.TempDir()
 	r.Ctr("run", "-d", "--snapshotter", "pagein", "--mount", "type=bind,src="+shared+",dst=/shared,options=rbind:rw", image, "next-1234567890",
 		"/bin/busybox", "sh", "-c", "/bin/busybox touch /shared/runs; exec /bin/busybox sleep 1000")
 	r.waitFor("the container to run", func() bool { _, err := os.Stat(filepath.Join(shared, "runs")); return err == nil })
