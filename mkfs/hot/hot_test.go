@@ -179,27 +179,50 @@ func TestWhatIsHotIsCopiedInOrderAndFilesStayWhatTheyAre(t *testing.T) {
 	}
 }
 
-// TestNoFileGoesOnAtTheBlockOfAnotherDevice holds layouts to the rule that kernels with block devices need.
+// TestNoFileGoesOnAtTheBlockOfAnotherDevice holds layouts to the rule that kernels with block devices need. Files are as small as are split, so that copies often come to lie where they were.
 func TestNoFileGoesOnAtTheBlockOfAnotherDevice(t *testing.T) {
 	random := rand.New(rand.NewPCG(5, 6))
-	for range 300 {
-		w := newWorld(t, file{"/a", 40, 1}, file{"/b", 40, 2})
+	paths := []string{"/a", "/b"}
+	for range 1500 {
+		w := newWorld(t, file{"/a", 6, 1}, file{"/b", 7, 2})
+		want := map[string][]byte{}
+		for _, path := range paths {
+			n := w.file(path)
+			if first, pages := n.Extents[0].Block, n.Size/page; random.IntN(2) == 0 { // the parts of the file lie the other way round
+				k := 1 + random.Int64N(pages-1)
+				n.Extents = []erofs.Extent{{Len: k * page, Device: 1, Block: first + uint64(pages-k)}, {Off: k * page, Len: (pages - k) * page, Device: 1, Block: first}}
+			}
+			want[path] = w.read(t, n, nil)
+		}
 		p := &profile.Profile{}
-		for range 1 + random.IntN(12) {
-			p.Entries = append(p.Entries, entry([]string{"/a", "/b"}[random.IntN(2)], random.Int64N(40), 1+random.Int64N(6)))
+		for range 1 + random.IntN(5) {
+			p.Entries = append(p.Entries, entry(paths[random.IntN(2)], random.Int64N(7), 1+random.Int64N(3)))
 		}
 		data, _ := w.lay(t, p)
-		for _, f := range []file{{"/a", 40, 1}, {"/b", 40, 2}} {
-			n := w.file(f.path)
+		for _, path := range paths {
+			n := w.file(path)
 			for i, e := range n.Extents[1:] {
 				if last := n.Extents[i]; last.Device != e.Device && last.Block+uint64(last.Len)/page == e.Block {
-					t.Fatalf("%s: %+v goes on at the block of %+v", f.path, e, last)
+					t.Fatalf("%s: %+v goes on at the block of %+v", path, e, last)
 				}
 			}
-			if !bytes.Equal(w.read(t, n, data), content(f)) {
-				t.Fatalf("%s has other data", f.path)
+			if !bytes.Equal(w.read(t, n, data), want[path]) {
+				t.Fatalf("%s has other data", path)
 			}
 		}
+	}
+}
+
+// TestDataThatMovedIsFoundAsFarFromTheBeginningOfItsPiece has a profile name a page of a file that is gone, whose data is now behind other data.
+func TestDataThatMovedIsFoundAsFarFromTheBeginningOfItsPiece(t *testing.T) {
+	f := file{"/new", 64, 1}
+	w := newWorld(t, f)
+	moved := entry("/gone", 5, 2)
+	sum := unitDigest(content(f)[32*page:])
+	moved.Digest = profile.Digest(sum[:16])
+	touches, coverage := hot.Find(w.root, w.devices, &profile.Profile{Entries: []profile.Entry{moved}})
+	if want := []hot.Touch{{File: w.file("/new"), Off: 37 * page, Len: 2 * page}}; !slices.Equal(touches, want) || coverage.Moved != 2*page {
+		t.Errorf("%+v, %+v", touches, coverage)
 	}
 }
 
