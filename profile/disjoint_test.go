@@ -113,15 +113,17 @@ func TestPagesThatFollowEachOtherBecomeOneEntry(t *testing.T) {
 		page int64
 		time time.Duration
 		kind profile.Kind
+		data byte // begins its digest
 	}{
-		{"/a", 0, 0, profile.KindRead}, {"/b", 7, 1 * ms, profile.KindRead}, {"/a", 1, 3 * ms, profile.KindRead}, {"/a", 2, 6 * ms, profile.KindRead},
-		{"/a", 3, 12 * ms, profile.KindRead},  // too late
-		{"/a", 4, 12 * ms, profile.KindFault}, // another kind
-		{"/a", 6, 12 * ms, profile.KindFault}, // a gap
+		{"/a", 0, 0, profile.KindRead, 0}, {"/b", 7, 1 * ms, profile.KindRead, 0}, {"/a", 1, 3 * ms, profile.KindRead, 0}, {"/a", 2, 6 * ms, profile.KindRead, 0},
+		{"/a", 3, 12 * ms, profile.KindRead, 0},  // too late
+		{"/a", 4, 12 * ms, profile.KindFault, 0}, // another kind
+		{"/a", 6, 12 * ms, profile.KindFault, 0}, // a gap
+		{"/a", 7, 12 * ms, profile.KindFault, 1}, // data with another digest
 	} {
-		p.Entries = append(p.Entries, profile.Entry{Path: e.path, Off: e.page * page, Len: page, Time: e.time, Kind: e.kind})
+		p.Entries = append(p.Entries, profile.Entry{Path: e.path, Off: e.page * page, Len: page, Time: e.time, Kind: e.kind, Digest: profile.Digest{e.data}})
 	}
-	want := [][3]int64{{0, 0, 3}, {1, 7, 1}, {0, 3, 1}, {0, 4, 1}, {0, 6, 1}}
+	want := [][3]int64{{0, 0, 3}, {1, 7, 1}, {0, 3, 1}, {0, 4, 1}, {0, 6, 1}, {0, 7, 1}}
 	for range 2 { // again changes nothing
 		if p.Coalesce(); !slices.Equal(listed(p.Entries), want) {
 			t.Errorf("%v, want %v", listed(p.Entries), want)
