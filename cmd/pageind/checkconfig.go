@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -25,7 +26,7 @@ func (c config) settings() (engine ondemand.Options, prefetch bool, limits node.
 }
 
 // checkConfig says whether a daemon would take the configuration, and touches nothing that one uses. Whether files, directories and addresses that it names can be had is not looked
-// at, but for certificates.
+// at, but for certificates and public keys.
 func checkConfig(cfg config, out io.Writer) error {
 	if _, err := cfg.logger(io.Discard); err != nil {
 		return cli.Exit(err.Error(), exitUsage)
@@ -51,6 +52,13 @@ func checkConfig(cfg config, out io.Writer) error {
 			return cli.Exit("configuration: metrics-address: "+err.Error(), exitUsage)
 		}
 	}
-	_, err = fmt.Fprintln(out, "nothing is wrong with the configuration")
+	policy, err := cfg.Trust.open()
+	if err != nil {
+		return cli.Exit("configuration: "+err.Error(), exitUsage)
+	}
+	if unread := policy.Problems(); len(unread) > 0 {
+		return fmt.Errorf("configuration (%s): what is signed with a key that cannot be read is not trusted: %w", cfg.origin(), errors.Join(unread...))
+	}
+	_, err = fmt.Fprintf(out, "nothing is wrong with the configuration (%s)\n", cfg.origin())
 	return err
 }

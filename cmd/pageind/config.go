@@ -42,7 +42,7 @@ type config struct {
 	MetricsAddress string `toml:"metrics-address"`
 	Pprof          bool   `toml:"pprof"`
 
-	file string // that it was read from; it need not be there
+	file string // that it was read from; "" for none
 }
 
 var defaults = config{
@@ -59,9 +59,11 @@ func readConfig(c *cli.Context) (config, error) {
 	if path == "" {
 		path, optional = defaultConfig, true
 	}
-	cfg.file = path
 	b, err := os.ReadFile(path)
-	if err != nil && (!optional || !errors.Is(err, fs.ErrNotExist)) {
+	switch {
+	case err == nil:
+		cfg.file = path
+	case !optional || !errors.Is(err, fs.ErrNotExist):
 		return cfg, fmt.Errorf("read configuration: %w", err)
 	}
 	if err := toml.NewDecoder(bytes.NewReader(b)).DisallowUnknownFields().Decode(&cfg); err != nil {
@@ -100,6 +102,14 @@ func readConfig(c *cli.Context) (config, error) {
 		return cfg, fmt.Errorf("configuration: %w", err)
 	}
 	return cfg, oneOf("transport", cfg.Transport, node.Auto, "fanotify", "cachefiles", "file")
+}
+
+// origin says where the configuration is from: a file, or the command line alone.
+func (c config) origin() string {
+	if c.file == "" {
+		return "no configuration file"
+	}
+	return c.file
 }
 
 // warnOfReaders tells of keys in a file that others can read.

@@ -60,8 +60,8 @@ func newApp() *cli.App {
 			return cli.Exit(fmt.Sprintf("%v (see pageind --help)", err), exitUsage)
 		},
 		Flags: []cli.Flag{
-			&cli.PathFlag{Name: "config", Usage: "read options from the TOML file `F`; options given here win (default /etc/pagein/config.toml, if it is there)"},
-			&cli.BoolFlag{Name: "check-config", Usage: "say whether the configuration makes sense, and do nothing else; exit status 2 if not"},
+			&cli.PathFlag{Name: "config", EnvVars: []string{"PAGEIN_CONFIG"}, Usage: "read options from the TOML file `F`; options given here win (default /etc/pagein/config.toml, if it is there)"},
+			&cli.BoolFlag{Name: "check-config", Usage: "say whether the configuration makes sense, and do nothing else; exit status 2 if not, 1 if it names keys that cannot be read"},
 			&cli.PathFlag{Name: "root", Value: defaults.Root, Usage: "keep images and blobs in `DIR`, on ext4, xfs or btrfs"},
 			&cli.PathFlag{Name: "run", Value: defaults.Run, Usage: "keep the keeper's socket in `DIR`"},
 			&cli.StringFlag{Name: "address", Value: defaults.Address, EnvVars: []string{"PAGEIN_ADDRESS"}, Usage: "serve pagein at `unix://SOCK`"},
@@ -171,7 +171,7 @@ func run(ctx context.Context, cfg config) error {
 	if err != nil {
 		return err
 	}
-	up := &service{node: n, keeper: k, manager: m, log: log}
+	up := &service{node: n, keeper: k, manager: m, log: log, configuration: cfg.origin()}
 	if up.snapshots, err = openSnapshots(cfg, containerd, n, remote.Pulled(), log); err != nil {
 		return errors.Join(err, up.abandon())
 	}

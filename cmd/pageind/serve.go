@@ -18,6 +18,8 @@ type service struct {
 	manager *manager
 	log     *slog.Logger
 
+	configuration string // where it is from, for people
+
 	snapshots *snapshots // or nil
 }
 
@@ -76,7 +78,7 @@ func (s *service) announce(ctx context.Context, address net.Addr) {
 		return
 	case <-s.node.Settled():
 	}
-	s.log.Info("ready", "version", version, "address", address)
+	s.log.Info("ready", "version", version, "address", address, "configuration", s.configuration)
 	s.manager.ready(transports)
 }
 
