@@ -18,13 +18,15 @@ type Pageind struct {
 
 // The defaults of pageind.
 const (
-	defaultSocket = "/run/pagein/containerd.sock"
-	defaultRoot   = "/var/lib/pagein"
+	defaultRun  = "/run/pagein"
+	defaultRoot = "/var/lib/pagein"
+	socketName  = "containerd.sock" // in the run directory: each daemon has its own
 )
 
 // pageindFile is what counts here of pageind's configuration.
 type pageindFile struct {
 	Root        string `toml:"root"`
+	Run         string `toml:"run"`
 	Snapshotter struct {
 		Address      string `toml:"address"`
 		Root         string `toml:"root"`
@@ -49,7 +51,7 @@ func PlanPageind(path, imageService string) (Pageind, *Change, error) {
 	if text, err = tomledit.Undo(text); err != nil {
 		return p, nil, fmt.Errorf("change %s: %w", path, err)
 	}
-	file := pageindFile{Root: defaultRoot}
+	file := pageindFile{Root: defaultRoot, Run: defaultRun}
 	if err := toml.Unmarshal(text, &file); err != nil {
 		return p, nil, fmt.Errorf("read %s: %w", path, err)
 	}
@@ -61,7 +63,7 @@ func PlanPageind(path, imageService string) (Pageind, *Change, error) {
 		e.Settings = append(e.Settings, tomledit.Setting{Table: []string{"snapshotter"}, Key: key, Value: strconv.Quote("unix://" + path)})
 	}
 	if p.Address = socketPath(file.Snapshotter.Address); p.Address == "" {
-		p.Address = defaultSocket
+		p.Address = filepath.Join(file.Run, socketName)
 		set("address", p.Address)
 	}
 	if imageService != "" && file.Snapshotter.ImageService == "" {

@@ -297,6 +297,7 @@ func TestPageindServesWhereItIsConfiguredTo(t *testing.T) {
 		{"with an address", "[snapshotter]\naddress = \"unix:///x.sock\"\nroot = \"/y\"\n", "", "/x.sock", "/y", false},
 		{"with an address, for kubelet", "[snapshotter]\naddress = \"unix:///x.sock\"\nroot = \"/y\"\n", "unix:///c.sock", "/x.sock", "/y", true},
 		{"with all, for kubelet", "[snapshotter]\naddress = \"unix:///x.sock\"\nroot = \"/y\"\nimage-service = \"unix:///d.sock\"\n", "/c.sock", "/x.sock", "/y", false},
+		{"of a second daemon", "root = \"/b\"\nrun = \"/run/b\"\n", "", "/run/b/containerd.sock", "/b/snapshotter", true},
 		{"with the table only", "[snapshotter]\nroot = \"/y\"\n", "", "/run/pagein/containerd.sock", "/y", true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
