@@ -10,7 +10,8 @@ import (
 	"github.com/pagein/pagein/report"
 )
 
-const explainDescription = `WHAT is a container's ID, a directory at or below a mount, a reference or the ID of an image, of those that pageind serves. What is told begins with the mount, or, for
+const explainDescription = `WHAT is a container's ID, a directory at or below a mount, the name that an image was pulled by, or the ID of an image, of those that pageind serves. Of names that the mounts do
+not have, as containerd mounts images by digest, the registry is asked which image is meant. What is told begins with the mount, or, for
 an image that an earlier pageind has mounted, with its start. The first 3,072 events and the latest 1,024 are kept.`
 
 func explainCommand() *cli.Command {
@@ -48,7 +49,7 @@ func recorded(c *cli.Context, what string) (report.Input, error) {
 	if err != nil {
 		return report.Input{}, err
 	}
-	image, err := findImage(status, what)
+	image, err := servedImage(c, status, what)
 	if err != nil {
 		return report.Input{}, err
 	}

@@ -49,14 +49,18 @@ func findImage(s control.Status, what string) (control.Image, error) {
 			}
 		}
 	} else {
-		matching(func(i control.Image) bool { return i.Ref == what || refNames(i.Ref, what) })
-		if len(what) >= minID {
-			matching(func(i control.Image) bool { return strings.HasPrefix(i.ID, what) })
+		byID := func(match func(id string) bool) {
+			matching(func(i control.Image) bool { return match(i.ID) })
 			for _, o := range overlays {
-				if slices.ContainsFunc(strings.Split(o.Target, "/"), func(part string) bool { return strings.HasPrefix(part, what) }) {
+				if slices.ContainsFunc(containerIDs(o.Target), match) {
 					add(lowerImages(s, o))
 				}
 			}
+		}
+		matching(func(i control.Image) bool { return i.Ref == what || refNames(i.Ref, what) })
+		byID(func(id string) bool { return id == what })
+		if len(found) == 0 && len(what) >= minID {
+			byID(func(id string) bool { return strings.HasPrefix(id, what) })
 		}
 	}
 	switch len(found) {
@@ -78,8 +82,14 @@ func isDirectory(what string) bool {
 	return filepath.IsAbs(what) || err == nil && st.IsDir()
 }
 
-// minID is how much of an ID must be given.
+// minID is how much of an ID must be given, if it is not all of it.
 const minID = 4
+
+// containerIDs are what of the directory that a container runs in may be its ID: runtimes call it .../ID/rootfs, .../ID/merged or .../ID.
+func containerIDs(target string) (ids []string) {
+	parts := strings.FieldsFunc(target, func(c rune) bool { return c == '/' })
+	return parts[max(len(parts)-2, 0):]
+}
 
 // within reports whether a path is a directory, or below it.
 func within(path, dir string) bool {

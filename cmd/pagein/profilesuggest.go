@@ -1,16 +1,11 @@
 package main
 
 import (
-	"context"
-	"encoding/hex"
-	"errors"
 	"fmt"
-	"os"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/pagein/pagein/node/control"
-	"github.com/pagein/pagein/oci/artifact"
 	"github.com/pagein/pagein/profile"
 	"github.com/pagein/pagein/report"
 )
@@ -55,11 +50,11 @@ func suggest(c *cli.Context, what string) (p *profile.Profile, n int, err error)
 		return nil, 0, err
 	}
 	defer client.Close()
-	id, err := imageID(c, client, what)
+	status, err := client.Status(c.Context)
 	if err != nil {
 		return nil, 0, err
 	}
-	kept, err := client.Recordings(c.Context, id)
+	kept, err := recordings(c, client, status, what)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -77,6 +72,24 @@ func suggest(c *cli.Context, what string) (p *profile.Profile, n int, err error)
 	return p, len(kept.Recordings), err
 }
 
+// recordings asks for those of the image that is meant, mounted or not; if there are none, for those of the image that is mounted instead of it.
+func recordings(c *cli.Context, client *control.Client, status control.Status, what string) (kept control.Recordings, err error) {
+	id, unknown := imageID(c, status, what)
+	if unknown == nil {
+		if kept, err = client.Recordings(c.Context, id); err != nil || len(kept.Recordings) > 0 {
+			return kept, err
+		}
+	}
+	if len(sameRepository(status, what)) == 0 {
+		return kept, unknown
+	}
+	image, err := servedImage(c, status, what)
+	if err != nil {
+		return kept, err
+	}
+	return client.Recordings(c.Context, image.ID)
+}
+
 // merged makes one profile of recordings.
 func merged(tree *report.Tree, recordings []control.Recording, least int) (*profile.Profile, error) {
 	var all []*profile.Profile
@@ -84,44 +97,4 @@ func merged(tree *report.Tree, recordings []control.Recording, least int) (*prof
 		all = append(all, tree.Profile(r.Touches))
 	}
 	return profile.Merge(all, least)
-}
-
-// imageID finds out which image is meant: one that the daemon serves, or that a reference names.
-func imageID(c *cli.Context, client *control.Client, what string) (string, error) {
-	status, err := client.Status(c.Context)
-	if err != nil {
-		return "", err
-	}
-	image, notServed := findImage(status, what)
-	if notServed == nil {
-		return image.ID, nil
-	}
-	if sum, err := hex.DecodeString(what); err == nil && len(sum) == 32 {
-		return what, nil
-	}
-	if _, err := os.Stat(what); err == nil {
-		return "", notServed
-	}
-	id := ""
-	err = look(c, func(l *looker) error {
-		id, err = l.metaID(c.Context, what)
-		return err
-	})
-	if err != nil {
-		return "", errors.Join(notServed, err)
-	}
-	return id, nil
-}
-
-// metaID is the ID of the image that a reference names.
-func (l *looker) metaID(ctx context.Context, what string) (string, error) {
-	ref, err := l.parse(what)
-	if err != nil {
-		return "", err
-	}
-	_, a, err := artifact.Find(ctx, l.client, ref, l.platform)
-	if err != nil {
-		return "", err
-	}
-	return a.MetaDigest.Encoded(), nil
 }

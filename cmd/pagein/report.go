@@ -16,8 +16,8 @@ import (
 	"github.com/pagein/pagein/report"
 )
 
-const reportDescription = `WHAT is a profile, as a file, or what pagein explain takes: a container's ID, a directory at or below a mount, a reference or the ID of an image, of those that pageind serves.
-The report is one HTML file, which needs nothing else: who waited when and why, what came when, what of the image was read, and what to do. Of a profile alone it shows what was touched;
+const reportDescription = `WHAT is a profile, as a file, or what pagein explain takes: a container's ID, a directory at or below a mount, the name that an image was pulled by, or the ID of an image, of those
+that pageind serves. The report is one HTML file, which needs nothing else: who waited when and why, what came when, what of the image was read, and what to do. Of a profile alone it shows what was touched;
 with --image, also what was not.`
 
 func reportCommand() *cli.Command {

@@ -78,7 +78,7 @@ func (m *tracedMounts) resolve(c *cli.Context, ref string) (err error) {
 	if _, err := m.find(ref); err == nil {
 		return nil
 	}
-	m.id, err = imageID(c, m.client, ref)
+	m.id, err = imageID(c, m.status, ref)
 	return err
 }
 

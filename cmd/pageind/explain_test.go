@@ -144,12 +144,13 @@ func TestAContainerIsExplainedByItsID(t *testing.T) {
 	r.pagein("convert", "--quiet", image)
 	r.pull(image)
 	r.Ctr("run", "-d", "--snapshotter", "pagein", image, "sleeper-1234", "/bin/busybox", "sleep", "1000")
+	r.Ctr("run", "-d", "--snapshotter", "pagein", image, "t3", "/bin/busybox", "sleep", "1000")
 	targets := r.mounted()
 	if len(targets) != 1 {
 		t.Fatalf("mounted are %v", targets)
 	}
 	byMount := r.explained(targets[0])
-	for _, what := range []string{"sleeper-1234", "sleeper-1"} {
+	for _, what := range []string{"sleeper-1234", "sleeper-1", "t3", image} {
 		got := r.explained(what)
 		if got.ID != byMount.ID || !slices.Contains(paths(got), "/bin/busybox") {
 			t.Errorf("%s is %s and read %v, its mount is of %s", what, got.ID, paths(got), byMount.ID)
