@@ -33,7 +33,7 @@ func (a *analysis) timeline(t *control.Timeline) {
 		r.Began = t.Asked
 		a.phase("mount asked for", 0)
 		a.phase("metadata on this node", t.Loaded.Sub(t.Asked))
-		a.phase("mounted", t.Mounted.Sub(t.Asked))
+		a.phase(mounted, t.Mounted.Sub(t.Asked))
 	}
 	base := t.Began.Sub(r.Began) // events count from there
 	events := slices.Clone(t.Events)
@@ -60,8 +60,11 @@ func (a *analysis) timeline(t *control.Timeline) {
 	}
 }
 
-// lastWaited is the name of the phase in which nobody waits any more.
-const lastWaited = "last read that waited is over"
+// The names of phases that are looked for: in which the image is mounted, and in which nobody waits any more.
+const (
+	mounted    = "mounted"
+	lastWaited = "last read that waited is over"
+)
 
 func (a *analysis) phase(name string, at time.Duration) {
 	a.Phases = append(a.Phases, Phase{name, at})

@@ -42,12 +42,7 @@ func (r *Report) chart(w window) *chart {
 	if len(c.Lazy) == 0 {
 		return nil
 	}
-	start := w.from // of the computed lines
-	for _, p := range r.Phases {
-		if p.Name == "mounted" {
-			start = max(start, p.At)
-		}
-	}
+	start := r.mounted() // of the computed lines, which may lie before the window
 	end := max(w.to, c.Lazy[len(c.Lazy)-1].At)
 	if c.Full > 0 {
 		end = max(end, start+c.Full+c.Full/20)
@@ -83,6 +78,16 @@ func (r *Report) chart(w window) *chart {
 		})
 	}
 	return p.chart
+}
+
+// mounted is when the image was mounted, 0 if that is not known: an earlier daemon did it.
+func (r *Report) mounted() time.Duration {
+	for _, p := range r.Phases {
+		if p.Name == mounted {
+			return p.At
+		}
+	}
+	return 0
 }
 
 // grown is how many bytes have come after a time if all come evenly until done.
@@ -142,10 +147,11 @@ func (p plot) y(n float64) float64 { return p.Bottom - (p.Bottom-p.Top)*n/p.most
 // computed adds a line that was not measured.
 func (p plot) computed(class, name string, from, took time.Duration, total int64, end time.Duration) {
 	var l polyline
-	l.add(p, from, 0)
+	begin := max(from, p.time.begin)
+	l.add(p, begin, grown(begin-from, took, total))
 	words := fmt.Sprintf("%s, computed: %s until %s.", strings.ToUpper(name[:1])+name[1:], bytes(total), offset(from+took))
 	if from+took <= end {
-		l.add(p, from+took, total)
+		l.add(p, max(from+took, begin), total)
 		l.add(p, end, total)
 	} else {
 		l.add(p, end, grown(end-from, took, total))

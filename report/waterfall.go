@@ -82,7 +82,7 @@ func (r *Report) waterfall(w window) waterfall {
 	f.Height = axisHeight + rowHeight*float64(len(f.Rows)) + 4
 	f.Ticks = scale.ticks()
 	for _, p := range r.Phases {
-		if (p.Name == "mounted" || p.Name == "ready") && w.from <= p.At && p.At <= w.to {
+		if (p.Name == mounted || p.Name == "ready") && w.from <= p.At && p.At <= w.to {
 			f.Phases = append(f.Phases, phaseLine{round(scale.at(p.At)), p.Name, p.At})
 		}
 	}
