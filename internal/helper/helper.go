@@ -1,4 +1,4 @@
-// Package helper asks programs that an administrator has named for something that may be secret: credential helpers of Docker and plugins of kubelet.
+// Package helper asks programs that an administrator has named: credential helpers of Docker, plugins of kubelet, and commands that decide whom to trust.
 //
 // It knows processes and no protocol. The one idea to hold in mind: whatever such a program does, it is over in time, and with it all that it has started.
 package helper
@@ -48,7 +48,7 @@ func Ask(ctx context.Context, p Program, question []byte, patience time.Duration
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGKILL) }
 	cmd.WaitDelay = grace
-	err := run(cmd)
+	err := Run(cmd)
 	switch {
 	case ctx.Err() != nil:
 		err = context.Cause(ctx)
@@ -58,8 +58,8 @@ func Ask(ctx context.Context, p Program, question []byte, patience time.Duration
 	return Answer{Out: out.buf.Bytes(), Said: said.buf.String()}, err
 }
 
-// run runs a command and kills what is left of its process group then.
-func run(cmd *exec.Cmd) error {
+// Run runs a command, which must have a process group of its own, and kills what is left of that when the command has ended.
+func Run(cmd *exec.Cmd) error {
 	if err := cmd.Start(); err != nil {
 		return err
 	}

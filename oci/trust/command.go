@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pagein/pagein/internal/helper"
 	"github.com/pagein/pagein/internal/privileges"
 	"github.com/pagein/pagein/oci/artifact"
 )
@@ -25,7 +26,7 @@ const (
 	childName = "pagein-policy"
 	// commandTimeout is how long a command may take. A pull waits for it.
 	commandTimeout = 10 * time.Second
-	// killGrace is how long what a killed command has left behind may hold its standard error open.
+	// killGrace is how long whoever left the command's process group may hold its standard error open when the command has ended.
 	killGrace = time.Second
 	// maxCommands bounds how many commands run at the same time.
 	maxCommands = 8
@@ -89,7 +90,7 @@ func (p *Policy) ask(ctx context.Context, command []string, q question) error {
 	return fmt.Errorf("policy command %s: %w", command[0], err)
 }
 
-// run runs a command without capabilities, and without an environment, in a process group of its own, which is killed when ctx ends. It stays on one thread because the death signal is
+// run runs a command without capabilities, and without an environment, in a process group of its own, which is killed when the command has answered or ctx ends. It stays on one thread because the death signal is
 // tied to the thread that started the child.
 func run(ctx context.Context, command []string, input []byte, said *head) error {
 	runtime.LockOSThread()
@@ -104,9 +105,9 @@ func run(ctx context.Context, command []string, input []byte, said *head) error 
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	cmd.WaitDelay = killGrace
 	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGKILL) }
-	err := cmd.Run()
+	err := helper.Run(cmd)
 	if errors.Is(err, exec.ErrWaitDelay) && cmd.ProcessState.Success() {
-		return nil // it has answered; what it left behind has not closed its standard error
+		return nil // it has answered; who left its process group has not closed its standard error
 	}
 	return err
 }

@@ -258,7 +258,7 @@ func TestCommandsThatFailTrustNothing(t *testing.T) {
 	s.check("says odd things", "(exit status 1): x  [31mred", sh("printf 'x\\000\\033[31mred' >&2; exit 1"))
 	s.check("is not there", "execute /no/such/program: no such file", Rule{Command: []string{"/no/such/program"}})
 	s.check("reads nothing", "", sh("exit 0"))
-	s.check("leaves something behind", "", sh("sleep 5 & exit 0"))
+	s.check("leaves something behind that cannot be killed with it", "", sh("setsid sleep 5 & exit 0"))
 	if h := (&head{}); true {
 		for range 5 {
 			_, _ = h.Write(bytes.Repeat([]byte("a"), 1000))
@@ -291,18 +291,35 @@ func TestCommandsThatHangAreKilledWithAllThatTheyStarted(t *testing.T) {
 	if err := <-done; err == nil || !strings.Contains(err.Error(), "did not answer") {
 		t.Errorf("error is %v", err)
 	}
-	pid, err := os.ReadFile(started)
-	if err != nil {
-		t.Fatal(err)
+	s.ended(started)
+}
+
+// TestNothingOfACommandOutlivesItsAnswer has commands that leave a child behind, whatever they answer.
+func TestNothingOfACommandOutlivesItsAnswer(t *testing.T) {
+	s := newShop(t)
+	for status, want := range map[string]string{"0": "", "1": "exit status 1"} {
+		child := filepath.Join(s.dir, "child"+status)
+		s.check("with status "+status, want, Rule{Command: []string{"/bin/sh", "-c", "sleep 1000 & echo $! > " + child + "; exit " + status}})
+		s.ended(child)
 	}
+}
+
+// ended waits for the end of the process whose number is in a file.
+func (s *shop) ended(file string) {
+	s.Helper()
+	b, err := os.ReadFile(file)
+	if err != nil {
+		s.Fatal(err)
+	}
+	pid := strings.TrimSpace(string(b))
 	for range 1000 {
-		if state := processState(strings.TrimSpace(string(pid))); state == "Z" || state == "" { // it is a zombie until init has seen it
+		if state := processState(pid); state == "Z" || state == "" { // it is a zombie until init has seen it
 			return
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	t.Error("what it started still runs")
-	if n, err := strconv.Atoi(strings.TrimSpace(string(pid))); err == nil {
+	s.Errorf("process %s still runs", pid)
+	if n, err := strconv.Atoi(pid); err == nil {
 		_ = unix.Kill(n, unix.SIGKILL)
 	}
 }
