@@ -343,6 +343,50 @@ func TestSlowServersAreGivenUp(t *testing.T) {
 	}
 }
 
+// TestOnlyUploadsMayTakeTheirTime has a server that answers when the client has gone or the test says so.
+func TestOnlyUploadsMayTakeTheirTime(t *testing.T) {
+	const form, stall = "application/x-www-form-urlencoded", 50 * time.Millisecond
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for _, c := range []struct {
+		method, kind string
+		stalls       bool
+	}{
+		{http.MethodGet, "", true},
+		{http.MethodHead, "", true},
+		{http.MethodPost, form, true},
+		{http.MethodPost, form + "; charset=utf-8", true},
+		{http.MethodPost, "", false},
+		{http.MethodPost, "application/octet-stream", false},
+		{http.MethodPut, form, false},
+		{http.MethodPatch, "", false},
+	} {
+		digested := make(chan bool)
+		srv, _ := server(t, func(_ http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body)
+			select {
+			case <-r.Context().Done():
+			case <-digested:
+			}
+		})
+		req, err := http.NewRequestWithContext(ctx, c.method, srv.URL, strings.NewReader("a=b"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", c.kind)
+		if !c.stalls {
+			time.AfterFunc(4*stall, func() { close(digested) })
+		}
+		resp, err := Patience(NewTransport(nil), stall).RoundTrip(req)
+		if errors.Is(err, ErrStalled) != c.stalls || !c.stalls && err != nil {
+			t.Errorf("%s of %q: %v", c.method, c.kind, err)
+		}
+		if err == nil {
+			_ = resp.Body.Close()
+		}
+	}
+}
+
 func TestRetryAfterIsReadAndBounded(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	for h, want := range map[string]time.Duration{

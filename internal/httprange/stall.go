@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"mime"
 	"net/http"
 	"time"
 )
@@ -14,7 +15,7 @@ import (
 const minRate = 1 << 10
 
 // Patience returns a round tripper that ends a download in which next to nothing happens for the time stall: no answer, or bytes of its body at less than 1 KiB/s.
-// The error is [ErrStalled]. Uploads are left alone, as a server may take its time to digest one.
+// The error is [ErrStalled]. Uploads are left alone, as a server may take its time to digest one; a form that is posted, as for a token, is none.
 func Patience(base http.RoundTripper, stall time.Duration) http.RoundTripper {
 	return &patience{base: base, stall: stall}
 }
@@ -26,7 +27,7 @@ type patience struct {
 
 // RoundTrip implements http.RoundTripper.
 func (p *patience) RoundTrip(req *http.Request) (*http.Response, error) {
-	if req.Method != http.MethodGet && req.Method != http.MethodHead {
+	if uploads(req) {
 		return p.base.RoundTrip(req)
 	}
 	ctx, cancel := context.WithCancelCause(req.Context())
@@ -43,6 +44,18 @@ func (p *patience) RoundTrip(req *http.Request) (*http.Response, error) {
 	b.renew()
 	resp.Body = b
 	return resp, nil
+}
+
+// uploads reports whether a request brings the server something, instead of asking it.
+func uploads(req *http.Request) bool {
+	switch req.Method {
+	case http.MethodGet, http.MethodHead:
+		return false
+	case http.MethodPost:
+		kind, _, _ := mime.ParseMediaType(req.Header.Get("Content-Type"))
+		return kind != "application/x-www-form-urlencoded"
+	}
+	return true
 }
 
 // watchedBody is the body of an answer. The clock runs only while somebody waits for bytes, and starts anew whenever quota bytes have come.

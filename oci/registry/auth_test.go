@@ -3,7 +3,9 @@ package registry_test
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -191,6 +193,43 @@ func TestTokenServersWithoutTLSGetNoCredentialsOfARegistryWithTLS(t *testing.T) 
 		repo.PlainHTTP = false
 		if err := readPart(repo, patternDesc, pattern()); err == nil || leaked != "" {
 			t.Errorf("%s: leaked %q, %v", realm, leaked, err)
+		}
+	}
+}
+
+// TestATokenServerThatDoesNotAnswerIsGivenUp has passwords, for which tokens are asked by GET, and identity tokens, for which they are by POST.
+func TestATokenServerThatDoesNotAnswerIsGivenUp(t *testing.T) {
+	asked := make(chan string, 100)
+	hang := func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body) // else the server does not see who goes away
+		asked <- r.Method
+		<-r.Context().Done()
+	}
+	elsewhere := httptest.NewServer(http.HandlerFunc(hang))
+	t.Cleanup(elsewhere.Close)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for method, login := range map[string]string{http.MethodGet: fmt.Sprintf(`"auth":%q`, authOf("me", "secret")), http.MethodPost: `"identitytoken":"secret"`} {
+		for place, realm := range map[string]string{"at the registry": "http://HOST/token", "elsewhere": elsewhere.URL + "/token"} {
+			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path == "/token" {
+					hang(w, r)
+					return
+				}
+				w.Header().Set("Www-Authenticate", fmt.Sprintf(`Bearer realm=%q,service="x"`, strings.ReplaceAll(realm, "HOST", r.Host)))
+				w.WriteHeader(http.StatusUnauthorized)
+			}))
+			t.Cleanup(srv.Close)
+			dockerConfig(t)(`{"auths":{%q:{%s}}}`, strings.TrimPrefix(srv.URL, "http://"), login)
+			if _, err := open(t, srv, registry.Options{Stall: 100 * time.Millisecond}).Resolve(ctx, "latest"); !errors.Is(err, registry.ErrStalled) {
+				t.Errorf("%s %s: %v", method, place, err)
+			}
+			if got := <-asked; got != method {
+				t.Errorf("%s %s: it was asked by %s", method, place, got)
+			}
+			for len(asked) > 0 {
+				<-asked // again, after a pause
+			}
 		}
 	}
 }
