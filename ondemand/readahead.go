@@ -36,7 +36,7 @@ type readAhead struct {
 	marks   [streams]atomic.Int64 // the first frame of each stream whose reader wants more, 0 for none
 	clock   uint64
 	misses  map[int64]int // by region
-	sure    int           // so many misses are known to be exceptions, which nothing is guessed around
+	sure    int           // so many misses are known to be exceptions, around and behind which nothing is guessed
 }
 
 type stream struct {
@@ -52,7 +52,7 @@ const windowParts = 4
 // markFrames is how wide a mark is: a reader in order is seen in one of so many frames, others hardly ever.
 const markFrames = 4
 
-// Hesitate has nothing be guessed around the next so many misses that continue nothing: what the blob's readers want is known to be elsewhere, but for exceptions.
+// Hesitate has nothing be guessed around the next so many misses that continue nothing, or one other miss: what the blob's readers want is known to be elsewhere, but for exceptions.
 func (b *Blob) Hesitate(misses int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -76,6 +76,11 @@ func (r *readAhead) extend(b *Blob, missing []int) guess {
 	s, sequential := r.pick(first)
 	r.clock++
 	s.used = r.clock
+	if sequential && s.window == 0 && r.sure > 0 { // two exceptions often lie side by side, three hardly ever
+		r.sure--
+		s.window, s.next = int64(b.m.Frame(last).Len), last+1
+		return guess{}
+	}
 	if sequential {
 		end := b.m.Frame(last).Off + int64(b.m.Frame(last).Len)
 		s.window = min(2*max(s.window, end-b.m.Frame(first).Off), limit)

@@ -288,6 +288,24 @@ func TestNothingIsGuessedAroundExceptions(t *testing.T) {
 	})
 }
 
+// TestTwoExceptionsSideBySideAreNoStream reads frame after frame where exceptions are expected.
+func TestTwoExceptionsSideBySideAreNoStream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, _ := newSlowFixture(t, Options{})
+		f.Hesitate(10)
+		first := f.m.Frames() / 2
+		for k := range 3 {
+			if err := f.Fill(t.Context(), f.m.Frame(first+k).Off, 4096); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Second)
+			if guessed := f.memory.Count() > k+1; guessed != (k == 2) {
+				t.Errorf("after %d neighbours in order, %d frames are there", k+1, f.memory.Count())
+			}
+		}
+	})
+}
+
 func TestNothingIsGuessedWhereTheBackendIsNear(t *testing.T) {
 	f := newFixture(t, Options{})
 	f.sources[0].lane.latency.add(10 * time.Microsecond)
