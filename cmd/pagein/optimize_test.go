@@ -253,6 +253,11 @@ func TestProfilesAreShownMergedAndCompared(t *testing.T) {
 			t.Errorf("%s: %s", name, out)
 		}
 	}
+	for note, args := range map[string][]string{"about 120 KiB": {"merge", a, b}, "": {"merge", a, b, "--min=2"}} {
+		if status, _, stderr := pagein(t, append([]string{"pagein", "profile"}, args...)...); status != 0 || !strings.Contains(stderr, note) || note == "" && stderr != "" {
+			t.Errorf("%q: status %d: %s", args, status, stderr)
+		}
+	}
 	for _, args := range [][]string{{}, {"none"}, {"show"}, {"diff", a}, {"push", a, "oci:" + w.dir + "/p"}} {
 		if status, _, stderr := pagein(t, append([]string{"pagein", "profile"}, args...)...); status != exitUsage {
 			t.Errorf("%q: status %d: %s", args, status, stderr)

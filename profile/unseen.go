@@ -1,0 +1,18 @@
+package profile
+
+// Unseen is about how many bytes one more run would touch that none of the profile's runs has. What differs from run to run shows in what only one of them touched: so much is found n times
+// in n runs, and the next one is likely to find an n-th of it (the estimate of Good and Turing). It is 0 for a profile of a single run, which says nothing of others, and is only right for one
+// that was merged without leaving out what few runs touched.
+func (p *Profile) Unseen() int64 {
+	n := int64(runs(p.Runs))
+	if n == 1 {
+		return 0
+	}
+	var once int64
+	for _, e := range p.Disjoint() {
+		if runs(e.Runs) == 1 {
+			once = min(once, maxBytes) + e.Len
+		}
+	}
+	return once / n
+}

@@ -1,0 +1,41 @@
+package profile_test
+
+import (
+	"math/rand/v2"
+	"testing"
+
+	"github.com/pagein/pagein/profile"
+)
+
+// TestWhatTheNextRunTouchesIsForeseen has each run touch 100 pages that all touch, and 40 of 400 others.
+func TestWhatTheNextRunTouchesIsForeseen(t *testing.T) {
+	random := rand.New(rand.NewPCG(7, 8))
+	run := func() *profile.Profile {
+		p := &profile.Profile{Entries: []profile.Entry{{Path: "/a", Len: 100 * profile.PageSize}}}
+		for _, i := range random.Perm(400)[:40] {
+			p.Entries = append(p.Entries, profile.Entry{Path: "/a", Off: int64(100+i) * profile.PageSize, Len: profile.PageSize})
+		}
+		return p
+	}
+	for _, n := range []int{2, 3, 8} {
+		var foreseen, found int64 // the estimate is a tenth too high where each page is touched by a tenth of the runs
+		for range 20 {
+			var all []*profile.Profile
+			for range n {
+				all = append(all, run())
+			}
+			p, err := profile.Merge(all, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			foreseen += p.Unseen()
+			found += profile.Bytes(profile.Diff(p, run()).OnlyB)
+		}
+		if foreseen < found*9/10 || foreseen > found*5/4 {
+			t.Errorf("after %d runs the next was to touch %d new bytes, and touched %d", n, foreseen/20, found/20)
+		}
+	}
+	if n := run().Unseen(); n != 0 {
+		t.Errorf("a single run foresees %d bytes", n)
+	}
+}
