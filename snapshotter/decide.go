@@ -18,8 +18,11 @@ import (
 const (
 	// decideTimeout bounds how long containerd waits before a layer is unpacked as usual.
 	decideTimeout = 30 * time.Second
-	// decisionAge is how long a decision holds, which is meant for the layers of one pull. That there is no artifact holds for as long after the last layer that it was asked for.
+	// decisionAge is how long a decision holds, which is meant for the layers of one pull. That there is no artifact holds for as long after the last layer that it was asked for, but not
+	// for a layer that it was asked for before: that is the next pull.
 	decisionAge = time.Minute
+	// maxLayers bounds of how many layers it is remembered. Images of Docker have 127 at most.
+	maxLayers = 1024
 	// maxDecisions bounds how many are remembered.
 	maxDecisions = 1024
 )
@@ -27,6 +30,8 @@ const (
 var (
 	// errUnnamed says that containerd did not say of which image a layer is.
 	errUnnamed = errors.New("containerd does not say which image it is")
+	// errNotFor says that an artifact has nothing to do with a layer.
+	errNotFor = errors.New("the artifact does not stand for it")
 	// errSlow says that decideTimeout is over.
 	errSlow = fmt.Errorf("whether it has an artifact could not be found out within %v", decideTimeout)
 )
@@ -78,17 +83,20 @@ func (s *Snapshotter) decide(ctx context.Context, target digest.Digest, labels m
 	}
 	if err != nil {
 		s.log.Warn("layer is unpacked as usual", "layer", target, "reason", err)
+		s.unpacked.note(labels, err)
 		return nil
 	}
-	d, isNew := s.images.of(ctx, c, func() decision { return s.find(ctx, c) })
+	d, isNew := s.images.of(ctx, c, target, func() decision { return s.find(ctx, c) })
 	if isNew && d.err != nil {
 		s.log.Info("image is unpacked as usual", "image", c.ref, "reason", d.err)
+		s.unpacked.note(labels, d.err)
 	}
 	if d.err != nil {
 		return nil
 	}
 	if !slices.Contains(d.found.Chains, target) {
-		s.log.Warn("layer is unpacked as usual", "layer", target, "artifact", d.found.Artifact, "reason", "the artifact does not stand for it")
+		s.log.Warn("layer is unpacked as usual", "layer", target, "artifact", d.found.Artifact, "reason", errNotFor)
+		s.unpacked.note(labels, fmt.Errorf("layer %s: %s: %w", target, d.found.Artifact, errNotFor))
 		return nil
 	}
 	return d.found
@@ -124,7 +132,11 @@ func (s *Snapshotter) find(ctx context.Context, c candidate) decision {
 type decision struct {
 	found *Found
 	err   error
-	at    time.Time
+	at    time.Time // when it was made
+
+	// Of a pull without an artifact: the layers that it was asked for, and when it was last.
+	layers map[digest.Digest]bool
+	used   time.Time
 }
 
 // decisions remembers for a while what was decided.
@@ -137,14 +149,16 @@ type decisions struct {
 
 func newDecisions() *decisions { return &decisions{made: make(map[candidate]decision)} }
 
-// of returns what was decided for a candidate, or decides and reports that. Who asks while it is being decided waits for that. What ctx kept from being found out is not remembered.
-func (d *decisions) of(ctx context.Context, c candidate, decide func() decision) (made decision, isNew bool) {
+// of returns what was decided for a candidate, of which a layer is asked for, or decides and reports that. Who asks while it is being decided waits for that. What ctx kept from being
+// found out is not remembered.
+func (d *decisions) of(ctx context.Context, c candidate, layer digest.Digest, decide func() decision) (made decision, isNew bool) {
+	asked := time.Now()
 	unlock, err := d.deciding.lock(ctx, c.ref.String()+" "+c.subject.String())
 	if err != nil {
 		return decision{err: err}, false
 	}
 	defer unlock()
-	if made, ok := d.remembered(c); ok {
+	if made, ok := d.remembered(c, layer, asked); ok {
 		return made, false
 	}
 	made = decide()
@@ -152,6 +166,7 @@ func (d *decisions) of(ctx context.Context, c candidate, decide func() decision)
 		return made, false
 	}
 	made.at = time.Now()
+	made.used, made.layers = made.at, map[digest.Digest]bool{layer: true}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if len(d.made) >= maxDecisions {
@@ -161,16 +176,23 @@ func (d *decisions) of(ctx context.Context, c candidate, decide func() decision)
 	return made, true
 }
 
-// remembered returns a decision that holds still.
-func (d *decisions) remembered(c candidate) (made decision, ok bool) {
+// remembered returns a decision that holds still for a layer that was asked for at a time.
+func (d *decisions) remembered(c candidate, layer digest.Digest, asked time.Time) (made decision, ok bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	made, ok = d.made[c]
-	if !ok || time.Since(made.at) >= decisionAge {
+	if !ok || time.Since(made.used) >= decisionAge {
 		return decision{}, false
 	}
-	if made.err != nil { // a pull that takes long is not to wait, and be told, again and again
-		d.made[c] = decision{err: made.err, at: time.Now()}
+	if made.err == nil {
+		return made, true
 	}
+	// Each pull asks for a layer once: the image may have been converted since the one before. Who asked while it was decided knows no less than that.
+	if made.layers[layer] && asked.After(made.at) || len(made.layers) >= maxLayers {
+		return decision{}, false
+	}
+	made.layers[layer] = true
+	made.used = time.Now() // a pull that takes long is not to wait, and be told, again and again
+	d.made[c] = made
 	return made, true
 }

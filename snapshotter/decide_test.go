@@ -10,6 +10,7 @@ import (
 
 	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/containerd/containerd/v2/pkg/snapshotters"
+	"github.com/opencontainers/go-digest"
 )
 
 // TestARegistryThatDoesNotAnswerHoldsNobodyUpForLong pulls images that share their first layer, each twice at the same time.
@@ -52,8 +53,12 @@ func TestADecisionHoldsForOnePull(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				l := newLab(t)
 				c.spoil(l)
-				for range 7 {
-					l.decide(t.Context(), l.chains[0], labels(l.chains[0]))
+				for i := range 7 {
+					layer := l.chains[0]
+					if name == "without" {
+						layer = digest.FromString(fmt.Sprint("layer ", i))
+					}
+					l.decide(t.Context(), layer, labels(layer))
 					time.Sleep(decisionAge / 2)
 				}
 				if said := strings.Count(l.log.String(), "unpacked as usual"); len(l.node.asked) != c.asked || said > 1 {
@@ -66,5 +71,46 @@ func TestADecisionHoldsForOnePull(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// TestAnImageThatIsConvertedBetweenPullsIsLazyInTheNext pulls an image at once again: unconverted, so that the reason is said again, and converted.
+func TestAnImageThatIsConvertedBetweenPullsIsLazyInTheNext(t *testing.T) {
+	l := newLab(t)
+	found := l.node.found
+	l.node.found = nil
+	for pull := 1; pull <= 2; pull++ {
+		for _, c := range l.chains {
+			if l.decide(t.Context(), c, labels(c)) != nil {
+				t.Fatalf("layer %s has an artifact", c)
+			}
+		}
+		if said := strings.Count(l.log.String(), "image is unpacked as usual"); len(l.node.asked) != pull || said != pull {
+			t.Errorf("after %d pulls it asked for %v, said:\n%s", pull, l.node.asked, l.log)
+		}
+		got := l.Unpacked()
+		if len(got) != 1 || got[0].Image != imageName || got[0].Reason != "no artifact is attached to it" {
+			t.Errorf("unpacked are %+v", got)
+		}
+	}
+	l.node.found = found
+	l.pull()
+	if got := l.Unpacked(); len(got) > 0 {
+		t.Errorf("it is lazy, and yet among %+v", got)
+	}
+}
+
+func TestTheNewestUnpackedImagesAreRemembered(t *testing.T) {
+	var u unpackedImages
+	named := func(i int) map[string]string {
+		return map[string]string{snapshotters.TargetRefLabel: fmt.Sprintf("127.0.0.1:5000/app%d:1", i)}
+	}
+	for i := range maxUnpacked + 2 {
+		u.note(named(i), errSlow)
+	}
+	u.note(named(5), errUnnamed)
+	got := u.list()
+	if len(got) != maxUnpacked || got[0].Image != shownName(named(5)) || got[0].Reason != errUnnamed.Error() || got[maxUnpacked-1].Image != shownName(named(2)) {
+		t.Errorf("%d are remembered: %+v", len(got), got)
 	}
 }

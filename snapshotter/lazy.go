@@ -32,7 +32,11 @@ func (s *Snapshotter) lazily(ctx context.Context, key, parent string, labels map
 		}
 		if err := s.commit(ctx, key, parent, name, target, found, labels); err != nil {
 			s.log.Warn("layer is unpacked as usual", "layer", target, "artifact", found.Artifact, "reason", err)
+			s.unpacked.note(labels, err)
 			return ctx.Err()
+		}
+		if target == found.Chains[len(found.Chains)-1] {
+			s.unpacked.forget(labels)
 		}
 	}
 	return fmt.Errorf("layer %s is not fetched before it is read: %w", target, errdefs.ErrAlreadyExists)

@@ -44,6 +44,8 @@ type Snapshotter struct {
 	log    *slog.Logger
 	images *decisions
 
+	unpacked unpackedImages
+
 	stopTidying func() // ends tidyUp, and waits for that
 
 	locks locks // by the name of a snapshot that is becoming lazy, and by the ID of one that is being mounted, unpacked or removed
