@@ -186,11 +186,11 @@ func TestHostileArtifactsAreNotUsedAndTheirImagesCanBePulled(t *testing.T) {
 	h.unpacked("unsigned", "unsigned:1", "not signed at all")
 
 	h.image("foreign", h.theirs, h.layers...)
-	h.unpacked("signed by another key", "foreign:1", "not signed by a trusted key, but by 1 others")
+	h.unpacked("signed by another key", "foreign:1", "not signed by a trusted key, but by 1 other key")
 
 	h.image("stale", h.ours, h.layers[:2]...)
 	h.push("stale", h.layers...)
-	h.unpacked("stale after the tag was pushed anew", "stale:1", "no artifact is attached to it")
+	h.unpacked("stale after the tag was pushed anew", "stale:1", "no artifact is attached")
 
 	image, m := h.image("subject", h.ours, h.layers...)
 	_, stranger := h.image("subject", h.ours, h.something...)

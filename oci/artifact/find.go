@@ -82,7 +82,7 @@ func (p Place) Find(ctx context.Context, ref oci.Ref, platform *ocispec.Platform
 		return nil, findErr
 	}
 	if a == nil {
-		return nil, fmt.Errorf("%w; no artifact is attached to it", err)
+		return nil, fmt.Errorf("no artifact is attached to %s, which is %w itself: run pagein convert", ref, ErrNotArtifact)
 	}
 	return a, nil
 }

@@ -146,7 +146,7 @@ func TestSignaturesAreFoundByTagAndByReference(t *testing.T) {
 		if by, err := d.signedBy(other, key); err != nil || by != kind {
 			t.Errorf("signed by %q, %v", by, err)
 		}
-		d.refused("another key", "by 1 others", other)
+		d.refused("another key", "by 1 other key", other)
 		second := d.sign(other)
 		if list, err := List(t.Context(), d.repo, d.manifest); err != nil || len(list) != 2 || list[0].Descriptor.Digest != second.Digest || !list[0].Tagged || list[1].Descriptor.Digest != first.Digest || list[1].Tagged {
 			t.Errorf("signatures are %v, %v", list, err)
@@ -191,11 +191,11 @@ func TestSignaturesThatSayNothingOfTheManifestAreNone(t *testing.T) {
 		"no digest":           {"names no digest", d.payload(key, []byte(`{"critical":{"type":"cosign container image signature"}}`))},
 		"no signature":        {"no signature in base64", d.blob(typePayload, right)},
 		"no base64":           {"no signature in base64", with(d.payload(key, right), func(l *ocispec.Descriptor) { l.Annotations[annotation] = "%" })},
-		"no signature at all": {"others", with(d.payload(key, right), func(l *ocispec.Descriptor) { l.Annotations[annotation] = "AAAA" })},
+		"no signature at all": {"other key", with(d.payload(key, right), func(l *ocispec.Descriptor) { l.Annotations[annotation] = "AAAA" })},
 		"gigantic":            {"at most", d.payload(key, gigantic)},
-		"signed by another":   {"others", d.payload(d.key("Ed25519"), right)},
+		"signed by another":   {"other key", d.payload(d.key("Ed25519"), right)},
 		"another layer":       {"at all", with(d.payload(key, right), func(l *ocispec.Descriptor) { l.MediaType = "x" })},
-		"lies about its data": {"others", with(d.payload(key, right), func(l *ocispec.Descriptor) { l.Data, l.Digest = right, d.payload(key, wrong).Digest })},
+		"lies about its data": {"other key", with(d.payload(key, right), func(l *ocispec.Descriptor) { l.Data, l.Digest = right, d.payload(key, wrong).Digest })},
 	} {
 		d.push(d.signatures(c.layer), Tag(d.manifest.Digest))
 		d.refused(name, c.want, key)
@@ -266,8 +266,8 @@ func TestBundlesCountAsSignaturesOnlyIfTheySaySo(t *testing.T) {
 		"no statement":      {"read what is signed", envelope(t, key, "x")},
 		"no envelope":       {"has no statement", []byte("{}")},
 		"no JSON":           {"read bundle", []byte("x")},
-		"signed by another": {"others", envelope(t, d.key("ECDSA"), right)},
-		"changed":           {"others", bytes.Replace(envelope(t, key, right), []byte(`"payload":"e`), []byte(`"payload":"f`), 1)},
+		"signed by another": {"other key", envelope(t, d.key("ECDSA"), right)},
+		"changed":           {"other key", bytes.Replace(envelope(t, key, right), []byte(`"payload":"e`), []byte(`"payload":"f`), 1)},
 		"gigantic":          {"at most", append(envelope(t, key, right), bytes.Repeat([]byte(" "), maxBundle)...)},
 	} {
 		d.push(d.signatures(d.blob(typeBundle, c.bundle)), Tag(d.manifest.Digest))

@@ -104,9 +104,17 @@ func (v *verifier) reason() error {
 		for _, k := range v.keys {
 			names = append(names, k.Name)
 		}
-		return fmt.Errorf("%w by a trusted key, but by %d others (trusted are %s)", ErrUnsigned, v.foreign, strings.Join(names, ", "))
+		return fmt.Errorf("%w by a trusted key, but by %s (trusted are %s)", ErrUnsigned, others(v.foreign), strings.Join(names, ", "))
 	}
 	return fmt.Errorf("%w at all", ErrUnsigned)
+}
+
+// others counts keys that are not trusted.
+func others(n int) string {
+	if n == 1 {
+		return "1 other key"
+	}
+	return fmt.Sprintf("%d other keys", n)
 }
 
 // errOther says that a layer is no signature.
