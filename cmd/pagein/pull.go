@@ -4,18 +4,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/dustin/go-humanize"
 	"github.com/urfave/cli/v2"
 
+	"github.com/pagein/pagein/node/control"
 	"github.com/pagein/pagein/oci"
 	"github.com/pagein/pagein/oci/image"
 	"github.com/pagein/pagein/snapshotter/imagestore"
 )
 
 const pullDescription = `Has containerd pull the image REF for the snapshotter of pageind, and tells the snapshotter which image it is: what an artifact stands for is not fetched before it is read. It does
-what "ctr images pull" does from containerd 2.1 on, and what older ones cannot do. An image without an artifact is fetched and unpacked as ever; the log of pageind says why.
+what "ctr images pull" does from containerd 2.1 on, and what older ones cannot do. An image without an artifact is fetched and unpacked as ever, and it is said why. So it stays until it is removed.
 
 With --layers the layers are fetched into containerd's content store as well, also those of an image that was pulled before, so that it can be pushed to another registry,
 exported and converted, and works when the registry does not. The image stays mounted as it is.`
@@ -84,8 +86,9 @@ func pull(c *cli.Context, ref oci.Ref) error {
 	if err = errors.Join(err, store.Close()); err != nil {
 		return err
 	}
+	took := time.Since(started)
 	progress.clear()
-	return printPulled(c, pulled, time.Since(started))
+	return printPulled(c, pullSummary{pulled, took.Seconds(), whyUnpacked(c, pulled)}, took)
 }
 
 func pullFrom(ctx context.Context, store *imagestore.Store, ref oci.Ref, layers bool) (*imagestore.Pulled, error) {
@@ -103,17 +106,47 @@ func pullFrom(ctx context.Context, store *imagestore.Store, ref oci.Ref, layers 
 // pullSummary is what --json prints.
 type pullSummary struct {
 	*imagestore.Pulled
-	Seconds float64 `json:"seconds"`
+	Seconds  float64           `json:"seconds"`
+	Unpacked *control.Unpacked `json:"unpacked,omitempty"` // if pageind says that it is not lazy
 }
 
-func printPulled(c *cli.Context, p *imagestore.Pulled, took time.Duration) error {
+func printPulled(c *cli.Context, p pullSummary, took time.Duration) error {
 	switch {
 	case c.Bool("json"):
-		return printJSON(c, pullSummary{p, took.Seconds()})
+		return printJSON(c, p)
 	case c.Bool("quiet"):
 		return nil
 	}
 	_, err := fmt.Fprintf(c.App.Writer, "%s@%s\n%s, %d of them not fetched; %s fetched in %s\n",
 		p.Name, p.Digest, count(int64(len(p.Layers)), "layer"), p.Lazy(), humanize.IBytes(uint64(p.Fetched)), took.Round(time.Millisecond))
+	if err != nil || p.Unpacked == nil {
+		return err
+	}
+	again := ""
+	if time.Since(p.Unpacked.At) > took+time.Second { // this pull has found it unpacked
+		again = fmt.Sprintf(" on %s, and so it stays until it is removed", p.Unpacked.At.Local().Format(time.DateTime))
+	}
+	_, err = fmt.Fprintf(c.App.Writer, "It was unpacked as any other image%s: %s\n", again, p.Unpacked.Reason)
 	return err
+}
+
+// whyUnpacked asks pageind, which does not tell everybody, why an image with all its layers is not lazy. Nil means that it is, or that nobody knows.
+func whyUnpacked(c *cli.Context, p *imagestore.Pulled) *control.Unpacked {
+	if p.Lazy() > 0 {
+		return nil
+	}
+	client, err := control.NewClient(c.String("address"))
+	if err != nil {
+		return nil
+	}
+	defer client.Close()
+	status, err := client.Status(c.Context)
+	if err != nil {
+		return nil
+	}
+	at := slices.IndexFunc(status.Unpacked, func(u control.Unpacked) bool { return u.Image == p.Name })
+	if at < 0 {
+		return nil
+	}
+	return &status.Unpacked[at]
 }

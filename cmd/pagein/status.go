@@ -69,7 +69,10 @@ func printStatus(w io.Writer, s control.Status, now time.Time) error {
 	printCache(out, s.Cache)
 	if len(s.Images) == 0 {
 		fmt.Fprintln(out, "images\tnone")
-		return out.Flush()
+		if err := out.Flush(); err != nil {
+			return err
+		}
+		return printUnpacked(w, s.Unpacked)
 	}
 	fmt.Fprintf(out, "images\t%d\n", len(s.Images))
 	if err := out.Flush(); err != nil {
@@ -93,6 +96,16 @@ func printStatus(w io.Writer, s control.Status, now time.Time) error {
 			if _, err := fmt.Fprintf(w, "\n%.12s: %s: %s\n", i.ID, stateWords(i.State), i.Problem); err != nil {
 				return err
 			}
+		}
+	}
+	return printUnpacked(w, s.Unpacked)
+}
+
+// printUnpacked lists images that could have been lazy, and why they are not.
+func printUnpacked(w io.Writer, all []control.Unpacked) error {
+	for _, u := range all {
+		if _, err := fmt.Fprintf(w, "\n%s: unpacked as any other image on %s: %s\n", u.Image, u.At.Local().Format(time.DateTime), u.Reason); err != nil {
+			return err
 		}
 	}
 	return nil

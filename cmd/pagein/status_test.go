@@ -37,7 +37,10 @@ abababababab: deadline wait, prefetch none
 
 abababababab: readers wait, it is tried again: registry localhost:5000: connection refused
 `},
-		{control.Status{Started: s.Started, Transport: "file", Problem: "no space left on device"}, `pageind    , process 0, running for 1h0m5s
+		{control.Status{
+			Started: s.Started, Transport: "file", Problem: "no space left on device",
+			Unpacked: []control.Unpacked{{Image: "localhost:5000/go:1", Reason: "no artifact is attached", At: time.Date(2026, 3, 4, 5, 6, 7, 0, time.Local)}},
+		}, `pageind    , process 0, running for 1h0m5s
 store      
 keeper     none: lazy mounts through fanotify are refused
 problem    no space left on device
@@ -48,6 +51,8 @@ misses     0 answered, 0 failed, 0 waiting
 cache      0 B, 0 B of 0 B free on its disk
   limits   none, 0 B evicted
 images     none
+
+localhost:5000/go:1: unpacked as any other image on 2026-03-04 05:06:07: no artifact is attached
 `},
 	} {
 		var out strings.Builder

@@ -400,7 +400,24 @@ func TestAnImageWithoutAnArtifactIsUnpackedAndTheReasonSaidOnce(t *testing.T) {
 	if got := r.run(image, "sha256sum", "/data/random"); got != digestOf(r.data, "/data/random") {
 		t.Errorf("it reads %q", got)
 	}
-	if n := strings.Count(r.said(), "no artifact is attached to it"); n != 1 || len(r.mounted()) > 0 {
+	if n := strings.Count(r.said(), "no artifact is attached"); n != 1 || len(r.mounted()) > 0 {
 		t.Errorf("said %d times, mounted %v", n, r.mounted())
+	}
+	if said := r.pagein("status"); !strings.Contains(said, image+": unpacked as any other image on ") {
+		t.Errorf("the status is %s", said)
+	}
+	pull := func(want string) {
+		t.Helper()
+		if said := r.pagein("pull", "--containerd", r.Socket(), image); !strings.Contains(said, want) {
+			t.Errorf("it says %s, want %s", said, want)
+		}
+	}
+	r.Ctr("images", "rm", "--sync", image)
+	pull("It was unpacked as any other image: no artifact is attached")
+	r.pagein("convert", "--quiet", image)
+	r.Ctr("images", "rm", "--sync", image)
+	pull("3 layers, 3 of them not fetched")
+	if said := r.pagein("status"); strings.Contains(said, "unpacked") {
+		t.Errorf("the status of what is lazy is %s", said)
 	}
 }

@@ -52,7 +52,7 @@ func (s *service) serve(ctx context.Context, diagnostics control.Diagnostics, li
 		defer close(announced)
 		s.announce(api, listener.Addr())
 	}()
-	err := control.Serve(api, listener, diagnostics.With(control.Handler(s.node)), s.log)
+	err := control.Serve(api, listener, diagnostics.With(control.Handler(told{s.node, s.snapshots})), s.log)
 	s.log.Info("stopping")
 	s.manager.stopping()
 	stopAPI()

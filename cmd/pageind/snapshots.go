@@ -107,6 +107,23 @@ func (s *snapshots) serve(ctx context.Context, settled <-chan struct{}, log *slo
 	return errors.Join(s.Serve(ctx, s.listener, s.images.Options()...), s.images.Close(), s.Close())
 }
 
+// told is a node that also says which images are not its own, and why.
+type told struct {
+	*node.Node
+	snapshots *snapshots // or nil
+}
+
+func (t told) Status(ctx context.Context) (control.Status, error) {
+	status, err := t.Node.Status(ctx)
+	if err != nil || t.snapshots == nil {
+		return status, err
+	}
+	for _, u := range t.snapshots.Unpacked() {
+		status.Unpacked = append(status.Unpacked, control.Unpacked(u))
+	}
+	return status, nil
+}
+
 // artifacts is a node as the snapshotter knows it. Mounts below the snapshotter's root are reserved, see [node.Config].
 type artifacts struct {
 	*node.Node

@@ -102,7 +102,15 @@ type Status struct {
 	Images     []Image     `json:"images"`
 	Totals     Totals      `json:"totals"`
 	Cache      Cache       `json:"cache"`
-	Problem    string      `json:"problem,omitempty"` // what is wrong with the daemon itself now, such as a full disk
+	Unpacked   []Unpacked  `json:"unpacked,omitempty"` // images that containerd pulled and that are not lazy, the newest first, and only the newest
+	Problem    string      `json:"problem,omitempty"`  // what is wrong with the daemon itself now, such as a full disk
+}
+
+// Unpacked is an image that was unpacked for containerd as any other snapshotter does it.
+type Unpacked struct {
+	Image  string    `json:"image"` // as containerd calls it
+	Reason string    `json:"reason"`
+	At     time.Time `json:"at"`
 }
 
 // Transport is a way for the kernel's misses to reach the daemon.
