@@ -10,7 +10,7 @@ func (p *Profile) Unseen() int64 {
 	}
 	var once int64
 	for _, e := range p.Disjoint() {
-		if runs(e.Runs) == 1 {
+		if runs(e.Runs) == 1 && e.Kind != KindAround { // which may not have been touched at all
 			once = min(once, maxBytes) + e.Len
 		}
 	}
