@@ -66,7 +66,7 @@ func (n *Node) Timeline(_ context.Context, id string, last time.Duration) (contr
 		since = h.recorder.Since(now.Add(-last))
 	}
 	return control.Timeline{
-		Image: status, Meta: n.store.MetaPath(id), SourceBytes: img.sourceBytes(), Asked: h.asked, Loaded: h.loaded, Mounted: h.mounted, Adopted: h.adopted,
+		Image: status, Meta: n.store.MetaPath(id), SourceBytes: img.sourceBytes(), HotBytes: img.hotBytes(), HostBandwidth: max(n.cfg.Engine.HostBandwidth, 0), Asked: h.asked, Loaded: h.loaded, Mounted: h.mounted, Adopted: h.adopted,
 		Now: now, Snapshot: h.recorder.Snapshot(since), Waiting: img.waiting(),
 	}, nil
 }
@@ -81,6 +81,14 @@ func (img *image) sourceBytes() (sum int64) {
 				sum += s.Size
 			}
 		}
+	}
+	return sum
+}
+
+// hotBytes is how much of the image is laid out for a workload.
+func (img *image) hotBytes() (sum int64) {
+	for _, b := range img.Blobs {
+		sum += b.Hot
 	}
 	return sum
 }

@@ -1,6 +1,7 @@
 package ondemand
 
 import (
+	"regexp"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -134,9 +135,13 @@ func record(all []observer, e timeline.Event, began time.Time) {
 	}
 }
 
+// askedRange is what an error says of which bytes were asked for.
+var askedRange = regexp.MustCompile(`\bbytes \d+ to \d+ of `)
+
+// words are those of an error, without the range, which events have anyway: so few different errors are kept that one cause must not take the room of all.
 func words(err error) string {
 	if err == nil {
 		return ""
 	}
-	return err.Error()
+	return askedRange.ReplaceAllLiteralString(err.Error(), "")
 }

@@ -2,6 +2,7 @@ package ondemand
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"testing"
@@ -113,5 +114,13 @@ func BenchmarkRecordedMiss(b *testing.B) {
 		if err := f.Fill(b.Context(), 0, 4096); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// TestOneCauseIsOneText has the same failure of many ranges: only so many texts are kept.
+func TestOneCauseIsOneText(t *testing.T) {
+	err := fmt.Errorf("given up after 30s: read bytes %d to %d of registry/app: %w", 4096, 8191, errors.New("refused"))
+	if got, want := words(err), "given up after 30s: read registry/app: refused"; got != want {
+		t.Errorf("%q, want %q", got, want)
 	}
 }

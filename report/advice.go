@@ -18,6 +18,8 @@ const (
 	maxUnread = 5
 	// worthPrefetching is how long readers must have waited for advice to prefetch.
 	worthPrefetching = 200 * time.Millisecond
+	// nearLimit is the part of what the daemon asks for from which on that, and not the link, is why no more comes.
+	nearLimit = 0.7
 )
 
 // advise says in words what could be done.
@@ -25,7 +27,7 @@ func (r *Report) advise() {
 	say := func(format string, args ...any) { r.Advice = append(r.Advice, fmt.Sprintf(format, args...)) }
 	w, c := r.Waits, r.Curve
 	for _, e := range r.Errors[:min(len(r.Errors), 3)] {
-		say("%s failed: %s. What it cost is in the times below; see to that first.", count(e.Count, "request or read", "requests or reads"), Printable(e.Text))
+		say("%s failed, %s: %s. What it cost is part of the times here; see to that first.", count(e.Count, "request or read", "requests or reads"), e.when(), Printable(e.Text))
 	}
 	if n := len(r.Now); n > 0 {
 		say("%s now, for up to %s; the first for %s.", count(n, "read waits", "reads wait"), seconds(r.Now[0].Took), r.Now[0].where())
@@ -45,20 +47,22 @@ func (r *Report) advise() {
 	if r.Adopted {
 		say("An earlier pageind mounted the image; what happened before %s is not known any more.", r.Began.Format(time.DateTime))
 	}
-	if w.Any >= worthPrefetching {
+	if h := w.Healthy; h.Any >= worthPrefetching && r.Hot > 0 {
+		say("Readers waited for %s, though %s of the image are laid out for a workload: what this one reads is not in there, or was wanted before it had come. If it is what the image is for, record it (pagein trace) and optimize anew.", seconds(h.Any), bytes(r.Hot))
+	} else if h.Any >= worthPrefetching {
 		text := fmt.Sprintf("Readers waited for %s. Record what the workload touches (pagein trace, or pagein profile suggest) and put this first in the image (pagein optimize): %s, %s",
-			seconds(w.Any), count(r.Image.Read, "file", "files"), r.Image.part())
+			seconds(h.Any), count(r.Image.Read, "file", "files"), r.Image.part())
 		if c.Prefetched > 0 && c.Prefetched < r.Length {
 			text += fmt.Sprintf(", which at %s are there %s after the mount", rate(c.Link), seconds(c.Prefetched))
 		}
 		say("%s.", text)
 	}
-	if name, part := largest(w.Cost); w.Any >= worthPrefetching && part*2 > w.Sum {
+	if name, part := largest(w.Healthy.Cost); w.Healthy.Any >= worthPrefetching && part*2 > w.Healthy.Sum {
 		switch name {
 		case "server":
 			say("Most of the waiting is for the first byte of answers: many small misses over a link that takes its time, or a server that does. Fewer, larger requests help: that is what optimize is for; a mirror nearby would too.")
 		case "transfer":
-			say("Most of the waiting is for bytes on their way: the link is the limit. What is not wanted should not be fetched (read-around, prefetch), and what is, be in the order of its use (pagein optimize).")
+			say("Most of the waiting is for bytes on their way: %s is the limit. What is not wanted should not be fetched (read-around, prefetch), and what is, be in the order of its use (pagein optimize).", r.bottleneck())
 		case "queue":
 			say("Most of the waiting is for a free request: others were in the way. host-requests allows more of them at a time.")
 		case "verify":
@@ -67,12 +71,20 @@ func (r *Report) advise() {
 	}
 	r.adviseGuesses(say)
 	if w.Failed > 0 {
-		say("%s in an error (EIO): see read-deadline, and the errors above.", count(w.Failed, "read ended", "reads ended"))
+		say("%s: programs get EIO, or SIGBUS where they have mapped the file. Reads that come one after the other wait for that long each.", r.failed())
 	}
 	r.adviseUnread(say)
 	if len(r.Advice) == 0 {
 		say("Nothing is to be improved that can be seen from here.")
 	}
+}
+
+// bottleneck is what bytes come through.
+func (r *Report) bottleneck() string {
+	if r.Limit > 0 && (!r.Curve.Measured || r.Curve.Link > float64(r.Limit)*nearLimit) {
+		return fmt.Sprintf("host-bandwidth (%s/s)", bytes(r.Limit))
+	}
+	return "the link"
 }
 
 // part is how much was read, of how much if that is known.
@@ -89,15 +101,17 @@ func (r *Report) adviseGuesses(say func(string, ...any)) {
 		return
 	}
 	used := r.Curve.PrefetchBytes
-	var guessed int64
+	guessed := make(map[string]int64)
 	for _, f := range r.Fetched {
-		if f.Reason == "ahead" || f.Reason == "around" {
-			guessed += f.Bytes
-		}
+		guessed[f.Reason] += f.Bytes
 	}
-	if spare := min(r.Image.Fetched-used, guessed); spare > r.Image.Fetched/2 && spare > 4<<20 {
-		say("About %s of the %s that were fetched have not been read yet: guesses around misses and ahead of readers. They took time in which nobody waited; where bytes cost money, set read-around = \"none\".",
-			bytes(spare), bytes(r.Image.Fetched))
+	if spare := min(r.Image.Fetched-used, guessed["ahead"]+guessed["around"]); spare > r.Image.Fetched/2 && spare > 4<<20 {
+		text := fmt.Sprintf("About %s of the %s that were fetched have not been read yet: %s were guessed around misses, %s came ahead of readers in order. They took time in which nobody waited",
+			bytes(spare), bytes(r.Image.Fetched), bytes(guessed["around"]), bytes(guessed["ahead"]))
+		if guessed["around"] > guessed["ahead"] {
+			text += "; where bytes cost money, set read-around = \"none\""
+		}
+		say("%s.", text)
 	}
 }
 

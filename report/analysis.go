@@ -15,6 +15,7 @@ type analysis struct {
 	*Report
 	files map[string]int // in Report.Files, by path
 	reads []ranges       // of each of Report.Files
+	began time.Duration  // when the recorder's time began
 }
 
 // timeline takes up what a daemon recorded.
@@ -35,11 +36,11 @@ func (a *analysis) timeline(t *control.Timeline) {
 		a.phase("metadata on this node", t.Loaded.Sub(t.Asked))
 		a.phase(mounted, t.Mounted.Sub(t.Asked))
 	}
-	base := t.Began.Sub(r.Began) // events count from there
+	a.began = t.Began.Sub(r.Began)
 	events := slices.Clone(t.Events)
 	slices.SortStableFunc(events, func(x, y timeline.Event) int { return cmp.Compare(x.At, y.At) })
 	for _, e := range events {
-		e.At += base
+		e.At += a.began
 		r.Length = max(r.Length, e.At+e.Took)
 		switch e.Kind {
 		case timeline.Wait:
@@ -48,7 +49,9 @@ func (a *analysis) timeline(t *control.Timeline) {
 			a.touch(e.Blob, e.Off, e.Len, e.At)
 		}
 	}
+	r.Deadline, r.Hot, r.Limit = t.Image.Deadline, t.HotBytes, t.HostBandwidth
 	a.fetches(events, t.Curves)
+	a.failures(events)
 	for _, w := range t.Waiting {
 		at := t.Now.Sub(r.Began) - w.For
 		r.Now = append(r.Now, a.miss(timeline.Event{Blob: w.Blob, Off: w.Off, Len: w.Len, At: at, Took: w.For}))
@@ -72,7 +75,7 @@ func (a *analysis) phase(name string, at time.Duration) {
 
 // miss says what a reader waited for.
 func (a *analysis) miss(e timeline.Event) Miss {
-	m := Miss{Off: e.Off, Len: e.Len, At: e.At, Took: e.Took, Cost: e.Cost, Err: e.Err}
+	m := Miss{Off: e.Off, Len: e.Len, At: e.At, Took: e.Took, Cost: e.Cost, Err: e.Err, blob: int64(e.Blob), off: e.Off, len: e.Len}
 	if e.Joined {
 		m.Joined = e.Reason
 	}
@@ -109,6 +112,7 @@ func (a *analysis) wait(e timeline.Event) {
 	f.Longest = max(f.Longest, m.Took)
 	if m.Err != "" {
 		w.Failed++
+		w.InVain += max(m.Took-m.Cost.Backend()-m.Cost.Verify, 0)
 		f.Failed++
 	}
 	f.bars = append(f.bars, bar{m.At, m.Took, m.Cost, m.Err != ""})
@@ -150,11 +154,7 @@ func (a *analysis) file(path string, size int64, at time.Duration) int {
 // fetches sums up what was asked of whom.
 func (a *analysis) fetches(events []timeline.Event, curves []timeline.Curve) {
 	answers := make(map[string][]time.Duration)
-	failures := make(map[string]int)
 	for _, e := range events {
-		if e.Err != "" {
-			failures[e.Err]++
-		}
 		if e.Kind != timeline.Fetch {
 			continue
 		}
@@ -180,12 +180,6 @@ func (a *analysis) fetches(events []timeline.Event, curves []timeline.Curve) {
 			a.Sites[i].Answer = took[len(took)/2]
 		}
 	}
-	for text, n := range failures {
-		a.Errors = append(a.Errors, Failure{text, n})
-	}
-	slices.SortFunc(a.Errors, func(x, y Failure) int {
-		return cmp.Or(cmp.Compare(y.Count, x.Count), cmp.Compare(x.Text, y.Text))
-	})
 }
 
 // named returns the element of that name, which it adds if there is none.
@@ -257,5 +251,6 @@ func (a *analysis) finish() {
 		any.add(int64(m.At), int64(m.At+m.Took))
 	}
 	a.Waits.Any = time.Duration(any.sum())
+	a.healthy()
 	slices.SortStableFunc(a.Files, func(x, y Used) int { return cmp.Compare(x.First, y.First) })
 }

@@ -87,7 +87,7 @@ func hash(text string) string {
 func (r *Report) cards() (cards []card) {
 	i, c := r.Image, r.Curve
 	if r.Measured {
-		cards = append(cards, card{"Readers waited", seconds(r.Waits.Any), count(r.Waits.Count, "read waited", "reads waited") + r.lastWait()})
+		cards = append(cards, card{"Readers waited", seconds(r.Waits.Any), count(r.Waits.Count, "read waited", "reads waited") + r.lastWait() + r.failedNote()})
 		cards = append(cards, card{"Fetched", bytes(i.Fetched), "of " + known(i.Compressed, bytes) + ", compressed"})
 	} else {
 		cards = append(cards, card{"Touched for", seconds(r.Length), "until it was ready, or until the last touch"})
@@ -104,6 +104,14 @@ func (r *Report) cards() (cards []card) {
 		cards = append(cards, card{"A full pull", seconds(c.Full), "at " + rate(c.Link) + ", before unpacking"})
 	}
 	return cards
+}
+
+// failedNote says how many reads failed.
+func (r *Report) failedNote() string {
+	if text := r.failed(); text != "" {
+		return "; " + text
+	}
+	return ""
 }
 
 // lastWait says when the last wait was over.

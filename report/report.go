@@ -32,6 +32,9 @@ type Report struct {
 	Adopted   bool   `json:"adopted,omitempty"`
 	Unseen    bool   `json:"reads_unseen,omitempty"` // there may have been reads that are not told of: what is on the node the kernel may read without asking
 	Left      int64  `json:"events_left_out,omitempty"`
+	Deadline  string `json:"deadline,omitempty"`       // after which reads fail, as the daemon words it
+	Hot       int64  `json:"hot_bytes,omitempty"`      // that the image has laid out for a workload
+	Limit     int64  `json:"host_bandwidth,omitempty"` // bytes per second that the daemon asks of one host at most
 
 	Began  time.Time     `json:"began,omitzero"`
 	Length time.Duration `json:"length_ns"` // until what was last seen was over
@@ -69,7 +72,19 @@ type Waits struct {
 	Longest time.Duration `json:"longest_ns"`
 	Joined  int           `json:"joined"` // that came when the bytes were on their way already
 	Failed  int           `json:"failed"`
-	Cost    timeline.Cost `json:"cost"` // what the sum went to
+	Late    int           `json:"late"`       // of the failed, those that had waited until the deadline
+	Cost    timeline.Cost `json:"cost"`       // what the sum went to
+	InVain  time.Duration `json:"in_vain_ns"` // and what of it, beside that, failed reads waited for: an answer that did not come, another attempt
+
+	// Of reads that no failure held up: what could be made faster.
+	Healthy Healthy `json:"healthy"`
+}
+
+// Healthy sums up reads that no failure held up.
+type Healthy struct {
+	Sum  time.Duration `json:"sum_ns"`
+	Any  time.Duration `json:"any_ns"`
+	Cost timeline.Cost `json:"cost"`
 }
 
 // Miss is a read that waited.
@@ -82,6 +97,9 @@ type Miss struct {
 	Cost   timeline.Cost `json:"cost"`
 	Joined string        `json:"joined,omitempty"` // why the bytes were on their way already
 	Err    string        `json:"error,omitempty"`
+	HeldUp bool          `json:"held_up,omitempty"` // it failed, or a request for its bytes did
+
+	blob, off, len int64 // where its bytes are
 }
 
 // Fetched is what was fetched for one reason.
@@ -100,10 +118,12 @@ type Site struct {
 	Answer   time.Duration `json:"answer_ns"` // until half of the answers began
 }
 
-// Failure is an error and how often it came.
+// Failure is the cause of errors: how often it came, and when the first and the last of what it met was over.
 type Failure struct {
-	Text  string `json:"text"`
-	Count int    `json:"count"`
+	Text  string        `json:"text"`
+	Count int           `json:"count"`
+	First time.Duration `json:"first_ns"`
+	Last  time.Duration `json:"last_ns"`
 }
 
 // Used is a file that was wanted.

@@ -80,9 +80,16 @@ func (r *Report) textWaits(w io.Writer) {
 		fmt.Fprintf(w, "  for %s\t%s (%s)\n", partWords(p.Name), seconds(p.Took), percent(p.Took, r.Waits.Sum))
 		rest -= p.Took
 	}
+	if r.Waits.InVain > 0 {
+		fmt.Fprintf(w, "  in vain\t%s (%s), for a server that does not answer, or another attempt\n", seconds(r.Waits.InVain), percent(r.Waits.InVain, r.Waits.Sum))
+		rest -= r.Waits.InVain
+	}
 	fmt.Fprintf(w, "  for the rest\t%s (%s)\n", seconds(max(rest, 0)), percent(max(rest, 0), r.Waits.Sum))
-	if r.Waits.Joined > 0 || r.Waits.Failed > 0 {
-		fmt.Fprintf(w, "  of these\t%s came when the bytes were on their way already, %s ended in an error\n", humanize.Comma(int64(r.Waits.Joined)), humanize.Comma(int64(r.Waits.Failed)))
+	if r.Waits.Joined > 0 {
+		fmt.Fprintf(w, "  of these\t%s came when the bytes were on their way already\n", humanize.Comma(int64(r.Waits.Joined)))
+	}
+	if r.Waits.Failed > 0 {
+		fmt.Fprintf(w, "  of these\t%s\n", r.failed())
 	}
 	if r.Left > 0 {
 		fmt.Fprintf(w, "  and\t%s between the first and the latest are kept no more\n", count(int(r.Left), "event", "events"))
@@ -114,7 +121,7 @@ func (r *Report) textFetched(w io.Writer) {
 		fmt.Fprintf(w, "  from %s\t%s, %s failed, half of the answers began within %s\n", Printable(s.Name), count(s.Requests, "request", "requests"), humanize.Comma(int64(s.Failed)), seconds(s.Answer))
 	}
 	for _, e := range r.Errors[:min(len(r.Errors), 5)] {
-		fmt.Fprintf(w, "  failed %s times\t%s\n", humanize.Comma(int64(e.Count)), Printable(e.Text))
+		fmt.Fprintf(w, "  failed %s\t%s, %s\n", count(e.Count, "time", "times"), Printable(e.Text), e.when())
 	}
 	if c := r.Curve; c.Full > 0 {
 		fmt.Fprintf(w, "  at %s\twhat was read would have come in %s, the whole image in %s\n", rate(c.Link), seconds(c.Prefetched), seconds(c.Full))

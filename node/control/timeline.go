@@ -10,8 +10,11 @@ import (
 // metadata image tells which files these are.
 type Timeline struct {
 	Image       Image  `json:"image"`
-	Meta        string `json:"meta"`         // file of the metadata image
-	SourceBytes int64  `json:"source_bytes"` // of all that could be fetched, compressed, without the metadata
+	Meta        string `json:"meta"`                // file of the metadata image
+	SourceBytes int64  `json:"source_bytes"`        // of all that could be fetched, compressed, without the metadata
+	HotBytes    int64  `json:"hot_bytes,omitempty"` // of data that comes first in the image, as a profile of a workload wants it
+
+	HostBandwidth int64 `json:"host_bandwidth,omitempty"` // source bytes per second that are asked of one host at most, 0 for no limit
 
 	Asked   time.Time `json:"asked,omitzero"`   // when the mount was asked for that the image was attached for; zero if there is none, as for an image that an earlier daemon mounted
 	Loaded  time.Time `json:"loaded,omitzero"`  // when its metadata was on this node

@@ -1,0 +1,103 @@
+package report
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pagein/pagein/node/control"
+	"github.com/pagein/pagein/ondemand/timeline"
+)
+
+// told are text and advice of a report.
+func told(t *testing.T, r *Report) (text, advice string) {
+	t.Helper()
+	var b strings.Builder
+	if err := r.Text(&b); err != nil {
+		t.Fatal(err)
+	}
+	return b.String(), strings.Join(r.Advice, "\n")
+}
+
+// TestFailuresAreToldByTheirCause has a registry that is away: four readers of two blobs wait for the deadline, one after the other, and one for as long as two attempts take.
+func TestFailuresAreToldByTheirCause(t *testing.T) {
+	const deadline = 30 * time.Second
+	const refused = "dial tcp 127.0.0.1:5000: connect: connection refused"
+	in := &control.Timeline{Image: control.Image{Ref: "x", TotalBytes: 1 << 20, Policy: control.Policy{Deadline: deadline.String()}}, SourceBytes: 1 << 20}
+	at := time.Second
+	for i := range 4 {
+		what := fmt.Sprintf("read bytes %d to %d of registry/app@sha256:%064d: %s", i, i+9, i, refused)
+		if i%2 == 1 {
+			what = fmt.Sprintf("read registry/app@sha256:%064d: %s", i, refused)
+		}
+		in.Events = append(in.Events,
+			timeline.Event{Kind: timeline.Fetch, Blob: i % 2, At: at, Off: 4096 * int64(i), Len: 4096, Took: time.Millisecond, Reason: "demand", Site: "s", Err: what},
+			timeline.Event{Kind: timeline.Wait, Blob: i % 2, At: at, Off: 4096 * int64(i), Len: 4096, Took: deadline, Err: "given up after 30s: " + what})
+		at += deadline
+	}
+	in.Events = append(in.Events, timeline.Event{Kind: timeline.Wait, At: at, Len: 4096, Took: time.Second, Err: "read registry/app: 404 Not Found"})
+	r := Make(Input{Timeline: in})
+	want := []Failure{{refused, 8, time.Second + time.Millisecond, 121 * time.Second}, {"404 Not Found", 1, 122 * time.Second, 122 * time.Second}}
+	if !slices.Equal(r.Errors, want) {
+		t.Errorf("errors are %+v, want %+v", r.Errors, want)
+	}
+	if w := r.Waits; w.Failed != 5 || w.Late != 4 || w.InVain != 121*time.Second || w.Healthy.Any != 0 {
+		t.Errorf("waits: %+v", w)
+	}
+	text, advice := told(t, r)
+	for _, want := range []string{"in vain", "2m1s (100 %), for a server that does not answer, or another attempt", "for the rest", "0 µs (0 %)", "4 of them as read-deadline (30s) had passed", "failed 8 times", "from +1.001 s to +121.000 s"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the text has nothing of %q:\n%s", want, text)
+		}
+	}
+	if strings.Contains(advice, "pagein optimize") || strings.Contains(advice, "below") || !strings.Contains(advice, "SIGBUS") || strings.Count(advice, "refused") != 1 {
+		t.Errorf("advice:\n%s", advice)
+	}
+}
+
+// TestReadsThatAFailureHeldUpAreNoneToPrefetch has a reader that waited for a second attempt, and another elsewhere that did not.
+func TestReadsThatAFailureHeldUpAreNoneToPrefetch(t *testing.T) {
+	r := Make(Input{Timeline: &control.Timeline{Snapshot: timeline.Snapshot{Events: []timeline.Event{
+		{Kind: timeline.Fetch, At: time.Second, Off: 0, Len: 1 << 20, Took: time.Second, Err: "down"},
+		{Kind: timeline.Wait, At: time.Second, Off: 4096, Len: 4096, Took: 5 * time.Second},
+		{Kind: timeline.Wait, At: time.Second, Off: 4 << 20, Len: 4096, Took: time.Second},
+		{Kind: timeline.Wait, At: time.Second, Blob: 1, Off: 4096, Len: 4096, Took: 2 * time.Second},
+		{Kind: timeline.Wait, At: time.Minute, Off: 4096, Len: 4096, Took: time.Second},
+	}}}})
+	var heldUp []bool
+	for _, m := range r.Misses {
+		heldUp = append(heldUp, m.HeldUp)
+	}
+	if !slices.Equal(heldUp, []bool{true, false, false, false}) || r.Waits.Healthy.Any != 3*time.Second || r.Waits.Healthy.Sum != 4*time.Second || r.Waits.Any != 6*time.Second {
+		t.Errorf("held up are %v; %+v", heldUp, r.Waits)
+	}
+}
+
+func TestAdviceKnowsWhatWasDone(t *testing.T) {
+	const s = time.Second
+	wait := func(c timeline.Cost) timeline.Snapshot {
+		return timeline.Snapshot{Events: []timeline.Event{{Kind: timeline.Wait, Took: s, Len: 4096, Cost: c}}}
+	}
+	came := func(reason string, bytes int64) timeline.Snapshot {
+		return timeline.Snapshot{Steps: []timeline.Step{{From: 0, To: s / 4}}, Curves: []timeline.Curve{{Reason: reason, Bytes: []int64{bytes}}}, Events: wait(timeline.Cost{}).Events}
+	}
+	for name, c := range map[string]struct {
+		timeline  control.Timeline
+		says, not string
+	}{
+		"a start like any other":     {control.Timeline{Snapshot: wait(timeline.Cost{})}, "put this first in the image (pagein optimize)", "optimize anew"},
+		"an optimized image":         {control.Timeline{Snapshot: wait(timeline.Cost{}), HotBytes: 5 << 20}, "5.0 MiB of the image are laid out for a workload", "put this first"},
+		"a link":                     {control.Timeline{Snapshot: wait(timeline.Cost{Transfer: s})}, "the link is the limit", "host-bandwidth"},
+		"a limit":                    {control.Timeline{Snapshot: wait(timeline.Cost{Transfer: s}), HostBandwidth: 20 << 20}, "host-bandwidth (20 MiB/s) is the limit", "the link is the limit"},
+		"a link slower than a limit": {control.Timeline{Snapshot: timeline.Snapshot{Steps: came("demand", 1<<20).Steps, Curves: came("demand", 1<<20).Curves, Events: wait(timeline.Cost{Transfer: s}).Events}, HostBandwidth: 20 << 20}, "the link is the limit", "host-bandwidth"},
+		"guesses":                    {control.Timeline{Snapshot: came("around", 20<<20), Image: control.Image{TotalBytes: 1 << 30}, SourceBytes: 1 << 30}, `set read-around = "none"`, "nothing of this"},
+		"reading ahead":              {control.Timeline{Snapshot: came("ahead", 20<<20), Image: control.Image{TotalBytes: 1 << 30}, SourceBytes: 1 << 30}, "20 MiB came ahead of readers in order", "read-around = "},
+	} {
+		_, advice := told(t, Make(Input{Timeline: &c.timeline, Tree: &Tree{Files: []File{{"/a", 1 << 30, 1 << 30}}, spans: map[int][]span{0: {{0, 1 << 30, 0, 0}}}}}))
+		if !strings.Contains(advice, c.says) || strings.Contains(advice, c.not) {
+			t.Errorf("%s:\n%s", name, advice)
+		}
+	}
+}
