@@ -64,5 +64,5 @@ func (r *convertRun) profileOf(ctx context.Context, image ocispec.Descriptor) (*
 	if err != nil {
 		return nil, fmt.Errorf("find the profile of %s: %w", r.src, err)
 	}
-	return profiles.Attached(ctx, src, image)
+	return profiles.Attached(ctx, src, image, r.options.Note)
 }

@@ -128,7 +128,7 @@ func (r *optimizeRun) touched(ctx context.Context) (*profile.Profile, error) {
 	if r.base.Subject == nil {
 		return nil, fmt.Errorf("%s was made from no image that profiles could be attached to", r.ref)
 	}
-	return profiles.Attached(ctx, r.place, *r.base.Subject)
+	return profiles.Attached(ctx, r.place, *r.base.Subject, r.note)
 }
 
 // find loads the artifact, or the one that it was itself laid out from: there the data is where nobody has moved it to. With a key, it is one that the key has signed: what others

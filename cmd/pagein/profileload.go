@@ -66,7 +66,7 @@ func (l *looker) storedProfile(ctx context.Context, name string) (*profile.Profi
 	}
 	var p *profile.Profile
 	if err == nil {
-		p, err = profiles.Load(ctx, place, desc)
+		p, err = profiles.Load(ctx, place, desc, l.note)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read profile %s: %w", ref, err)

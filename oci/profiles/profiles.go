@@ -1,7 +1,7 @@
 // Package profiles keeps access profiles where images are, as OCI artifacts whose subject is the image that ran.
 //
 // It knows manifests and the text of profiles, and nothing of what is made of them. An image may have any number of profiles, of different runs and workloads. There is no newest
-// one: all that are attached count, merged.
+// one: all that are attached count, merged. Whoever may push there can attach one, so those that cannot be used are left out.
 package profiles
 
 import (
@@ -10,8 +10,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
 
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -36,8 +34,6 @@ const (
 	maxManifest = 4 << 20
 	// maxLayer bounds compressed profiles, in bytes.
 	maxLayer = 16 << 20
-	// maxAttached bounds how many profiles of one image are merged.
-	maxAttached = 100
 )
 
 // ErrNone says that there is no profile.
@@ -95,46 +91,13 @@ func store(ctx context.Context, dst content.Storage, desc ocispec.Descriptor, da
 	return err
 }
 
-// Load returns the profile that desc, a manifest in place, is or, if it is that of an image, all that are attached to it, merged. If there is none, the error is ErrNone.
-func Load(ctx context.Context, place artifact.Place, desc ocispec.Descriptor) (*profile.Profile, error) {
+// Load returns the profile that desc, a manifest in place, is or, if it is that of an image, what [Attached] returns.
+func Load(ctx context.Context, place artifact.Place, desc ocispec.Descriptor, note func(string)) (*profile.Profile, error) {
 	p, err := load(ctx, place, desc)
 	if !errors.Is(err, ErrNone) {
 		return p, err
 	}
-	return Attached(ctx, place, desc)
-}
-
-// Attached returns the profiles whose subject is the given manifest, merged. If there is none, the error is ErrNone.
-func Attached(ctx context.Context, place artifact.Place, subject ocispec.Descriptor) (*profile.Profile, error) {
-	if place.Repository == nil {
-		return nil, fmt.Errorf("%w can be attached to %s: it is in a directory, where profiles have tags", ErrNone, subject.Digest)
-	}
-	var list []ocispec.Descriptor
-	err := place.Repository.Referrers(ctx, subject, "", func(found []ocispec.Descriptor) error {
-		for _, d := range found {
-			if (d.ArtifactType == Type || d.ArtifactType == MediaTypeConfig) && len(list) < maxAttached {
-				list = append(list, d)
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("list what is attached to %s: %w", subject.Digest, registry.Explain(err))
-	}
-	// Registries list in any order, and the last profile that knows a file's data decides about it.
-	slices.SortFunc(list, func(a, b ocispec.Descriptor) int { return strings.Compare(a.Digest.String(), b.Digest.String()) })
-	var all []*profile.Profile
-	for _, desc := range list {
-		p, err := load(ctx, place, desc)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, p)
-	}
-	if len(all) == 0 {
-		return nil, fmt.Errorf("%w is attached to %s", ErrNone, subject.Digest)
-	}
-	return profile.Merge(all, 1)
+	return Attached(ctx, place, desc, note)
 }
 
 // load reads the profile whose manifest desc is.
@@ -142,13 +105,9 @@ func load(ctx context.Context, place artifact.Place, desc ocispec.Descriptor) (*
 	if desc.MediaType != ocispec.MediaTypeImageManifest {
 		return nil, fmt.Errorf("%s is %w but of type %s", desc.Digest, ErrNone, desc.MediaType)
 	}
-	raw, err := fetch(ctx, place, desc, maxManifest)
+	m, err := manifest(ctx, place, desc)
 	if err != nil {
-		return nil, fmt.Errorf("load manifest %s: %w", desc.Digest, err)
-	}
-	var m ocispec.Manifest
-	if err := json.Unmarshal(raw, &m); err != nil {
-		return nil, fmt.Errorf("load manifest %s: %w", desc.Digest, err)
+		return nil, err
 	}
 	if m.ArtifactType != Type {
 		return nil, fmt.Errorf("%s is %w", desc.Digest, ErrNone)
@@ -168,6 +127,19 @@ func load(ctx context.Context, place artifact.Place, desc ocispec.Descriptor) (*
 		p.Subject = m.Subject.Digest.String()
 	}
 	return p, nil
+}
+
+// manifest reads a manifest, whatever it is one of.
+func manifest(ctx context.Context, place artifact.Place, desc ocispec.Descriptor) (*ocispec.Manifest, error) {
+	raw, err := fetch(ctx, place, desc, maxManifest)
+	if err != nil {
+		return nil, fmt.Errorf("load manifest %s: %w", desc.Digest, err)
+	}
+	m := new(ocispec.Manifest)
+	if err := json.Unmarshal(raw, m); err != nil {
+		return nil, fmt.Errorf("load manifest %s: %w", desc.Digest, err)
+	}
+	return m, nil
 }
 
 // fetch reads and verifies up to limit bytes.
