@@ -22,7 +22,7 @@ const copyDescription = `Copies the artifact SRC, or the one that is attached to
 other storage stays there, and the copy has the same digest. With --attach the data moves: it is stored at the given places, as by pagein convert, and no more in DST; with
 --keep-data it is in DST too, and alone it brings data from other storage to DST. Then the copy is another artifact, of the same image, which must be signed anew. SRC is left as it is.
 
-With --image, DST becomes a copy of the image SRC, of all its platforms, with the artifacts that are attached to it or that it names, and their signatures. Both must be in registries.`
+With --image, DST becomes a copy of the image SRC, of all its platforms, with the artifacts that are attached to it or that it names, their signatures, and its profiles. Both must be in registries.`
 
 // copyCommand is "pagein copy".
 func copyCommand() *cli.Command {

@@ -2,14 +2,18 @@ package main
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/pagein/pagein/internal/servertest"
 	"github.com/pagein/pagein/oci"
 	"github.com/pagein/pagein/oci/artifact"
+	"github.com/pagein/pagein/oci/profiles"
 	"github.com/pagein/pagein/oci/registry"
+	"github.com/pagein/pagein/profile"
 )
 
 // TestImagesAreCopiedWithTheirArtifacts copies to another repository an index whose images have artifacts attached, and one that names them.
@@ -47,6 +51,35 @@ func TestImagesAreCopiedWithTheirArtifacts(t *testing.T) {
 	}
 	if status, _, stderr := pagein(t, "pagein", "copy", "--image", name+":v1", "oci:"+t.TempDir()); status != exitUsage || !strings.Contains(stderr, "in registries") {
 		t.Errorf("status %d: %s", status, stderr)
+	}
+}
+
+// TestImagesAreCopiedWithTheirProfiles copies between registries of which one lists what is attached by a tag.
+func TestImagesAreCopiedWithTheirProfiles(t *testing.T) {
+	name, repo := platformsRegistry(t)
+	_, elsewhere := platformsAt(t, servertest.Distribution(t, nil).Addr)
+	image := read[ocispec.Index](t, repo, resolve(t, repo, "v1")).Manifests[1]
+	var want []string
+	for i := range 2 {
+		desc, err := profiles.Push(t.Context(), repo, &image, &profile.Profile{Entries: []profile.Entry{{Path: "/a", Off: int64(i) * profile.PageSize, Len: profile.PageSize}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		want = append(want, desc.Digest.String())
+	}
+	slices.Sort(want)
+	for _, to := range []*registry.Repository{repositoryOf(t, name+"-copy"), elsewhere} {
+		var s copyImageSummary
+		if err := json.Unmarshal([]byte(succeed(t, "copy", "--image", "--json", name+":v1", to.String()+":new")), &s); err != nil || !slices.Equal(s.Profiles, want) || len(s.Artifacts) != 0 {
+			t.Errorf("%+v, %v", s, err)
+		}
+		p, err := profiles.Attached(t.Context(), artifact.Place{Repository: to}, image, func(message string) { t.Error(message) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, bytes := p.Totals(); bytes != 2*profile.PageSize {
+			t.Errorf("the copies name %d bytes", bytes)
+		}
 	}
 }
 

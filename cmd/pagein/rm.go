@@ -10,11 +10,12 @@ import (
 
 	"github.com/pagein/pagein/oci"
 	"github.com/pagein/pagein/oci/artifact"
+	"github.com/pagein/pagein/oci/profiles"
 	"github.com/pagein/pagein/oci/registry"
 )
 
-const rmDescription = `Deletes the image REF from its registry, with the artifacts that are attached to it or to the images of its platforms, or that it names, and their signatures. With --artifacts the image stays,
-and is pulled as any other from then on. If REF is an artifact, that is deleted. An image that other tags name too is not deleted: they would lose it. What the registry stores
+const rmDescription = `Deletes the image REF from its registry, with the artifacts that are attached to it or to the images of its platforms, or that it names, their signatures, and the profiles that are. With --artifacts the image stays,
+and is pulled as any other from then on; with --keep-profiles, too, so do the profiles, for the next artifact. If REF is an artifact, that is deleted. An image that other tags name too is not deleted: they would lose it. What the registry stores
 for none but what was deleted, it frees when it collects garbage.`
 
 // maxTags bounds how many tags of a repository are looked at.
@@ -24,11 +25,12 @@ const maxTags = 10_000
 func rmCommand() *cli.Command {
 	return &cli.Command{
 		Name:        "rm",
-		Usage:       "delete an image and its artifacts, or only these, from a registry",
+		Usage:       "delete an image and what is attached to it, or only that, from a registry",
 		ArgsUsage:   "REF",
 		Description: rmDescription,
 		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "artifacts", Usage: "delete the artifacts, and leave the image"},
+			&cli.BoolFlag{Name: "artifacts", Usage: "delete the artifacts and profiles, and leave the image"},
+			&cli.BoolFlag{Name: "keep-profiles", Usage: "with --artifacts, leave the profiles too"},
 			&cli.BoolFlag{Name: "quiet", Usage: "print nothing but errors"},
 		},
 		Action: func(c *cli.Context) error {
@@ -41,6 +43,9 @@ func rmCommand() *cli.Command {
 			}
 			if ref.Kind != oci.Registry {
 				return misuse(c, "REF %s must be HOST/REPOSITORY[:TAG][@DIGEST]: what is in a directory is deleted with it", ref)
+			}
+			if c.Bool("keep-profiles") && !c.Bool("artifacts") {
+				return misuse(c, "--keep-profiles is for --artifacts: without the image, its profiles are not found")
 			}
 			if err := remove(c, ref); err != nil {
 				return fmt.Errorf("delete %s: %w", ref, err)
@@ -63,7 +68,7 @@ func remove(c *cli.Context, ref oci.Ref) error {
 	if err != nil {
 		return err
 	}
-	doomed, err := doom(ctx, place, ref, c.Bool("artifacts"))
+	doomed, err := doom(ctx, place, ref, c.Bool("artifacts"), c.Bool("keep-profiles"))
 	if err != nil {
 		return err
 	}
@@ -82,7 +87,7 @@ func remove(c *cli.Context, ref oci.Ref) error {
 }
 
 // doom lists what is to be deleted, in order.
-func doom(ctx context.Context, place artifact.Place, ref oci.Ref, onlyArtifacts bool) ([]ocispec.Descriptor, error) {
+func doom(ctx context.Context, place artifact.Place, ref oci.Ref, onlyArtifacts, keepProfiles bool) ([]ocispec.Descriptor, error) {
 	desc, err := place.Resolve(ctx, ref)
 	if err != nil {
 		return nil, err
@@ -98,6 +103,11 @@ func doom(ctx context.Context, place artifact.Place, ref oci.Ref, onlyArtifacts 
 		}
 	}
 	doomed, err := withSignatures(ctx, place.Repository, artifacts)
+	if err == nil && !ours && !keepProfiles {
+		var found []ocispec.Descriptor
+		found, err = profiles.OfImage(ctx, place, desc)
+		doomed = append(doomed, found...)
+	}
 	if err != nil || !ours && onlyArtifacts {
 		return doomed, err
 	}

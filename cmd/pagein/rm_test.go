@@ -14,7 +14,9 @@ import (
 
 	"github.com/pagein/pagein/internal/servertest"
 	"github.com/pagein/pagein/oci/artifact"
+	"github.com/pagein/pagein/oci/profiles"
 	"github.com/pagein/pagein/oci/signature"
+	"github.com/pagein/pagein/profile"
 )
 
 func TestImagesAreDeletedWithTheirArtifacts(t *testing.T) {
@@ -121,8 +123,60 @@ func TestNothingElseIsDeletedWithAnImage(t *testing.T) {
 	}
 }
 
+// TestProfilesAreDeletedWithTheirImages has one that is listed as the image's and is of another one.
+func TestProfilesAreDeletedWithTheirImages(t *testing.T) {
+	name, repo := platformsAt(t, servertest.Distribution(t, nil).Addr)
+	index := resolve(t, repo, "v1")
+	ours, theirs := read[ocispec.Index](t, repo, index).Manifests[0], read[ocispec.Index](t, repo, index).Manifests[1]
+	push := func(of ocispec.Descriptor) ocispec.Descriptor {
+		t.Helper()
+		desc, err := profiles.Push(t.Context(), repo, &of, &profile.Profile{Entries: []profile.Entry{{Path: "/a", Len: profile.PageSize}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return desc
+	}
+	line := func(desc ocispec.Descriptor) string { return name + "@" + desc.Digest.String() + "\n" }
+	image := name + "@" + ours.Digest.String()
+	other := push(theirs)
+	list, err := json.Marshal(ocispec.Index{
+		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex,
+		Manifests: []ocispec.Descriptor{{MediaType: other.MediaType, Digest: other.Digest, Size: other.Size, ArtifactType: profiles.Type}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tag := strings.Replace(ours.Digest.String(), ":", "-", 1)
+	if err := repo.PushReference(t.Context(), content.NewDescriptorFromBytes(ocispec.MediaTypeImageIndex, list), bytes.NewReader(list), tag); err != nil {
+		t.Fatal(err)
+	}
+	if status, _, stderr := pagein(t, "pagein", "profile", "show", image); status != exitFailure || !strings.Contains(stderr, other.Digest.String()+" does not belong to") {
+		t.Errorf("status %d: %s", status, stderr)
+	}
+	first := push(ours)
+	if out := succeed(t, "rm", "--artifacts", "--keep-profiles", image); out != "" {
+		t.Errorf("it deletes %q", out)
+	}
+	if out := succeed(t, "rm", strings.TrimSpace(line(first))); out != line(first) {
+		t.Errorf("of a profile it deletes %q", out)
+	}
+	first = push(ours)
+	if out := succeed(t, "rm", "--artifacts", image); out != line(first) {
+		t.Errorf("it deletes %q, want %q", out, line(first))
+	}
+	first = push(ours)
+	if out := succeed(t, "rm", image); out != line(first)+line(ours) {
+		t.Errorf("it deletes %q, want %q", out, line(first)+line(ours))
+	}
+	for desc, gone := range map[*ocispec.Descriptor]bool{&first: true, &ours: true, &other: false, &theirs: false} {
+		if _, err := repo.Resolve(t.Context(), desc.Digest.String()); errors.Is(err, errdef.ErrNotFound) != gone {
+			t.Errorf("%s: %v", desc.Digest, err)
+		}
+	}
+}
+
 func TestMisusedRmIsExplained(t *testing.T) {
-	for _, args := range [][]string{{}, {"127.0.0.1:1/a", "127.0.0.1:1/b"}, {"oci:a"}, {"dir:a"}, {"A B"}} {
+	for _, args := range [][]string{{}, {"--keep-profiles", "127.0.0.1:1/a"}, {"127.0.0.1:1/a", "127.0.0.1:1/b"}, {"oci:a"}, {"dir:a"}, {"A B"}} {
 		if status, _, stderr := pagein(t, append([]string{"pagein", "rm"}, args...)...); status != exitUsage {
 			t.Errorf("%q: status %d: %s", args, status, stderr)
 		}
