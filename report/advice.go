@@ -153,6 +153,7 @@ func (r *Report) adviseUnread(say func(string, ...any)) {
 type dir struct {
 	path       string
 	size, read int64
+	brought    int64 // that were prefetched, beside what was read
 	files      int
 	below      []*dir
 	leaf       bool // a file
@@ -179,10 +180,18 @@ func (r *Report) directories() *dir {
 			read = min(t.sum(), f.Size)
 		}
 		d := at(path.Dir(f.Path))
-		d.below = append(d.below, &dir{path: f.Path, size: f.Size, read: read, files: 1, leaf: true})
+		d.below = append(d.below, &dir{path: f.Path, size: f.Size, read: read, brought: min(r.unseen(i), f.Size-read), files: 1, leaf: true})
 	}
 	root.sum()
 	return root
+}
+
+// unseen is how much of a file was prefetched and is not known to have been read: what is complete on the node the kernel reads without asking.
+func (r *Report) unseen(file int) int64 {
+	if r.brought[file] == nil {
+		return 0
+	}
+	return r.brought[file].minus(r.touched[file])
 }
 
 func (d *dir) sum() {
@@ -190,6 +199,7 @@ func (d *dir) sum() {
 		b.sum()
 		d.size += b.size
 		d.read += b.read
+		d.brought += b.brought
 		d.files += b.files
 	}
 	slices.SortFunc(d.below, func(a, b *dir) int { return cmp.Or(cmp.Compare(b.size, a.size), cmp.Compare(a.path, b.path)) })

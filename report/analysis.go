@@ -159,6 +159,9 @@ func (a *analysis) fetches(events []timeline.Event, curves []timeline.Curve) {
 			continue
 		}
 		named(&a.Fetched, e.Reason, func(f *Fetched) *string { return &f.Reason }).Requests++
+		if e.Reason == "prefetch" && e.Err == "" {
+			a.bring(e)
+		}
 		s := named(&a.Sites, e.Site, func(s *Site) *string { return &s.Name })
 		s.Requests++
 		s.Bytes += e.Bytes
@@ -179,6 +182,16 @@ func (a *analysis) fetches(events []timeline.Event, curves []timeline.Curve) {
 			slices.Sort(took)
 			a.Sites[i].Answer = took[len(took)/2]
 		}
+	}
+}
+
+// bring takes up a range that was prefetched.
+func (a *analysis) bring(e timeline.Event) {
+	for _, p := range a.pieces(e.Blob, e.Off, e.Len) {
+		if a.brought[p.File] == nil {
+			a.brought[p.File] = new(ranges)
+		}
+		a.brought[p.File].add(p.Off, p.Off+p.Len)
 	}
 }
 
@@ -244,6 +257,12 @@ func (a *analysis) finish() {
 		if t != nil {
 			a.Image.Read++
 			a.Image.ReadBytes += t.sum()
+		}
+	}
+	for i := range a.brought {
+		if n := a.unseen(i); n > 0 {
+			a.Image.InFiles++
+			a.Image.Brought += n
 		}
 	}
 	var any ranges

@@ -241,18 +241,21 @@ func TestReportsAreAccessible(t *testing.T) {
 	axe, err := os.ReadFile(filepath.FromSlash("../.tools/npm/node_modules/axe-core/axe.min.js"))
 	require.Feature(t, err == nil, "axe-core in .tools/npm (hack/deps.sh test)")
 	tree := sampleTree(600)
-	p := open(t, Make(Input{Timeline: sampleTimeline(tree, 60), Tree: tree}))
-	p.do(chromedp.Evaluate("document.querySelectorAll('details').forEach(d => d.open = true)", nil))
-	p.do(chromedp.Evaluate(string(axe), nil))
-	for _, scheme := range []string{"light", "dark"} {
-		p.scheme(scheme)
-		var violations []struct {
-			ID, Help string
-			Nodes    []struct{ HTML, FailureSummary string }
-		}
-		p.do(chromedp.Evaluate("axe.run().then(r => r.violations)", &violations, func(e *runtime.EvaluateParams) *runtime.EvaluateParams { return e.WithAwaitPromise(true) }))
-		for _, v := range violations {
-			t.Errorf("%s: %s (%s), %d times, first %.300s: %s", scheme, v.ID, v.Help, len(v.Nodes), v.Nodes[0].HTML, v.Nodes[0].FailureSummary)
+	for name, in := range map[string]Input{"waits": {Timeline: sampleTimeline(tree, 60), Tree: tree}, "prefetched": perfectStart()} {
+		p := open(t, Make(in))
+		p.do(chromedp.Evaluate("document.querySelectorAll('details').forEach(d => d.open = true)", nil))
+		p.do(chromedp.Evaluate(string(axe), nil))
+		for _, scheme := range []string{"light", "dark"} {
+			p.scheme(scheme)
+			p.picture(name + "-" + scheme)
+			var violations []struct {
+				ID, Help string
+				Nodes    []struct{ HTML, FailureSummary string }
+			}
+			p.do(chromedp.Evaluate("axe.run().then(r => r.violations)", &violations, func(e *runtime.EvaluateParams) *runtime.EvaluateParams { return e.WithAwaitPromise(true) }))
+			for _, v := range violations {
+				t.Errorf("%s, %s: %s (%s), %d times, first %.300s: %s", name, scheme, v.ID, v.Help, len(v.Nodes), v.Nodes[0].HTML, v.Nodes[0].FailureSummary)
+			}
 		}
 	}
 }

@@ -20,7 +20,7 @@ type chart struct {
 	X, Y                                    []tick
 	Lines                                   []line
 	Rows                                    []chartRow
-	HasFull                                 bool
+	HasFull, HasPrefetched                  bool
 }
 
 type line struct {
@@ -65,9 +65,11 @@ func (r *Report) chart(w window) *chart {
 	}
 	lazy.add(p, end, total)
 	p.Lines = append(p.Lines, line{"lazy", lazy.String(), "lazy", fmt.Sprintf("Lazy, as it was: %s until %s.", bytes(total), offset(done))})
-	p.HasFull = c.Full > 0
-	if c.Full > 0 {
+	p.HasFull, p.HasPrefetched = c.Full > 0, c.Full > 0 && c.PrefetchBytes > 0
+	if p.HasPrefetched {
 		p.computed("prefetched", "what was read, prefetched", start, c.Prefetched, c.PrefetchBytes, end)
+	}
+	if p.HasFull {
 		p.computed("full", "full pull", start, c.Full, c.FullBytes, end)
 	}
 	const rows = 12

@@ -45,6 +45,7 @@ type card struct{ Name, Value, Note string }
 type dirRow struct {
 	Name       string
 	Size, Read int64
+	Brought    int64
 	Files      int
 }
 
@@ -93,8 +94,9 @@ func (r *Report) cards() (cards []card) {
 		cards = append(cards, card{"Touched for", seconds(r.Length), "until it was ready, or until the last touch"})
 	}
 	read, files := card{"Read", bytes(i.ReadBytes), "of an image that is not known"}, card{"Files read", humanize.Comma(int64(i.Read)), "of an image that is not known"}
+	read.Value, files.Value = r.seen(read.Value), r.seen(files.Value)
 	if i.Bytes > 0 {
-		read.Note = fmt.Sprintf("of %s (%s)", bytes(i.Bytes), percent(i.ReadBytes, i.Bytes))
+		read.Note = "of " + bytes(i.Bytes) + r.seenPart()
 	}
 	if i.Files > 0 {
 		files.Note = "of " + humanize.Comma(int64(i.Files))
@@ -127,10 +129,10 @@ func (r *Report) lastWait() string {
 // dirRows lists the directories of the first two levels, the largest first.
 func dirRows(root *dir) (rows []dirRow) {
 	for _, a := range root.below {
-		rows = append(rows, dirRow{Printable(a.path), a.size, a.read, a.files})
+		rows = append(rows, dirRow{Printable(a.path), a.size, a.read, a.brought, a.files})
 		for _, b := range a.below {
 			if len(rows) < maxRows && !b.leaf {
-				rows = append(rows, dirRow{Printable(b.path), b.size, b.read, b.files})
+				rows = append(rows, dirRow{Printable(b.path), b.size, b.read, b.brought, b.files})
 			}
 		}
 		if len(rows) >= maxRows {

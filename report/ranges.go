@@ -39,6 +39,20 @@ func (r *ranges) join() {
 	r.list, r.joined = out, len(out)
 }
 
+// minus is how much is in the set and not in another, nil for an empty one.
+func (r *ranges) minus(other *ranges) (n int64) {
+	if other == nil {
+		return r.sum()
+	}
+	r.join()
+	for _, i := range r.list {
+		for _, part := range other.without(i[0], i[1]) {
+			n += part[1] - part[0]
+		}
+	}
+	return n
+}
+
 // sum is how much is in the set.
 func (r *ranges) sum() (n int64) {
 	r.join()

@@ -55,6 +55,7 @@ type Report struct {
 
 	tree     *Tree
 	touched  []*ranges // of each file of the tree
+	brought  []*ranges // by prefetching
 	progress []Point   // bytes that a profile has touched, in its order
 }
 
@@ -151,11 +152,13 @@ type bar struct {
 type ImageSize struct {
 	Files      int   `json:"files"` // with data in blobs
 	Read       int   `json:"files_read"`
-	Bytes      int64 `json:"bytes"`      // of these
-	ReadBytes  int64 `json:"bytes_read"` // that were wanted
-	Compressed int64 `json:"compressed"` // all of it, as it would be fetched; 0 if that is not known
-	Fetched    int64 `json:"fetched"`    // compressed, since the recording began
-	MetaBytes  int64 `json:"meta_bytes"` // of the metadata image, which is not in the others
+	Bytes      int64 `json:"bytes"`            // of these
+	ReadBytes  int64 `json:"bytes_read"`       // that were wanted
+	Brought    int64 `json:"bytes_prefetched"` // that were prefetched, and are not known to have been read
+	InFiles    int   `json:"files_prefetched"` // which have some of them
+	Compressed int64 `json:"compressed"`       // all of it, as it would be fetched; 0 if that is not known
+	Fetched    int64 `json:"fetched"`          // compressed, since the recording began
+	MetaBytes  int64 `json:"meta_bytes"`       // of the metadata image, which is not in the others
 	OnNode     int64 `json:"bytes_on_node"`
 }
 
@@ -164,7 +167,7 @@ func Make(in Input) *Report {
 	r := &Report{Title: in.Title, Advice: []string{}, Files: []Used{}, tree: in.Tree}
 	a := analysis{Report: r, files: make(map[string]int)}
 	if in.Tree != nil {
-		r.touched = make([]*ranges, len(in.Tree.Files))
+		r.touched, r.brought = make([]*ranges, len(in.Tree.Files)), make([]*ranges, len(in.Tree.Files))
 		r.Image.Files = len(in.Tree.Files)
 		for _, f := range in.Tree.Files {
 			r.Image.Bytes += f.Size

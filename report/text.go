@@ -39,8 +39,11 @@ func (r *Report) Text(w io.Writer) error {
 		r.textFetched(out)
 	}
 	heading(out, "image")
-	fmt.Fprintf(out, "  read\t%s of %s (%s)\n", bytes(r.Image.ReadBytes), known(r.Image.Bytes, bytes), percent(r.Image.ReadBytes, r.Image.Bytes))
-	fmt.Fprintf(out, "  files\t%s of %s\n", humanize.Comma(int64(r.Image.Read)), known(int64(r.Image.Files), humanize.Comma))
+	fmt.Fprintf(out, "  read\t%s of %s%s\n", r.seen(bytes(r.Image.ReadBytes)), known(r.Image.Bytes, bytes), r.seenPart())
+	fmt.Fprintf(out, "  files\t%s of %s\n", r.seen(humanize.Comma(int64(r.Image.Read))), known(int64(r.Image.Files), humanize.Comma))
+	if r.Image.Brought > 0 {
+		fmt.Fprintf(out, "  prefetched\t%s more in %s, of which reads may not be seen\n", bytes(r.Image.Brought), count(r.Image.InFiles, "file", "files"))
+	}
 	r.textNow(out)
 	r.textFiles(out)
 	r.textMisses(out)
@@ -49,6 +52,25 @@ func (r *Report) Text(w io.Writer) error {
 		fmt.Fprintf(out, "  - %s\n", a)
 	}
 	return out.Flush()
+}
+
+// seen is a figure of what was read, unless reads are not seen and none was.
+func (r *Report) seen(figure string) string {
+	if r.Unseen && r.Image.ReadBytes == 0 {
+		return "not seen"
+	}
+	return figure
+}
+
+// seenPart says which part of the image was read, if reads are seen.
+func (r *Report) seenPart() string {
+	switch {
+	case r.Unseen && r.Image.ReadBytes == 0:
+		return ""
+	case r.Unseen:
+		return fmt.Sprintf(" (%s, and what is not seen)", percent(r.Image.ReadBytes, r.Image.Bytes))
+	}
+	return fmt.Sprintf(" (%s)", percent(r.Image.ReadBytes, r.Image.Bytes))
 }
 
 func heading(w io.Writer, name string) { fmt.Fprintf(w, "\n%s\n", strings.ToUpper(name)) }
@@ -124,7 +146,11 @@ func (r *Report) textFetched(w io.Writer) {
 		fmt.Fprintf(w, "  failed %s\t%s, %s\n", count(e.Count, "time", "times"), Printable(e.Text), e.when())
 	}
 	if c := r.Curve; c.Full > 0 {
-		fmt.Fprintf(w, "  at %s\twhat was read would have come in %s, the whole image in %s\n", rate(c.Link), seconds(c.Prefetched), seconds(c.Full))
+		what := "the whole image would have come in " + seconds(c.Full)
+		if c.PrefetchBytes > 0 {
+			what += ", what was read in " + seconds(c.Prefetched)
+		}
+		fmt.Fprintf(w, "  at %s\t%s\n", rate(c.Link), what)
 	}
 }
 

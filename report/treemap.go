@@ -30,6 +30,7 @@ type treemap struct {
 type leaf struct {
 	X, Y, W, H   float64
 	FillY, FillH float64 // of the part that was read
+	MoreY, MoreH float64 // above it, of the part that was prefetched beside that
 	Label, Words string
 	Name         string // all of what Label says
 }
@@ -76,6 +77,7 @@ func (t *treemap) place(d *dir, above string, at rect, depth int) {
 			for _, small := range d.below[i:] {
 				rest.size += small.size
 				rest.read += small.read
+				rest.brought += small.brought
 				rest.files += small.files
 			}
 			break
@@ -114,13 +116,18 @@ func (t *treemap) leaf(name string, d *dir, at rect) {
 		if d.read > 0 {
 			l.FillH = max(l.FillH, 1)
 		}
+		l.MoreH = min(round(l.H*float64(d.brought)/float64(d.size)), round(l.H-l.FillH))
 	}
 	l.FillY = round(l.Y + l.H - l.FillH)
+	l.MoreY = round(l.FillY - l.MoreH)
 	if at.h >= 14 {
 		l.Label = fit(path.Base(d.path), at.w)
 	}
 	l.Name = Printable(path.Base(d.path))
 	l.Words = fmt.Sprintf("%s: %s, %s read", Printable(name), bytes(d.size), percent(d.read, d.size))
+	if d.brought > 0 {
+		l.Words += fmt.Sprintf(", %s prefetched", percent(d.brought, d.size))
+	}
 	if d.files > 1 {
 		l.Words += fmt.Sprintf(", %s", count(d.files, "file", "files"))
 	}

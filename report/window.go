@@ -41,6 +41,9 @@ func (r *Report) window() window {
 		bars = bars[n:]
 	}
 	if most < 0 {
+		if lazy := r.Curve.Lazy; len(lazy) > 0 { // all came before somebody wanted it
+			best.to = max(best.to, lazy[len(lazy)-1].At)
+		}
 		return best
 	}
 	best.outside -= most
