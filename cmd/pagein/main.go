@@ -98,6 +98,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 			&cli.StringFlag{Name: "log-format", Value: "text", Usage: "print messages and errors as `FORMAT` text or json"},
 			&cli.BoolFlag{Name: "plain-http", Usage: "speak HTTP, not HTTPS, to registries"},
 			&cli.BoolFlag{Name: "insecure", Usage: "do not verify registries' certificates"},
+			cli.HelpFlag, // which the library leaves out where a command has its name
 		},
 		Commands: []*cli.Command{
 			mkfsCommand(),
@@ -128,6 +129,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 			reportCommand(),
 			gcCommand(),
 			completionCommand(),
+			helpCommand(),
 		},
 		EnableBashCompletion: true,
 		// A comma in a value is part of it: options are repeated instead.

@@ -134,3 +134,17 @@ try pagein uninstall containerd --r
 		}
 	}
 }
+
+// TestHelpIsThereByBothNames compares what "help" prints with what --help does.
+func TestHelpIsThereByBothNames(t *testing.T) {
+	for _, words := range [][]string{{}, {"mount"}, {"profile"}, {"profile", "show"}, {"mkfs"}} {
+		_, want, _ := pagein(t, append(append([]string{"pagein"}, words...), "--help")...)
+		status, got, stderr := pagein(t, append([]string{"pagein", "help"}, words...)...)
+		if status != exitSuccess || got != want || !strings.Contains(got, "--help") {
+			t.Errorf("%q: status %d, it says %s%s, want %s", words, status, got, stderr, want)
+		}
+	}
+	if status, _, stderr := pagein(t, "pagein", "help", "nothing"); status != exitUsage || !strings.Contains(stderr, `there is no command "nothing"`) {
+		t.Errorf("status %d, it says %s", status, stderr)
+	}
+}
