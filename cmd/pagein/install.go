@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -93,11 +94,27 @@ func installed(c *cli.Context) (containerd setup.Containerd, err error) {
 	return containerd, err
 }
 
+// checkNamed makes sure that the configuration of containerd is there, if it is named: a slip would have a new file written that nobody reads, or the right one left as it is.
+func checkNamed(c *cli.Context, path string) error {
+	if !c.IsSet("containerd-config") {
+		return nil
+	}
+	if _, err := os.Stat(path); err != nil {
+		return fmt.Errorf("find containerd's configuration: %w (name the file that containerd reads; if it reads none yet, make it)", err)
+	}
+	return nil
+}
+
 // install plans the changes, and shows or applies them. It reports whether there were any.
 func install(c *cli.Context) (changed bool, err error) {
 	containerd, err := installed(c)
 	if err != nil {
 		return false, err
+	}
+	if filepath.Dir(containerd.Config) != filepath.Dir(defaultContainerdConfig) { // there containerd would read a new one
+		if err := checkNamed(c, containerd.Config); err != nil {
+			return false, err
+		}
 	}
 	service := ""
 	if c.Bool("cri") {

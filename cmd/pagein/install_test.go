@@ -31,13 +31,55 @@ func systemctl(t *testing.T, status string) (asked func() string) {
 // install runs "pagein install containerd" for configurations in a directory.
 func runInstall(t *testing.T, dir string, args ...string) (status int, said string) {
 	t.Helper()
+	theirs := filepath.Join(dir, "config.toml")
+	if _, err := os.Stat(theirs); err != nil {
+		if err := os.WriteFile(theirs, []byte("version = 3\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return setUp(t, "install", dir, "config.toml", args...)
+}
+
+// setUp runs a command that sets up, for a configuration of containerd in a directory.
+func setUp(t *testing.T, command, dir, config string, args ...string) (status int, said string) {
+	t.Helper()
 	all := append([]string{
-		"pagein", "--config", filepath.Join(dir, "pagein.toml"), "install", "containerd",
-		"--containerd-program", require.Tool(t, "containerd"), "--containerd-config", filepath.Join(dir, "config.toml"),
+		"pagein", "--config", filepath.Join(dir, "pagein.toml"), command, "containerd",
+		"--containerd-program", require.Tool(t, "containerd"), "--containerd-config", filepath.Join(dir, config),
 	}, args...)
 	var out, err strings.Builder
 	status = run(t.Context(), all, &out, &err)
 	return status, out.String() + err.String()
+}
+
+// TestAConfigurationThatIsNotThereIsNotMeant has a slip in the name of containerd's configuration.
+func TestAConfigurationThatIsNotThereIsNotMeant(t *testing.T) {
+	dir := t.TempDir()
+	for _, args := range [][]string{{"install", "--apply"}, {"install"}, {"uninstall", "--apply", "--complete"}} {
+		status, said := setUp(t, args[0], dir, "confg.toml", args[1:]...)
+		if status != exitFailure || !strings.Contains(said, "confg.toml: no such file") {
+			t.Errorf("%q: status %d; it says %s", args, status, said)
+		}
+	}
+	if made, err := os.ReadDir(dir); err != nil || len(made) > 0 {
+		t.Errorf("made are %v, %v", made, err)
+	}
+}
+
+// TestImagesAreLookedAtWithoutLines asks to complete images where nothing is written in configurations.
+func TestImagesAreLookedAtWithoutLines(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "config.toml"), []byte("version = 3\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	status, said := setUp(t, "uninstall", dir, "config.toml", "--apply")
+	if want := "Nothing was put into " + filepath.Join(dir, "config.toml"); status != exitSuccess || !strings.Contains(said, want) {
+		t.Errorf("status %d; it says %s, want %s", status, said, want)
+	}
+	status, said = setUp(t, "uninstall", dir, "config.toml", "--apply", "--complete", "--containerd", "/nowhere/sock")
+	if status != exitFailure || !strings.Contains(said, "connect to containerd at /nowhere/sock") {
+		t.Errorf("status %d; it says %s", status, said)
+	}
 }
 
 func TestBothAreRestartedOnceTheirConfigurationsAreWritten(t *testing.T) {

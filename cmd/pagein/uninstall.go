@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 
 	"github.com/dustin/go-humanize"
@@ -50,6 +51,9 @@ func uninstall(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := checkNamed(c, containerd.Config); err != nil {
+		return err
+	}
 	changes, err := containerd.Installed()
 	if err != nil {
 		return err
@@ -61,18 +65,45 @@ func uninstall(c *cli.Context) error {
 	if tomledit.Has(own.Old) {
 		changes = append(changes, own)
 	}
+	if len(changes) > 0 || c.Bool("complete") || c.Bool("remove") { // images that need it, lines or no lines
+		if err := letGo(c); err != nil {
+			return err
+		}
+	}
 	if len(changes) == 0 {
-		_, err := fmt.Fprintln(c.App.Writer, "Nothing was put into the configurations.")
+		_, err := fmt.Fprintf(c.App.Writer, "Nothing was put into %s, what it imports, and %s.\n", containerd.Config, own.Path)
 		return err
 	}
-	if err := letGo(c); err != nil {
+	pageind, _, err := setup.PlanPageind(own.Path, "")
+	if err != nil {
 		return err
 	}
 	changed, err := change(c, changes...)
-	if err != nil || !changed || !c.Bool("restart") || !c.Bool("apply") {
+	if err != nil || !changed || !c.Bool("apply") {
 		return err
 	}
-	return restart(c.Context)
+	if c.Bool("restart") {
+		if err := restart(c.Context); err != nil {
+			return err
+		}
+	}
+	return printRest(c.App.Writer, pageind, own)
+}
+
+// printRest is for who wants to be rid of all.
+func printRest(w io.Writer, pageind setup.Pageind, own *setup.Change) error {
+	dirs := pageind.Store
+	if !strings.HasPrefix(pageind.Root, pageind.Store+"/") {
+		dirs += " " + pageind.Root
+	}
+	text := fmt.Sprintf("What stays: pageind, which still serves \"pagein mount\", and what it has fetched, in %s", dirs)
+	if own.New != nil { // it is there when ours is out of it
+		text += fmt.Sprintf("; other settings, such as [trust], in %s", own.Path)
+		dirs += " " + own.Path
+	}
+	text += fmt.Sprintf(".\nTo be rid of that, too, once \"pagein status\" shows no images: systemctl disable --now pageind.service pagein-keeper.service; rm -r %s\n", dirs)
+	_, err := io.WriteString(w, text)
+	return err
 }
 
 // letGo makes sure that nothing in containerd needs pageind any more, or says what does.
@@ -92,6 +123,11 @@ func letGo(c *cli.Context) (err error) {
 		return fmt.Errorf("see what needs pageind: %w", err)
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
+	if c.Bool("complete") {
+		if err := store.CanHand(c.Context, c.String("to")); err != nil {
+			return err
+		}
+	}
 	uses, err := store.Uses(c.Context)
 	if err != nil {
 		return err
@@ -103,9 +139,9 @@ func letGo(c *cli.Context) (err error) {
 	case !c.Bool("apply"):
 		return nil
 	case len(uses.Containers) > 0:
-		return fmt.Errorf("%s still use%s pageind: remove them first", count(int64(len(uses.Containers)), "container"), singular(len(uses.Containers)))
+		return fmt.Errorf("%s still use%s pageind: remove %s first", count(int64(len(uses.Containers)), "container"), singular(len(uses.Containers)), them(len(uses.Containers)))
 	case len(uses.Images) > 0 && !c.Bool("complete") && !c.Bool("remove"):
-		return fmt.Errorf("%s still need%s pageind: give --complete to unpack them for %s, or --remove", count(int64(len(uses.Images)), "image"), singular(len(uses.Images)), c.String("to"))
+		return fmt.Errorf("%s still need%s pageind: give --complete to unpack %s for %s, or --remove", count(int64(len(uses.Images)), "image"), singular(len(uses.Images)), them(len(uses.Images)), c.String("to"))
 	}
 	if len(uses.Images) > 0 {
 		if err := store.Reach(c.Context, uses.Images[0].Namespace); err != nil {
@@ -124,6 +160,14 @@ func singular(n int) string {
 		return "s"
 	}
 	return ""
+}
+
+// them stands for what was counted.
+func them(n int) string {
+	if n == 1 {
+		return "it"
+	}
+	return "them"
 }
 
 // release hands images to another snapshotter, or removes them.

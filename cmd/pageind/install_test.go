@@ -116,7 +116,7 @@ func TestContainerdIsSetUpCheckedAndHadBack(t *testing.T) {
 				t.Errorf("it is taken out under images: %s", err)
 			}
 			l.Ctr("containers", "create", "--snapshotter", "pagein", lazy, "user")
-			if err := l.refused("uninstall", "containerd", "--apply", "--remove"); !strings.Contains(err, "1 container still uses pageind") {
+			if err := l.refused("uninstall", "containerd", "--apply", "--remove"); !strings.Contains(err, "1 container still uses pageind: remove it first") {
 				t.Errorf("it is taken out under a container: %s", err)
 			}
 			l.Ctr("containers", "rm", "user")
@@ -133,7 +133,12 @@ func TestContainerdIsSetUpCheckedAndHadBack(t *testing.T) {
 			if want := "image " + foreign + " in default: 1 layer, "; !strings.Contains(said, want) {
 				t.Errorf("it says %s, and not %q", said, want)
 			}
-			l.set("uninstall", "containerd", "--apply", "--complete")
+			if err := l.refused("uninstall", "containerd", "--apply", "--complete", "--to", "overlay"); !strings.Contains(err, `no snapshotter "overlay"`) || !strings.Contains(err, "overlayfs") {
+				t.Errorf("for a snapshotter that is not there it says %s", err)
+			}
+			if said := l.set("uninstall", "containerd", "--apply", "--complete"); !strings.Contains(said, "What stays: pageind") || !strings.Contains(said, "rm -r "+l.root+" ") {
+				t.Errorf("it does not say what stays: %s", said)
+			}
 			if there := l.fetched(other); len(there) > 0 {
 				t.Error("of an image that was pulled for other machines, that for this one was fetched")
 			}

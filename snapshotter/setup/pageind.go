@@ -14,6 +14,7 @@ import (
 type Pageind struct {
 	Address string // path of the socket
 	Root    string // directory of the snapshots
+	Store   string // pageind's own directory
 }
 
 // The defaults of pageind.
@@ -55,6 +56,7 @@ func PlanPageind(path, imageService string) (Pageind, *Change, error) {
 	if err := toml.Unmarshal(text, &file); err != nil {
 		return p, nil, fmt.Errorf("read %s: %w", path, err)
 	}
+	p.Store = file.Root
 	if p.Root = file.Snapshotter.Root; p.Root == "" {
 		p.Root = filepath.Join(file.Root, "snapshotter")
 	}

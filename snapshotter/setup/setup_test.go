@@ -311,7 +311,7 @@ func TestPageindServesWhereItIsConfiguredTo(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if p != (Pageind{c.address, c.root}) || change.None() == c.changed {
+			if p.Address != c.address || p.Root != c.root || change.None() == c.changed {
 				t.Errorf("it is %+v, to be changed: %v", p, !change.None())
 			}
 			if err := change.Apply(); err != nil {
