@@ -15,8 +15,14 @@ import (
 	"github.com/pagein/pagein/profile"
 )
 
-// profileRuns is how many recordings a profile is merged from.
-const profileRuns = 3
+// A profile is merged from at least leastRuns recordings, and from more, up to mostRuns, until one more is likely to touch no more than one in fewUnseen of its bytes anew.
+const (
+	leastRuns, mostRuns = 3, 12
+	fewUnseen           = 200
+)
+
+// mostBlurred is how many recordings are made again because the kernel read ahead: it does if somebody else's image was mounted at the same moment.
+const mostBlurred = 3
 
 // benchProfile compares images that are laid out for a program, as pagein trace has seen it start, with the same images as they were converted, and with the best there could be: all
 // data on this machine, and only what is touched sent at the link's rate.
@@ -81,6 +87,7 @@ func (o *optimizing) convert(ctx context.Context, source string) error {
 // laidOut is an image that was laid out for a workload.
 type laidOut struct {
 	optimize.Result
+	runs    int     // recordings of the profile
 	touched float64 // bytes of the pages that the workload touches, without those that the kernel may have mapped as neighbours; median of the recordings
 }
 
@@ -91,31 +98,16 @@ func (l *laidOut) compressed() float64 {
 
 // optimize lays the image out for a workload, which is recorded a few times into the file that it is told.
 func (o *optimizing) optimize(ctx context.Context, name string, record func(file string) error) (*laidOut, error) {
-	var files []string
-	var touched []float64
-	for i := range profileRuns {
-		file := filepath.Join(o.dir, fmt.Sprintf("%s-%d.profile", name, i))
-		if err := record(file); err != nil {
-			return nil, fmt.Errorf("record %s: %w", name, err)
-		}
-		n, around, err := touchedBytes(file)
-		if err != nil {
-			return nil, err
-		}
-		if around > n/20 {
-			o.progress("profile: the kernel mapped %.1f MB as neighbours of %.1f MB that %s touched: its read-ahead was not switched off", float64(around)/1e6, float64(n)/1e6, name)
-		}
-		files, touched = append(files, file), append(touched, float64(n))
-	}
 	merged := filepath.Join(o.dir, name+".profile")
-	if _, err := lab.Output(lab.Command(ctx, o.pagein, append([]string{"profile", "merge", "-o", merged}, files...)...)); err != nil {
-		return nil, err
+	touched, err := o.record(ctx, name, merged, record)
+	if err != nil {
+		return nil, fmt.Errorf("record %s: %w", name, err)
 	}
 	out, err := lab.Output(lab.Command(ctx, o.pagein, "optimize", "--json", "--temp-dir", o.dir, "--profile", merged, "oci:"+o.layout+"@"+o.plain, "oci:"+o.layout+":"+name))
 	if err != nil {
 		return nil, err
 	}
-	l := &laidOut{touched: median(touched)}
+	l := &laidOut{touched: median(touched), runs: len(touched)}
 	if err := json.Unmarshal(out, &l.Result); err != nil {
 		return nil, fmt.Errorf("read what pagein optimize --json printed: %w", err)
 	}
@@ -125,17 +117,58 @@ func (o *optimizing) optimize(ctx context.Context, name string, record func(file
 	return l, nil
 }
 
-// touchedBytes adds up the pages that a profile is sure of, and those that the kernel mapped around them.
-func touchedBytes(file string) (touched, around int64, err error) {
+// record merges recordings into a file until there are enough, and returns how many bytes each of them touched.
+func (o *optimizing) record(ctx context.Context, name, merged string, record func(file string) error) (touched []float64, err error) {
+	files := []string{"profile", "merge", "-o", merged}
+	blurred := 0
+	for enough := false; !enough; {
+		file := filepath.Join(o.dir, fmt.Sprintf("%s-%d.profile", name, len(touched)))
+		if err := record(file); err != nil {
+			return nil, err
+		}
+		p, err := readProfile(file)
+		if err != nil {
+			return nil, err
+		}
+		n, around := touchedBytes(p)
+		if around > n/20 {
+			o.progress("profile: the kernel mapped %.1f MB as neighbours of %.1f MB that %s touched: its read-ahead was not switched off", float64(around)/1e6, float64(n)/1e6, name)
+			if blurred++; blurred <= mostBlurred {
+				continue
+			}
+		}
+		files, touched = append(files, file), append(touched, float64(n))
+		if len(touched) < leastRuns {
+			continue
+		}
+		if _, err := lab.Output(lab.Command(ctx, o.pagein, files...)); err != nil {
+			return nil, err
+		}
+		if p, err = readProfile(merged); err != nil {
+			return nil, err
+		}
+		unseen := float64(p.Unseen()) / float64(profile.Bytes(p.Disjoint()))
+		o.progress("profile: %s: one more recording than %d would touch about %.2f %% anew", name, len(touched), 100*unseen)
+		enough = unseen*fewUnseen <= 1 || len(touched) == mostRuns
+	}
+	return touched, nil
+}
+
+func readProfile(file string) (*profile.Profile, error) {
 	f, err := os.Open(file)
 	if err != nil {
-		return 0, 0, err
+		return nil, err
 	}
 	defer f.Close()
 	p, err := profile.Read(f)
 	if err != nil {
-		return 0, 0, fmt.Errorf("read %s: %w", file, err)
+		return nil, fmt.Errorf("read %s: %w", file, err)
 	}
+	return p, nil
+}
+
+// touchedBytes adds up the pages that a profile is sure of, and those that the kernel mapped around them.
+func touchedBytes(p *profile.Profile) (touched, around int64) {
 	for _, e := range p.Entries {
 		switch e.Kind {
 		case profile.KindRead, profile.KindFault:
@@ -144,5 +177,5 @@ func touchedBytes(file string) (touched, around int64, err error) {
 			around += e.Len
 		}
 	}
-	return touched, around, nil
+	return touched, around
 }

@@ -1,9 +1,6 @@
 package main
 
 import (
-	"os"
-	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/pagein/pagein/oci/optimize"
@@ -11,23 +8,14 @@ import (
 )
 
 func TestOnlyPagesThatWereSurelyTouchedCount(t *testing.T) {
-	var text strings.Builder
-	p := profile.Profile{Entries: []profile.Entry{
+	touched, around := touchedBytes(&profile.Profile{Entries: []profile.Entry{
 		{Path: "/a", Len: 2 * profile.PageSize, Kind: profile.KindRead},
 		{Path: "/a", Off: 8 * profile.PageSize, Len: profile.PageSize, Kind: profile.KindFault},
 		{Path: "/b", Len: 16 * profile.PageSize, Kind: profile.KindAround},
 		{Path: "/c", Len: 32 * profile.PageSize, Kind: profile.KindMiss},
-	}}
-	if err := p.Write(&text); err != nil {
-		t.Fatal(err)
-	}
-	file := filepath.Join(t.TempDir(), "profile")
-	if err := os.WriteFile(file, []byte(text.String()), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	touched, around, err := touchedBytes(file)
-	if err != nil || touched != 3*profile.PageSize || around != 16*profile.PageSize {
-		t.Errorf("%d bytes touched and %d around them, error %v; want %d and %d", touched, around, err, 3*profile.PageSize, 16*profile.PageSize)
+	}})
+	if touched != 3*profile.PageSize || around != 16*profile.PageSize {
+		t.Errorf("%d bytes touched and %d around them; want %d and %d", touched, around, 3*profile.PageSize, 16*profile.PageSize)
 	}
 }
 

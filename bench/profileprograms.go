@@ -126,8 +126,8 @@ func (s *programStarts) rows() []result {
 		atMost(name+", time to ready", took/(median(s.local)+wire), 1.25, "", fmt.Sprintf("× all data local and what is touched, %.1f MB compressed, at the link's rate: %s s / (%s s + %.2f s), median of %d",
 			sent/1e6, spread(s.optimized), spread(s.local), wire, len(s.local))),
 		atMost(name+", time to ready", took/median(s.plain), 0.5, "", fmt.Sprintf("× as converted: %s s / %s s", spread(s.optimized), spread(s.plain))),
-		atMost(name+", bytes fetched before ready", median(s.fetched)*1e6/sent, 1.3, "", fmt.Sprintf("× touched: %.2f MB of all kinds / %.2f MB of data, compressed (%.1f MB plain)",
-			median(s.fetched), sent/1e6, s.image.touched/1e6)),
+		atMost(name+", bytes fetched before ready", median(s.fetched)*1e6/sent, 1.3, "", fmt.Sprintf("× touched: %.2f MB of all kinds / %.2f MB of data, compressed (%.1f MB plain); profile of %d recordings",
+			median(s.fetched), sent/1e6, s.image.touched/1e6, s.image.runs)),
 		atMost(name+", reads that wait for the network", 100*median(s.waits)/pages, 2, "%", fmt.Sprintf("of touched pages: %.0f of %.0f, %.0f of them for what was on its way",
 			median(s.waits), pages, median(s.joined))),
 	}
