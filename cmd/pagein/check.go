@@ -108,6 +108,9 @@ func (l *looker) verify(ctx context.Context, ref oci.Ref, r *checkReport) (*peek
 		r.problem(checkProblem{Part: "artifact", Where: ref.String(), What: err.Error()})
 		return nil, nil
 	}
+	if err := v.Artifact.VerifyConfig(ctx); err != nil {
+		r.problem(checkProblem{Part: "artifact", Where: ref.String(), What: err.Error()})
+	}
 	defer r.progress.clear()
 	verified, verifyErr := v.Verify(view.VerifyOptions{
 		Problem:  func(p view.Problem) { r.artifactProblem(v, p) },

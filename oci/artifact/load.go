@@ -30,7 +30,8 @@ type Artifact struct {
 	Chains     []digest.Digest     // chain IDs of the layers of the image it stands for, bottom first; none if it was made from no image
 	Base       digest.Digest       // the artifact that this one is laid out anew from; "" for one that was converted. It may be gone
 
-	src content.Fetcher
+	src    content.Fetcher
+	config ocispec.Descriptor
 }
 
 // Blob is what an artifact knows of a blob.
@@ -214,6 +215,7 @@ func (a *Artifact) loadConfig(ctx context.Context, m *ocispec.Manifest) error {
 	if m.Config.MediaType != MediaTypeConfig {
 		return fmt.Errorf("it is of type %q, want %q", m.Config.MediaType, MediaTypeConfig)
 	}
+	a.config = m.Config
 	b, err := a.configBytes(ctx, m.Config)
 	if err != nil {
 		return err
@@ -237,6 +239,17 @@ func (a *Artifact) configBytes(ctx context.Context, desc ocispec.Descriptor) ([]
 		return nil, fmt.Errorf("the manifest contains it, but not with digest %s and %d bytes", desc.Digest, desc.Size)
 	}
 	return desc.Data, nil
+}
+
+// VerifyConfig reads the config where it is stored, and compares it with its digest: whoever loads an artifact takes it from the manifest, if
+// that contains it, but other programs may not.
+func (a *Artifact) VerifyConfig(ctx context.Context) error {
+	desc := a.config
+	desc.Data = nil
+	if _, err := fetchAll(ctx, a.src, desc); err != nil {
+		return fmt.Errorf("load config of %s: %w", a.Name, err)
+	}
+	return nil
 }
 
 // resolve replaces the config's digests by the manifest's layers.
