@@ -25,7 +25,7 @@ func readTOML(t *testing.T, content string) (config, error) {
 	return readConfig(cli.NewContext(newApp(), set, nil))
 }
 
-// documented is the example of docs/operations.md.
+// documented is the example of docs/operations.md, with kubelet's configuration in a place where there is one.
 func documented(t *testing.T) string {
 	t.Helper()
 	b, err := os.ReadFile("../../docs/operations.md")
@@ -37,7 +37,16 @@ func documented(t *testing.T) string {
 	if !found || !closed {
 		t.Fatal("there is no example")
 	}
-	return example
+	dir := t.TempDir()
+	provider := `{"apiVersion": "kubelet.config.k8s.io/v1", "kind": "CredentialProviderConfig", "providers": []}`
+	if err := os.WriteFile(filepath.Join(dir, "credential-provider.yaml"), []byte(provider), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	moved := strings.ReplaceAll(example, "/etc/kubernetes/", dir+"/")
+	if moved == example {
+		t.Fatal("the example does not name kubelet's configuration")
+	}
+	return moved
 }
 
 func TestDocumentedConfigurationIsAccepted(t *testing.T) {
