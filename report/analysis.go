@@ -219,11 +219,12 @@ func (a *analysis) profile(p *profile.Profile) {
 		end := e.Off + e.Len
 		size := e.Size
 		if i, ok := inTree[e.Path]; ok {
-			size = a.tree.Files[i].Size
+			inBlobs := a.tree.Files[i].Size
+			size = cmp.Or(inBlobs, a.tree.Files[i].Length) // what is small lies in the metadata image
 			if a.touched[i] == nil {
 				a.touched[i] = new(ranges)
 			}
-			a.touched[i].add(e.Off, min(end, max(size, e.Off)))
+			a.touched[i].add(e.Off, min(end, max(inBlobs, e.Off)))
 		}
 		if size > 0 {
 			end = max(min(end, size), e.Off)

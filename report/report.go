@@ -150,9 +150,9 @@ type bar struct {
 
 // ImageSize is how much there is.
 type ImageSize struct {
-	Files      int   `json:"files"` // with data in blobs
+	Files      int   `json:"files"` // that are not empty
 	Read       int   `json:"files_read"`
-	Bytes      int64 `json:"bytes"`            // of these
+	Bytes      int64 `json:"bytes"`            // of these, without what lies in the metadata image
 	ReadBytes  int64 `json:"bytes_read"`       // that were wanted
 	Brought    int64 `json:"bytes_prefetched"` // that were prefetched, and are not known to have been read
 	InFiles    int   `json:"files_prefetched"` // which have some of them

@@ -11,7 +11,7 @@ import (
 	"github.com/pagein/pagein/erofs"
 )
 
-// Tree are the files of an image that have data in blobs, and where that is.
+// Tree are the files of an image that are not empty, and where in blobs their data is.
 type Tree struct {
 	Files []File
 	spans map[int][]span // by blob, sorted by offset, not overlapping
@@ -71,11 +71,14 @@ func ReadTree(ctx context.Context, meta *erofs.FS) (*Tree, error) {
 }
 
 func (t *Tree) add(path string, h erofs.Handle) error {
+	f := File{Path: path, Length: h.Stat().Size}
+	if f.Length == 0 {
+		return nil
+	}
 	extents, err := h.Extents()
-	if err != nil || len(extents) == 0 {
+	if err != nil {
 		return err
 	}
-	f := File{Path: path, Length: h.Stat().Size}
 	for _, e := range extents {
 		if e.Device == 0 {
 			continue
@@ -84,9 +87,7 @@ func (t *Tree) add(path string, h erofs.Handle) error {
 		t.spans[blob] = append(t.spans[blob], span{off, off + e.Len, len(t.Files), e.Off})
 		f.Size += e.Len
 	}
-	if f.Size > 0 {
-		t.Files = append(t.Files, f)
-	}
+	t.Files = append(t.Files, f)
 	return nil
 }
 
