@@ -17,6 +17,18 @@ func options(flags []cli.Flag) (names []string) {
 	return names
 }
 
+// subcommand is the one of that name.
+func subcommand(t *testing.T, c *cli.Command, name string) *cli.Command {
+	t.Helper()
+	for _, s := range c.Subcommands {
+		if s.Name == name {
+			return s
+		}
+	}
+	t.Fatalf("pagein %s has no command %s", c.Name, name)
+	return nil
+}
+
 func TestManPagesNameTheOptionsOfCommands(t *testing.T) {
 	for _, c := range []struct {
 		command  *cli.Command
@@ -26,6 +38,16 @@ func TestManPagesNameTheOptionsOfCommands(t *testing.T) {
 		{installCommand(), "pagein-install.8", []string{"OPTIONS OF BOTH", "OPTIONS OF INSTALL"}},
 		{uninstallCommand(), "pagein-install.8", []string{"OPTIONS OF BOTH", "OPTIONS OF UNINSTALL"}},
 		{pullCommand(), "pagein-pull.1", []string{"OPTIONS"}},
+		{signCommand(), "pagein-sign.1", []string{"OPTIONS"}},
+		{verifyCommand(), "pagein-verify.1", []string{"OPTIONS"}},
+		{optimizeCommand(), "pagein-optimize.1", []string{"OPTIONS"}},
+		{subcommand(t, profileCommand(), "show"), "pagein-profile.1", []string{"OPTIONS OF SHOW AND DIFF"}},
+		{subcommand(t, profileCommand(), "merge"), "pagein-profile.1", []string{"OPTIONS OF MERGE"}},
+		{subcommand(t, profileCommand(), "diff"), "pagein-profile.1", []string{"OPTIONS OF SHOW AND DIFF"}},
+		{subcommand(t, profileCommand(), "apply"), "pagein-profile.1", []string{"OPTIONS OF APPLY"}},
+		{subcommand(t, profileCommand(), "push"), "pagein-profile.1", []string{"OPTIONS OF PUSH"}},
+		{subcommand(t, profileCommand(), "pull"), "pagein-profile.1", []string{"OPTIONS OF PULL"}},
+		{subcommand(t, profileCommand(), "suggest"), "pagein-profile.1", []string{"OPTIONS OF SUGGEST"}},
 	} {
 		data, err := os.ReadFile("../../docs/man/" + c.page)
 		if err != nil {
