@@ -28,12 +28,14 @@ type Workload struct {
 	PID func() int
 	// Logged is closed when a line has matched Condition.Log.
 	Logged <-chan struct{}
+	// Began returns whether the workload has begun, which its times count from; nil if it has. It may be called concurrently.
+	Began func() bool
 }
 
 // askEvery is how often a condition is looked at.
 const askEvery = 50 * time.Millisecond
 
-// ParseCondition reads a condition: port:N (a TCP port that the workload listens at), log:REGEX (a line of its output), exec:COMMAND (of a shell, ends with success) or time:DURATION.
+// ParseCondition reads a condition: port:N (a TCP port that the workload listens at), log:REGEX (a line of its output), exec:COMMAND (of a shell, ends with success) or time:DURATION (since the workload began).
 // "" is no condition: such a workload is never ready.
 func ParseCondition(text string) (Condition, error) {
 	c := Condition{text: text, wait: never}
@@ -72,7 +74,14 @@ func ParseCondition(text string) (Condition, error) {
 		if err == nil && d <= 0 {
 			err = errors.New("it must be more than 0")
 		}
-		c.wait = func(ctx context.Context, _ Workload) error { return sleep(ctx, d) }
+		c.wait = func(ctx context.Context, w Workload) error {
+			if w.Began != nil {
+				if err := until(ctx, w.Began); err != nil {
+					return err
+				}
+			}
+			return sleep(ctx, d)
+		}
 	default:
 		err = errors.New("known are port:N, log:REGEX, exec:COMMAND and time:DURATION")
 	}

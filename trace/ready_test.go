@@ -59,6 +59,23 @@ func TestConditionsHoldWhenTheyDoAndNotBefore(t *testing.T) {
 	}
 }
 
+// TestTimeCountsFromTheBeginningOfTheWorkload has one that begins when it is asked for the second time.
+func TestTimeCountsFromTheBeginningOfTheWorkload(t *testing.T) {
+	c, err := ParseCondition("time:1ms")
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := 0
+	if err := c.Wait(t.Context(), Workload{Began: func() bool { asked++; return asked == 2 }}); err != nil || asked != 2 {
+		t.Errorf("asked %d times, %v", asked, err)
+	}
+	over, cancel := context.WithTimeout(t.Context(), 2*askEvery)
+	defer cancel()
+	if err := c.Wait(over, Workload{Began: func() bool { return false }}); err == nil {
+		t.Error("it is over before it began")
+	}
+}
+
 func TestOnlyListenersCountAsOpenPorts(t *testing.T) {
 	const table = `  sl  local_address rem_address   st tx_queue rx_queue
    0: 00000000:1F90 00000000:0000 0A 00000000:00000000

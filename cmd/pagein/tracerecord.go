@@ -54,10 +54,13 @@ func (t *tracing) record(ctx context.Context) (*traced, error) {
 	pid.Store(int64(scope.pid))
 	logged := make(chan struct{})
 	r := &traced{variant: tracer.Variant(), began: time.Now()}
-	begin, origin := monotonic(), time.Duration(0)
+	begin := monotonic()
+	origin := begin
+	if scope.pid == 0 && len(t.args) == 0 {
+		origin = 0 // the next container begins with its first touch
+	}
 	workload := func() error { <-ctx.Done(); return nil }
 	if len(t.args) > 0 {
-		origin = begin
 		cmd := t.command(ctx, func() { close(logged) })
 		if err := cmd.Start(); err != nil {
 			return nil, fmt.Errorf("run %s: %w", t.args[0], err)
@@ -74,9 +77,11 @@ func (t *tracing) record(ctx context.Context) (*traced, error) {
 	}
 
 	r.Recording = trace.NewRecording(origin)
+	var touched atomic.Bool
+	touched.Store(origin != 0 || r.variant == missLog)
 	readyAt := make(chan time.Duration, 1)
 	go func() {
-		if t.until.Wait(ctx, trace.Workload{PID: func() int { return int(pid.Load()) }, Logged: logged}) == nil {
+		if t.until.Wait(ctx, trace.Workload{PID: func() int { return int(pid.Load()) }, Logged: logged, Began: touched.Load}) == nil {
 			readyAt <- monotonic()
 			end(errReady)
 		}
@@ -90,6 +95,7 @@ func (t *tracing) record(ctx context.Context) (*traced, error) {
 	err = tracer.Run(ctx, func(touch bpf.Touch) error {
 		if scope.accept(touch) {
 			pid.CompareAndSwap(0, int64(touch.TGID))
+			touched.Store(true)
 			r.Add(touch)
 		}
 		return nil
