@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"os"
 	"slices"
 	"testing"
@@ -11,7 +12,8 @@ import (
 // options are the long names of options, as man pages write them.
 func options(flags []cli.Flag) (names []string) {
 	for _, f := range flags {
-		names = append(names, "--"+f.Names()[0])
+		long := slices.MaxFunc(f.Names(), func(a, b string) int { return cmp.Compare(len(a), len(b)) })
+		names = append(names, "--"+long)
 	}
 	slices.Sort(names)
 	return names
@@ -38,6 +40,9 @@ func TestManPagesNameTheOptionsOfCommands(t *testing.T) {
 		{installCommand(), "pagein-install.8", []string{"OPTIONS OF BOTH", "OPTIONS OF INSTALL"}},
 		{uninstallCommand(), "pagein-install.8", []string{"OPTIONS OF BOTH", "OPTIONS OF UNINSTALL"}},
 		{pullCommand(), "pagein-pull.1", []string{"OPTIONS"}},
+		{explainCommand(), "pagein-explain.1", []string{"OPTIONS"}},
+		{reportCommand(), "pagein-report.1", []string{"OPTIONS"}},
+		{traceCommand(), "pagein-trace.1", []string{"OPTIONS"}},
 		{signCommand(), "pagein-sign.1", []string{"OPTIONS"}},
 		{verifyCommand(), "pagein-verify.1", []string{"OPTIONS"}},
 		{optimizeCommand(), "pagein-optimize.1", []string{"OPTIONS"}},
