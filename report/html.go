@@ -96,7 +96,7 @@ func (r *Report) cards() (cards []card) {
 	read, files := card{"Read", bytes(i.ReadBytes), "of an image that is not known"}, card{"Files read", humanize.Comma(int64(i.Read)), "of an image that is not known"}
 	read.Value, files.Value = r.seen(read.Value), r.seen(files.Value)
 	if i.Bytes > 0 {
-		read.Note = "of " + bytes(i.Bytes) + r.seenPart()
+		read.Note = "of " + bytes(i.Bytes) + ", unpacked" + r.seenPart()
 	}
 	if i.Files > 0 {
 		files.Note = "of " + humanize.Comma(int64(i.Files))

@@ -39,7 +39,7 @@ func (r *Report) Text(w io.Writer) error {
 		r.textFetched(out)
 	}
 	heading(out, "image")
-	fmt.Fprintf(out, "  read\t%s of %s%s\n", r.seen(bytes(r.Image.ReadBytes)), known(r.Image.Bytes, bytes), r.seenPart())
+	fmt.Fprintf(out, "  read\t%s of %s, unpacked%s\n", r.seen(bytes(r.Image.ReadBytes)), known(r.Image.Bytes, bytes), r.seenPart())
 	fmt.Fprintf(out, "  files\t%s of %s\n", r.seen(humanize.Comma(int64(r.Image.Read))), known(int64(r.Image.Files), humanize.Comma))
 	if r.Image.Brought > 0 {
 		fmt.Fprintf(out, "  prefetched\t%s more in %s, of which reads may not be seen\n", bytes(r.Image.Brought), count(r.Image.InFiles, "file", "files"))

@@ -34,7 +34,7 @@ func TestAStartWithoutWaitsIsNotOneWithoutReads(t *testing.T) {
 	}
 	text, _ := told(t, r)
 	page := html.String()
-	for _, want := range []string{`<dt>Read</dt><dd class="value">not seen</dd>`, `<dt>Files read</dt><dd class="value">not seen</dd>`, `class="key brought"`, `<rect class="brought"`, "/bin/app: 8.0 MiB, 0 % read, 100 % prefetched", "Prefetched beside that", "4.0 MiB until"} {
+	for _, want := range []string{`<dt>Read</dt><dd class="value">not seen</dd><dd>of 42 MiB, unpacked</dd>`, `<dt>Files read</dt><dd class="value">not seen</dd>`, `class="key brought"`, `<rect class="brought"`, "/bin/app: 8.0 MiB, 0 % read, 100 % prefetched", "Prefetched beside that", "4.0 MiB until"} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page has nothing of %s", want)
 		}
@@ -44,7 +44,7 @@ func TestAStartWithoutWaitsIsNotOneWithoutReads(t *testing.T) {
 			t.Errorf("the page has %s", not)
 		}
 	}
-	if !strings.Contains(text, "not seen of 42 MiB\n") || !strings.Contains(text, "8.0 MiB more in 1 file") || strings.Contains(text, "what was read in 0") {
+	if !strings.Contains(text, "not seen of 42 MiB, unpacked\n") || !strings.Contains(text, "8.0 MiB more in 1 file") || strings.Contains(text, "what was read in 0") {
 		t.Error(text)
 	}
 	// What was read of what was prefetched is no more than read.

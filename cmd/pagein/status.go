@@ -74,7 +74,7 @@ func printStatus(w io.Writer, s control.Status, now time.Time) error {
 		}
 		return printUnpacked(w, s.Unpacked)
 	}
-	fmt.Fprintf(out, "images\t%d\n", len(s.Images))
+	fmt.Fprintf(out, "images\t%d; what is present counts unpacked, what was fetched as it came, compressed\n", len(s.Images))
 	if err := out.Flush(); err != nil {
 		return err
 	}

@@ -28,7 +28,7 @@ misses           9 answered, 4 failed, 6 waiting
   pageind's own  half within 90µs, 99 % within 1ms, at most 2ms
 cache            10 MiB, 7.0 GiB of 10 GiB free on its disk, 64 MiB more in reserve
   limits         from 90% of the disk down to 80%, 3.0 MiB evicted
-images           1
+images           1; what is present counts unpacked, what was fetched as it came, compressed
 
 ID            TRANSPORT  STATE    PRESENT  OF       FETCHED  REF                     MOUNTED ON
 abababababab  fanotify   waiting  12 MiB   300 MiB  5.0 MiB  localhost:5000/go:lazy  /mnt/go /mnt/go2
