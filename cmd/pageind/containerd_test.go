@@ -417,7 +417,7 @@ func TestAnImageWithoutAnArtifactIsUnpackedAndTheReasonSaidOnce(t *testing.T) {
 	r.pagein("convert", "--quiet", image)
 	r.Ctr("images", "rm", "--sync", image)
 	pull("3 layers, 3 of them not fetched")
-	if said := r.pagein("status"); strings.Contains(said, "unpacked") {
+	if said := r.pagein("status"); strings.Contains(said, image+": unpacked") {
 		t.Errorf("the status of what is lazy is %s", said)
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/pagein/pagein/snapshotter"
 )
 
 func TestDurationsAreLoggedWithTheirUnits(t *testing.T) {
@@ -54,5 +56,12 @@ func TestLogsHoldNoSecrets(t *testing.T) {
 				t.Errorf("message: %q", out.String())
 			}
 		}
+	}
+}
+
+func TestReasonsOfUnpackedImagesHaveNoSecrets(t *testing.T) {
+	got := toldOf([]snapshotter.Unpacked{{Image: "r.example/app:1", Reason: "GET https://user:hidden@r.example/v2?signature=hidden: refused"}})
+	if len(got) != 1 || got[0].Image != "r.example/app:1" || strings.Contains(got[0].Reason, "hidden") || !strings.HasSuffix(got[0].Reason, "refused") {
+		t.Errorf("told is %+v", got)
 	}
 }

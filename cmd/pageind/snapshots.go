@@ -118,10 +118,17 @@ func (t told) Status(ctx context.Context) (control.Status, error) {
 	if err != nil || t.snapshots == nil {
 		return status, err
 	}
-	for _, u := range t.snapshots.Unpacked() {
-		status.Unpacked = append(status.Unpacked, control.Unpacked(u))
-	}
+	status.Unpacked = toldOf(t.snapshots.Unpacked())
 	return status, nil
+}
+
+// toldOf is what clients are told of images that were unpacked: reasons are written for the log, and must hold no more secrets than it.
+func toldOf(all []snapshotter.Unpacked) (told []control.Unpacked) {
+	for _, u := range all {
+		u.Reason = plain(u.Reason)
+		told = append(told, control.Unpacked(u))
+	}
+	return told
 }
 
 // artifacts is a node as the snapshotter knows it. Mounts below the snapshotter's root are reserved, see [node.Config].
