@@ -76,8 +76,8 @@ func TestManyContainersAtOnceLeaveNothing(t *testing.T) {
 // forgetCutOff removes the leases of clients whose call was cut off when containerd was killed: they expire after a day.
 func (c *crowd) forgetCutOff() {
 	c.Helper()
-	for _, line := range c.Lines("leases", "ls") {
-		if id := strings.Fields(line)[0]; strings.Contains(line, "containerd.io/gc.expire=") {
+	for line := range strings.Lines(c.Ctr("leases", "ls")) {
+		if id, _, _ := strings.Cut(line, " "); strings.Contains(line, "containerd.io/gc.expire=") {
 			c.Ctr("leases", "rm", "--sync", id)
 		}
 	}
