@@ -35,7 +35,7 @@ var rooms = []struct {
 	{"oci/signature", []string{"oci/registry"}},
 	{"oci/trust", []string{"oci", "oci/artifact", "oci/signature"}},
 	{"oci/view", []string{"erofs", "blob", "oci", "oci/registry", "oci/artifact", "oci/remote", "ondemand/backend"}},
-	{"oci/profiles", []string{"profile", "oci/artifact", "oci/registry"}},
+	{"oci/profiles", []string{"profile", "oci/artifact", "oci/registry", "oci/image"}},
 	{"oci/optimize", []string{"erofs", "blob", "profile", "mkfs", "oci/artifact", "oci/view"}},
 	{"oci/convert", []string{"erofs", "blob", "profile", "mkfs", "oci", "oci/registry", "oci/artifact", "oci/image", "oci/remote", "oci/view"}},
 	{"ondemand/backend", []string{"oci/registry"}},

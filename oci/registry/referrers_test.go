@@ -20,7 +20,7 @@ import (
 type lists struct {
 	api   bool
 	mu    sync.Mutex
-	asked []string
+	asked map[string][]string // of each repository
 }
 
 var subject, attachment = digest.FromString("image"), digest.FromString("artifact")
@@ -30,8 +30,9 @@ func (l *lists) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if strings.Contains(r.URL.Path, "/referrers/") {
 		what = "api"
 	}
+	repository := strings.Split(r.URL.Path, "/")[2]
 	l.mu.Lock()
-	l.asked = append(l.asked, what)
+	l.asked[repository] = append(l.asked[repository], what)
 	l.mu.Unlock()
 	if (what == "api") != l.api {
 		http.NotFound(w, r)
@@ -50,21 +51,20 @@ func (l *lists) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(index)
 }
 
-// take returns what was asked for since the last time, sorted.
-func (l *lists) take() string {
+// of returns what a repository was asked for, sorted.
+func (l *lists) of(repository string) string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	slices.Sort(l.asked)
-	asked := strings.Join(l.asked, " ")
-	l.asked = nil
-	return asked
+	asked := l.asked[repository]
+	slices.Sort(asked)
+	return strings.Join(asked, " ")
 }
 
 // TestARegistryIsAskedForReferrersInBothWaysOnce has repositories of one registry, whose clients share what is known.
 func TestARegistryIsAskedForReferrersInBothWaysOnce(t *testing.T) {
 	for name, want := range map[string]string{"api": "api", "tag": "tag"} {
 		t.Run(name, func(t *testing.T) {
-			l := &lists{api: name == "api"}
+			l := &lists{api: name == "api", asked: make(map[string][]string)}
 			srv := httptest.NewServer(l)
 			t.Cleanup(srv.Close)
 			c, err := NewClient(Options{Anonymous: true})
@@ -85,12 +85,12 @@ func TestARegistryIsAskedForReferrersInBothWaysOnce(t *testing.T) {
 				}
 				return found
 			}
-			for i, repository := range []string{"first", "second", "second"} {
+			for i, repository := range []string{"first", "second", "third"} {
 				if found := list(repository); len(found) != 1 || found[0].Digest != attachment {
 					t.Errorf("found %v", found)
 				}
-				// With the API, the other request may be given up before it is made.
-				if asked := l.take(); i > 0 && asked != want || i == 0 && asked != "api tag" && asked != want {
+				// With the API, the other request may be given up before it is made, or told when it was.
+				if asked := l.of(repository); i > 0 && asked != want || i == 0 && asked != "api tag" && asked != want {
 					t.Errorf("list %d asks for %q", i, asked)
 				}
 			}
