@@ -14,11 +14,11 @@ import (
 	"github.com/pagein/pagein/internal/servertest"
 )
 
-// shortLived is a registry whose tokens expire at once: after the minute that registries allow for, it is a second.
-const shortLived = -59 * time.Second
+// shortLived is a registry whose tokens expire soon: a second, or two as tokens know no fractions, after the minute that registries allow for.
+const shortLived = -58 * time.Second
 
 // expired is long enough for such a token to be no good.
-const expired = 2500 * time.Millisecond
+const expired = 3500 * time.Millisecond
 
 // writeDockerConfig replaces Docker's configuration, which the test has set aside in the lab's directory.
 func (l *lab) writeDockerConfig(format string, args ...any) {
