@@ -15,7 +15,7 @@ _pagein() {
 	words=("${COMP_WORDS[@]:0:COMP_CWORD}")
 	case "${words[-1]}" in
 		--level) values="fast default best" ;;
-		--order) values="dir tar profile=" ;;
+		--order) values="dir tar" ;;
 		--log-level) values="debug info warn error" ;;
 		--log-format) values="text json" ;;
 	esac
@@ -35,7 +35,7 @@ _pagein() {
 	local -a asked candidates
 	case "${words[CURRENT-1]}" in
 		--level) compadd fast default best; return ;;
-		--order) compadd dir tar; compadd -S '' profile=; return ;;
+		--order) compadd dir tar; return ;;
 		--log-level) compadd debug info warn error; return ;;
 		--log-format) compadd text json; return ;;
 	esac
