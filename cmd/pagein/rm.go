@@ -14,7 +14,7 @@ import (
 	"github.com/pagein/pagein/oci/registry"
 )
 
-const rmDescription = `Deletes the image REF from its registry, with the artifacts that are attached to it or to the images of its platforms, or that it names, their signatures, and the profiles that are. With --artifacts the image stays,
+const rmDescription = `Deletes the image REF from its registry, with the artifacts that it names, and the artifacts and profiles that are attached to it or to the images of its platforms, signatures included. With --artifacts the image stays,
 and is pulled as any other from then on; with --keep-profiles, too, so do the profiles, for the next artifact. If REF is an artifact, that is deleted. An image that other tags name too is not deleted: they would lose it. What the registry stores
 for none but what was deleted, it frees when it collects garbage.`
 

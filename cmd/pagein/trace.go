@@ -23,8 +23,10 @@ it is what a running container touches from now on, with --image alone what the 
    exec:COMMAND   the shell command succeeds
    time:DURATION  so much time has passed
 
-All times, that until the workload is ready too, count from the start of CMD, with --container from the beginning of the recording, and with --image from the first touch by the new container.
-CMD is then ended by SIGTERM. Ctrl-C ends a recording too, and what there is is written. For a sharp profile, record on a node where the image has not run since it was mounted: of what is
+CMD is then ended by SIGTERM. Ctrl-C ends a recording too, and what there is is written. All times, that until the workload is ready too, count from the start of CMD, with --container from the
+beginning of the recording, and with --image from the first touch by the new container.
+
+For a sharp profile, record on a node where the image has not run since it was mounted: of what is
 cached already, neighbours of touched pages are mapped with them, and are reported as such. Until the end the kernel reads nothing ahead of readers of the images that are mounted.
 
 Where no probe works, what the kernel asks pageind for is written: by whomever, and nothing of what was cached. A profile of a mounted artifact that can be found gets its digests.`
