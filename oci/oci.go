@@ -132,7 +132,8 @@ func (r Ref) String() string {
 		return "erofs:" + r.Path
 	case Layout:
 		b.WriteString("oci:" + r.Path)
-		if r.Tag == "" && strings.Contains(filepath.Base(r.Path), ":") {
+		// The path's end must not read as a tag, nor with the tag as a digest.
+		if r.Tag == "" && strings.Contains(filepath.Base(r.Path), ":") || r.Tag != "" && strings.HasSuffix(r.Path, "@sha256") {
 			b.WriteByte('/')
 		}
 	default:

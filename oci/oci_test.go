@@ -129,7 +129,7 @@ func TestAbsoluteLeavesNothingRelative(t *testing.T) {
 }
 
 func FuzzParseRef(f *testing.F) {
-	for _, s := range []string{"oci:a:t", "dir:x", "tar:-", "erofs:a,b", "localhost:5000/a:t@" + someDigest, "oci:a:b/@" + someDigest} {
+	for _, s := range []string{"oci:a:t", "dir:x", "tar:-", "erofs:a,b", "localhost:5000/a:t@" + someDigest, "oci:a:b/@" + someDigest, "oci:a@sha256/:t"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
