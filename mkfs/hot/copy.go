@@ -13,8 +13,9 @@ import (
 	"github.com/pagein/pagein/erofs"
 )
 
-// Frame is the size of a hot blob's frames in bytes. The blob is fetched whole and in order, so it says only how soon what has arrived can be used.
-const Frame = 128 << 10
+// Frame is the size of a hot blob's frames in bytes. The blob is fetched whole and in order, so it says only how soon what has arrived can be used, and how often a reader who
+// is faster than the link waits. Twice the size of other frames halves the waits of a start and takes no longer, and the object gets smaller by one or two in a hundred.
+const Frame = 256 << 10
 
 // copyAtOnce is how many bytes are read at a time.
 const copyAtOnce = 1 << 20
