@@ -13,7 +13,7 @@ import (
 	"github.com/pagein/pagein/bench/link"
 )
 
-// containerOptions say how much of the comparison in containers is measured. All of it takes most of an hour.
+// containerOptions say how much of the comparison in containers is measured. All of it takes a quarter of an hour.
 type containerOptions struct {
 	links, servers, workloads list
 	pulls                     int  // how often overlayfs pulls the whole image for each link and server
