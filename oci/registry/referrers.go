@@ -34,10 +34,10 @@ func (r *Repository) Referrers(ctx context.Context, desc ocispec.Descriptor, art
 	switch {
 	case api.there.Load():
 		err := r.speaking(true).Referrers(ctx, desc, artifactType, fn)
-		if errors.Is(err, errdef.ErrUnsupported) { // another server took its place
-			api.there.Store(false)
+		if !errors.Is(err, errdef.ErrUnsupported) {
+			return err
 		}
-		return err
+		api.there.Store(false) // another server took its place
 	case api.isLacking():
 		return r.speaking(false).Referrers(ctx, desc, artifactType, fn)
 	}

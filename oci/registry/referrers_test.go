@@ -18,8 +18,8 @@ import (
 
 // lists is a registry that knows what refers to an image, by its API or by a tag.
 type lists struct {
-	api   bool
 	mu    sync.Mutex
+	api   bool
 	asked map[string][]string // of each repository
 }
 
@@ -33,8 +33,9 @@ func (l *lists) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	repository := strings.Split(r.URL.Path, "/")[2]
 	l.mu.Lock()
 	l.asked[repository] = append(l.asked[repository], what)
+	has := (what == "api") == l.api
 	l.mu.Unlock()
-	if (what == "api") != l.api {
+	if !has {
 		http.NotFound(w, r)
 		return
 	}
@@ -49,6 +50,13 @@ func (l *lists) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", ocispec.MediaTypeImageIndex)
 	w.Header().Set("Docker-Content-Digest", digest.FromBytes(index).String())
 	_, _ = w.Write(index)
+}
+
+// replace has another server take its place, which has no API.
+func (l *lists) replace() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.api = false
 }
 
 // of returns what a repository was asked for, sorted.
@@ -93,6 +101,10 @@ func TestARegistryIsAskedForReferrersInBothWaysOnce(t *testing.T) {
 				if asked := l.of(repository); i > 0 && asked != want || i == 0 && asked != "api tag" && asked != want {
 					t.Errorf("list %d asks for %q", i, asked)
 				}
+			}
+			l.replace()
+			if found := list("fourth"); len(found) != 1 || found[0].Digest != attachment {
+				t.Errorf("another server has %v", found)
 			}
 		})
 	}
