@@ -200,6 +200,15 @@ func checkDump(t *testing.T, c Containerd, n Needs, builtin bool) {
 		want = append(want, "snapshotter = \"pagein\"")
 	}
 	text := strings.ReplaceAll(string(out), "'", "\"")
+	dump, err := c.read(t.Context(), "--config", c.Config, "config", "dump")
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxies, _ := dump["proxy_plugins"].(table)
+	proxy, declared := proxies[n.Name].(table)
+	if can, _ := proxy["capabilities"].([]any); !declared || len(can) > 0 { // with "rebase" it would be asked for layers of which nobody says what is below
+		t.Errorf("the plugin is declared as %v", proxy)
+	}
 	if r, err := c.release(t.Context()); err != nil {
 		t.Fatal(err)
 	} else if builtin {
