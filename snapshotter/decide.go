@@ -41,6 +41,8 @@ type candidate struct {
 	ref     oci.Ref       // by digest
 	subject digest.Digest // the image's manifest, of which the artifact at ref must be; "" if ref is the artifact's own
 	claimed bool          // where that is, the image itself says, and nobody else
+
+	shown string // in place of all that, where it is not the question: what people know the image by
 }
 
 // candidateOf reads labels.
@@ -82,8 +84,7 @@ func (s *Snapshotter) decide(ctx context.Context, target digest.Digest, labels m
 		return nil
 	}
 	if err != nil {
-		s.log.Warn("layer is unpacked as usual", "layer", target, "reason", err)
-		s.unpacked.note(labels, err)
+		s.refuse(ctx, target, labels, err)
 		return nil
 	}
 	d, isNew := s.images.of(ctx, c, target, func() decision { return s.find(ctx, c) })
@@ -95,11 +96,20 @@ func (s *Snapshotter) decide(ctx context.Context, target digest.Digest, labels m
 		return nil
 	}
 	if !slices.Contains(d.found.Chains, target) {
-		s.log.Warn("layer is unpacked as usual", "layer", target, "artifact", d.found.Artifact, "reason", errNotFor)
-		s.unpacked.note(labels, fmt.Errorf("layer %s: %s: %w", target, d.found.Artifact, errNotFor))
+		s.refuse(ctx, target, labels, fmt.Errorf("layer %s: %s: %w", target, d.found.Artifact, errNotFor))
 		return nil
 	}
 	return d.found
+}
+
+// refuse says why layers of an image are unpacked, though an artifact was found or named: once for each pull, with the first of them.
+func (s *Snapshotter) refuse(ctx context.Context, target digest.Digest, labels map[string]string, reason error) {
+	name := shownName(labels)
+	_, isNew := s.images.of(ctx, candidate{shown: name}, target, func() decision { return decision{err: reason} })
+	if isNew {
+		s.log.Warn("layers are unpacked as usual", "image", name, "reason", reason)
+		s.unpacked.note(labels, reason)
+	}
 }
 
 // find looks for a candidate's artifact.
@@ -153,7 +163,7 @@ func newDecisions() *decisions { return &decisions{made: make(map[candidate]deci
 // found out is not remembered.
 func (d *decisions) of(ctx context.Context, c candidate, layer digest.Digest, decide func() decision) (made decision, isNew bool) {
 	asked := time.Now()
-	unlock, err := d.deciding.lock(ctx, c.ref.String()+" "+c.subject.String())
+	unlock, err := d.deciding.lock(ctx, c.ref.String()+" "+c.subject.String()+" "+c.shown)
 	if err != nil {
 		return decision{err: err}, false
 	}

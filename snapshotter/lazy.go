@@ -31,8 +31,7 @@ func (s *Snapshotter) lazily(ctx context.Context, key, parent string, labels map
 			return ctx.Err()
 		}
 		if err := s.commit(ctx, key, parent, name, target, found, labels); err != nil {
-			s.log.Warn("layer is unpacked as usual", "layer", target, "artifact", found.Artifact, "reason", err)
-			s.unpacked.note(labels, err)
+			s.refuse(ctx, target, labels, fmt.Errorf("layer %s: %s: %w", target, found.Artifact, err))
 			return ctx.Err()
 		}
 		if target == found.Chains[len(found.Chains)-1] {
