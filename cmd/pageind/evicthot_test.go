@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/pagein/pagein/node/control"
 	"github.com/pagein/pagein/profile"
 )
@@ -69,7 +71,7 @@ func TestHotDataIsEvictedAsTheRestOfItsImage(t *testing.T) {
 	l.used(hot, tree, "last")
 }
 
-// TestWhatIsEvictedBesideHotDataIsRead has ranges go of an optimized image that is mounted: whichever blob has lost them, all bytes are right, before the daemon is started anew and after.
+// TestWhatIsEvictedBesideHotDataIsRead has ranges go of an optimized image that is mounted: whichever blob has lost them, all bytes are right, before the daemon is started anew and after, and when the image is mounted again.
 func TestWhatIsEvictedBesideHotDataIsRead(t *testing.T) {
 	onHost(t)
 	l := newLab(t)
@@ -93,6 +95,8 @@ func TestWhatIsEvictedBesideHotDataIsRead(t *testing.T) {
 		l.waitFor("ranges to be evicted", func() bool { return l.status().Cache.Evicted["watermark"] > before })
 	}
 	readAndEvicted()
+	l.stop(unix.SIGKILL)
+	l.startWith(config)
 	readAndEvicted()
 	l.unused(target)
 	l.pagein("mount", ref+"-hot", target)
