@@ -9,6 +9,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pagein/pagein/internal/await"
+	"github.com/pagein/pagein/internal/erofstest"
 	"github.com/pagein/pagein/internal/require"
 	"github.com/pagein/pagein/ondemand"
 )
@@ -39,7 +41,7 @@ func (d *daemon) retire(dir string, img *testImage, files int) {
 	if err := d.tr.Detach(d.t.Context(), d.images[img.id]); err != nil {
 		d.t.Fatal(err)
 	}
-	eventually(d.t, "the cache files are idle", func() bool { return len(d.idleKeys()) == files })
+	await.True(d.t, "the cache files are idle", func() bool { return len(d.idleKeys()) == files })
 }
 
 // Conformance case 013, and what eviction relies on.
@@ -162,7 +164,7 @@ func TestOnAFullDiskReadersGetErrorsAndCullingHeals(t *testing.T) {
 	if _, err := os.ReadFile(path(dir, 0, 1)); !errors.Is(err, unix.EIO) {
 		t.Errorf("reading what there is no space for gives %v, want %v", err, unix.EIO)
 	}
-	dropCaches(t)
+	erofstest.DropCaches(t)
 	if _, err := os.ReadFile(path(dir, 0, 0)); err != nil {
 		t.Errorf("reading what is there gives %v", err)
 	}

@@ -7,12 +7,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pagein/pagein/internal/await"
 	"github.com/pagein/pagein/internal/require"
+	"github.com/pagein/pagein/internal/transporttest"
 	"github.com/pagein/pagein/ondemand"
 )
 
 // checkDead has the image, the last one of a dead cache, detached, and checks that the cache is let go with it and not before.
-func checkDead(t *testing.T, tr *Transport, h *holder, log *lines, img, other *silent) {
+func checkDead(t *testing.T, tr *Transport, h *transporttest.Holder, log *lines, img, other *silent) {
 	t.Helper()
 	if _, err := tr.Attach(t.Context(), other.Image); !errors.Is(err, ErrDead) {
 		t.Errorf("attaching to a dead cache: %v, want %v", err, ErrDead)
@@ -20,14 +22,14 @@ func checkDead(t *testing.T, tr *Transport, h *holder, log *lines, img, other *s
 	if n := log.count(deadAdvice); n != 1 {
 		t.Errorf("what to do is said %d times", n)
 	}
-	if len(h.fds) != 1 {
+	if len(h.Held()) != 1 {
 		t.Error("the device is let go while an image is attached")
 	}
 	if err := tr.Detach(t.Context(), img.Image); err != nil {
 		t.Error(err)
 	}
-	if len(h.fds) != 0 || tr.dev != nil {
-		t.Errorf("the device is not let go: the holder has %v, the transport %v", h.fds, tr.dev)
+	if len(h.Held()) != 0 || tr.dev != nil {
+		t.Errorf("the device is not let go: the holder has %v, the transport %v", h.Held(), tr.dev)
 	}
 	if _, err := tr.Attach(t.Context(), other.Image); errors.Is(err, ErrDead) {
 		t.Errorf("a new cache is not tried: %v", err)
@@ -35,13 +37,13 @@ func checkDead(t *testing.T, tr *Transport, h *holder, log *lines, img, other *s
 }
 
 func TestADeadCacheDoesNotEndTheDaemon(t *testing.T) {
-	h := &holder{fds: make(map[string]int)}
+	h := transporttest.NewHolder(t, 0)
 	tr, k, log := startFake(t, h)
 	img := newSilent(t, "image", mib)
 	img.attach(t, tr)
 	k.open(1, 1, img.Blobs[0].ID())
 	k.read(2, 1, 0, blockSize)
-	eventually(t, "a reader waits", func() bool { return img.source.requests.Load() > 0 })
+	await.True(t, "a reader waits", func() bool { return img.source.Requests.Load() > 0 })
 	kill(t, tr, k.idle)
 	checkDead(t, tr, h, log, img, newSilent(t, "other", mib))
 	if keys := tr.openKeys(); len(keys) != 0 {
@@ -51,21 +53,21 @@ func TestADeadCacheDoesNotEndTheDaemon(t *testing.T) {
 
 func TestADeadCacheOfAPredecessorDoesNotEndTheDaemon(t *testing.T) {
 	t.Run("with an image mounted", func(t *testing.T) {
-		h := &holder{fds: make(map[string]int)}
+		h := transporttest.NewHolder(t, 0)
 		tr, log := adopt(t, h, deadDevice(t))
 		img := newSilent(t, "image", mib)
 		img.attach(t, tr)
 		serve(t, tr)
-		eventually(t, "the death is noticed", func() bool { return log.count(deadAdvice) > 0 })
+		await.True(t, "the death is noticed", func() bool { return log.count(deadAdvice) > 0 })
 		checkDead(t, tr, h, log, img, newSilent(t, "other", mib))
 	})
 	t.Run("with nothing mounted", func(t *testing.T) {
-		h := &holder{fds: make(map[string]int)}
+		h := transporttest.NewHolder(t, 0)
 		tr, log := adopt(t, h, deadDevice(t))
 		serve(t, tr)
-		eventually(t, "the device is let go", func() bool { return log.count("dead cache is let go") > 0 })
-		if len(h.fds) != 0 {
-			t.Errorf("the holder has %v", h.fds)
+		await.True(t, "the device is let go", func() bool { return log.count("dead cache is let go") > 0 })
+		if len(h.Held()) != 0 {
+			t.Errorf("the holder has %v", h.Held())
 		}
 	})
 }
@@ -92,7 +94,7 @@ func TestAfterADeadCacheTheNextMountMakesANewOne(t *testing.T) {
 	require.Guest(t)
 	b := newBlob(t, 21, mixed...)
 	img, other := newImage(t, "before", b), newImage(t, "after", b)
-	h := &holder{fds: make(map[string]int)}
+	h := transporttest.NewHolder(t, 0)
 	d := start(t, config(t, h), ondemand.Options{}, img)
 	t.Cleanup(func() { _ = h.Release(HeldName) })
 	dir := d.mount(img)
@@ -108,7 +110,7 @@ func TestAfterADeadCacheTheNextMountMakesANewOne(t *testing.T) {
 	}
 	d.attach(other)
 	verify(t, d.mount(other), other)
-	if len(h.fds) != 1 {
-		t.Errorf("the new cache's device is not held: %v", h.fds)
+	if len(h.Held()) != 1 {
+		t.Errorf("the new cache's device is not held: %v", h.Held())
 	}
 }

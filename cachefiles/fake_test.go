@@ -15,6 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pagein/pagein/blob"
+	"github.com/pagein/pagein/internal/await"
+	"github.com/pagein/pagein/internal/transporttest"
 	"github.com/pagein/pagein/ondemand"
 	"github.com/pagein/pagein/ondemand/backend"
 )
@@ -27,13 +29,13 @@ type kernel struct {
 }
 
 // startFake starts a transport that serves a kernel, until the test ends.
-func startFake(t *testing.T, h *holder) (*Transport, *kernel, *lines) {
+func startFake(t *testing.T, h *transporttest.Holder) (*Transport, *kernel, *lines) {
 	t.Helper()
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	limit := unix.NsecToTimeval(patience.Nanoseconds())
+	limit := unix.NsecToTimeval(await.Patience.Nanoseconds())
 	for _, o := range []int{unix.SO_RCVTIMEO, unix.SO_SNDTIMEO} {
 		if err := unix.SetsockoptTimeval(pair[0], unix.SOL_SOCKET, o, &limit); err != nil {
 			t.Fatal(err)
@@ -47,7 +49,7 @@ func startFake(t *testing.T, h *holder) (*Transport, *kernel, *lines) {
 }
 
 // adopt makes a transport that finds fd left by a predecessor.
-func adopt(t *testing.T, h *holder, fd int) (*Transport, *lines) {
+func adopt(t *testing.T, h *transporttest.Holder, fd int) (*Transport, *lines) {
 	t.Helper()
 	log := &lines{}
 	cfg := Config{
@@ -59,7 +61,6 @@ func adopt(t *testing.T, h *holder, fd int) (*Transport, *lines) {
 			t.Fatal(err)
 		}
 		cfg.Holder = h
-		t.Cleanup(func() { _ = h.Release(HeldName) })
 	}
 	tr, err := New(cfg)
 	if err != nil {
@@ -186,7 +187,7 @@ func kill(t *testing.T, tr *Transport, wake func()) {
 		t.Fatal(err)
 	}
 	wake()
-	eventually(t, "the death is noticed", func() bool {
+	await.True(t, "the death is noticed", func() bool {
 		tr.mu.Lock()
 		defer tr.mu.Unlock()
 		return tr.dead != nil
@@ -196,14 +197,14 @@ func kill(t *testing.T, tr *Transport, wake func()) {
 // silent is an image with one blob whose source never answers. Its map is in memory that can be unmapped.
 type silent struct {
 	*ondemand.Image
-	source *source
+	source *transporttest.Origin
 	raw    []byte
 }
 
 func newSilent(t *testing.T, name string, sizes ...int) *silent {
 	t.Helper()
 	b := newBlob(t, 20, sizes...)
-	b.source.gate = make(chan struct{})
+	transporttest.HoldUp(b.source) // for good
 	raw, err := unix.Mmap(-1, 0, len(b.m.Bytes()), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
 	if err != nil {
 		t.Fatal(err)

@@ -5,15 +5,12 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,8 +18,10 @@ import (
 
 	"github.com/pagein/pagein/blob"
 	"github.com/pagein/pagein/erofs"
+	"github.com/pagein/pagein/internal/await"
 	"github.com/pagein/pagein/internal/kmount"
 	"github.com/pagein/pagein/internal/require"
+	"github.com/pagein/pagein/internal/transporttest"
 	"github.com/pagein/pagein/ondemand"
 	"github.com/pagein/pagein/ondemand/backend"
 )
@@ -63,38 +62,10 @@ func hashMapped(name string) int {
 	return 1
 }
 
-// source is a source object in memory that counts what is asked of it, can fail, and can make its readers wait.
-type source struct {
-	data     []byte
-	bytes    atomic.Int64
-	requests atomic.Int64
-	broken   atomic.Bool
-	gate     chan struct{} // requests wait until it is closed; nil for no waiting
-}
-
-func (s *source) Size() int64    { return int64(len(s.data)) }
-func (s *source) String() string { return "source in memory" }
-
-func (s *source) Range(ctx context.Context, off, n int64) (io.ReadCloser, error) {
-	s.requests.Add(1)
-	if s.gate != nil {
-		select {
-		case <-s.gate:
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		}
-	}
-	if s.broken.Load() {
-		return nil, errors.New("the source is broken on purpose")
-	}
-	s.bytes.Add(n)
-	return io.NopCloser(bytes.NewReader(s.data[off : off+n])), nil
-}
-
 // testBlob is a blob with its files, not yet open in any engine.
 type testBlob struct {
 	m      *blob.Map
-	source *source
+	source *transporttest.Origin
 	files  []testFile
 }
 
@@ -138,7 +109,7 @@ func pack(t *testing.T, contents ...[]byte) *testBlob {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &testBlob{m: m, source: &source{data: object.Bytes()}}
+	b := &testBlob{m: m, source: transporttest.NewOrigin(object.Bytes())}
 	for i, ref := range refs {
 		b.files = append(b.files, testFile{data: contents[i], block: w.Block(ref)})
 	}
@@ -196,35 +167,6 @@ func writeImage(t *testing.T, label string, entries []erofs.Dirent, blobs ...*te
 	return &testImage{id: hex.EncodeToString(sum[:]), path: f.Name(), size: stats.Size, label: label, blobs: blobs}
 }
 
-// holder keeps duplicates in this process, as a keeper does in its own.
-type holder struct{ fds map[string]int }
-
-func (h *holder) Hold(name string, fd int) error {
-	dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
-	h.fds[name] = dup
-	return err
-}
-
-func (h *holder) Release(name string) error {
-	fd, ok := h.fds[name]
-	if !ok {
-		return nil
-	}
-	delete(h.fds, name)
-	return unix.Close(fd)
-}
-
-// take gives the held descriptors out, for a successor.
-func (h *holder) take() map[string]int {
-	given := make(map[string]int)
-	for name, fd := range h.fds {
-		if dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0); err == nil {
-			given[name] = dup
-		}
-	}
-	return given
-}
-
 // daemon is a transport with an engine behind it, serving.
 type daemon struct {
 	t      *testing.T
@@ -238,7 +180,7 @@ type daemon struct {
 }
 
 // config is that of a cache in a directory of the test's own.
-func config(t *testing.T, h *holder) Config {
+func config(t *testing.T, h *transporttest.Holder) Config {
 	dir := filepath.Join(require.Guest(t), "cache-"+t.Name())
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
@@ -332,7 +274,7 @@ func (d *daemon) mount(img *testImage) string {
 }
 
 func (d *daemon) tryMount(id, dir string) error {
-	ctx, cancel := context.WithTimeout(d.t.Context(), patience)
+	ctx, cancel := context.WithTimeout(d.t.Context(), await.Patience)
 	defer cancel()
 	return kmount.Mount(ctx, kmount.EROFS{Source: "test", Fsid: id, Domain: d.tr.cfg.Domain}, dir)
 }
@@ -347,20 +289,7 @@ func (d *daemon) unmount(dir string) {
 // waitClosed waits until the kernel has closed everything.
 func (d *daemon) waitClosed() {
 	d.t.Helper()
-	eventually(d.t, "the kernel closes its objects", func() bool { return len(d.tr.openKeys()) == 0 })
-}
-
-// patience is how long what must happen may take: an emulated kernel on a busy machine needs seconds for what is done in milliseconds elsewhere.
-const patience = 2 * time.Minute
-
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-		if ok() {
-			return
-		}
-	}
-	t.Fatalf("did not happen within %v: %s", patience, what)
+	await.True(d.t, "the kernel closes its objects", func() bool { return len(d.tr.openKeys()) == 0 })
 }
 
 // verify compares all files of the image with their source.
@@ -382,12 +311,4 @@ func verify(t *testing.T, dir string, img *testImage) {
 
 func path(dir string, blob, file int) string {
 	return filepath.Join(dir, fmt.Sprint(blob), fmt.Sprint(file))
-}
-
-// dropCaches empties the page cache, so that the next read reaches EROFS.
-func dropCaches(t *testing.T) {
-	t.Helper()
-	if err := os.WriteFile("/proc/sys/vm/drop_caches", []byte("3"), 0); err != nil {
-		t.Fatal(err)
-	}
 }

@@ -16,8 +16,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pagein/pagein/internal/await"
+	"github.com/pagein/pagein/internal/erofstest"
 	"github.com/pagein/pagein/internal/kmount"
 	"github.com/pagein/pagein/internal/require"
+	"github.com/pagein/pagein/internal/transporttest"
 	"github.com/pagein/pagein/ondemand"
 )
 
@@ -33,7 +36,7 @@ var mixed = []int{1, 4095, 4096, 4097, 20000, 64 * kib, 64*kib + 1, 128 * kib, 3
 
 func fetched(blobs ...*testBlob) (n int64) {
 	for _, b := range blobs {
-		n += b.source.bytes.Load()
+		n += b.source.Bytes.Load()
 	}
 	return n
 }
@@ -76,7 +79,7 @@ func TestWarmReadAsksForNothing(t *testing.T) {
 	dir := d.mount(img)
 	verify(t, dir, img)
 	reads, bytes := d.tr.Reads(), fetched(b)
-	dropCaches(t)
+	erofstest.DropCaches(t)
 	verify(t, dir, img)
 	if d.tr.Reads() != reads || fetched(b) != bytes {
 		t.Errorf("the second reading made %d requests and fetched %d bytes", d.tr.Reads()-reads, fetched(b)-bytes)
@@ -141,7 +144,7 @@ func TestSharedBlobIsFetchedOnce(t *testing.T) {
 	if err := d.tr.Detach(t.Context(), d.images[one.id]); err != nil {
 		t.Error(err)
 	}
-	dropCaches(t)
+	erofstest.DropCaches(t)
 	verify(t, second, two)
 	d.unmount(second)
 	d.waitClosed()
@@ -221,7 +224,7 @@ func readSomewhere(rnd *rand.Rand, name string, want []byte) error {
 func TestUnmountWhileReading(t *testing.T) {
 	require.Guest(t)
 	b := newBlob(t, 10, 2*mib, 2*mib)
-	b.source.gate = make(chan struct{})
+	release := transporttest.HoldUp(b.source)
 	img := newImage(t, "unmount", b)
 	d := start(t, config(t, nil), ondemand.Options{}, img)
 	dir := d.mount(img)
@@ -238,14 +241,14 @@ func TestUnmountWhileReading(t *testing.T) {
 		}
 		read <- err
 	}()
-	eventually(t, "the reader waits", func() bool { return b.source.requests.Load() > 0 })
+	await.True(t, "the reader waits", func() bool { return b.source.Requests.Load() > 0 })
 	if err := kmount.Unmount(dir, 0); !errors.Is(err, unix.EBUSY) {
 		t.Errorf("umount while a file is read: %v, want EBUSY", err)
 	}
 	if err := kmount.Unmount(dir, unix.MNT_DETACH); err != nil {
 		t.Fatal(err)
 	}
-	close(b.source.gate)
+	release()
 	if err := <-read; err != nil {
 		t.Errorf("the reader that was there before the umount got %v", err)
 	}
@@ -259,7 +262,7 @@ func TestUnmountWhileReading(t *testing.T) {
 func TestFailedReadIsAnErrorAndThenHealthy(t *testing.T) {
 	require.Guest(t)
 	b := newBlob(t, 11, 2*mib)
-	b.source.broken.Store(true)
+	b.source.Broken.Store(true)
 	img := newImage(t, "eio", b)
 	d := start(t, config(t, nil), ondemand.Options{Attempts: 2}, img)
 	dir := d.mount(img)
@@ -268,7 +271,7 @@ func TestFailedReadIsAnErrorAndThenHealthy(t *testing.T) {
 			t.Errorf("reading from a broken source gives %v, want EIO", err)
 		}
 	}
-	b.source.broken.Store(false)
+	b.source.Broken.Store(false)
 	verify(t, dir, img)
 }
 
@@ -290,7 +293,7 @@ func TestRestartWhileAReaderWaits(t *testing.T) {
 	require.Guest(t)
 	b := newBlob(t, 13, mib, 2*mib, 300000)
 	img := newImage(t, "restart", b)
-	h := &holder{fds: make(map[string]int)}
+	h := transporttest.NewHolder(t, 0)
 	cfg := config(t, h)
 	d := start(t, cfg, ondemand.Options{ReadAhead: -1}, img)
 	t.Cleanup(func() { _ = h.Release(HeldName) })
@@ -298,8 +301,8 @@ func TestRestartWhileAReaderWaits(t *testing.T) {
 	if _, err := os.ReadFile(path(dir, 0, 0)); err != nil {
 		t.Fatal(err)
 	}
-	b.source.gate = make(chan struct{})
-	before := b.source.requests.Load()
+	release := transporttest.HoldUp(b.source)
+	before := b.source.Requests.Load()
 	read := make(chan error, 16)
 	for range cap(read) {
 		go func() {
@@ -310,21 +313,21 @@ func TestRestartWhileAReaderWaits(t *testing.T) {
 			read <- err
 		}()
 	}
-	eventually(t, "a reader waits", func() bool { return b.source.requests.Load() > before })
+	await.True(t, "a reader waits", func() bool { return b.source.Requests.Load() > before })
 	for range 3 {
 		d.stop()
-		cfg.Adopted = h.take()
+		cfg.Adopted = h.Take(t)
 		d = start(t, cfg, ondemand.Options{ReadAhead: -1}, img)
-		eventually(t, "the successor is asked", func() bool { return d.tr.Reads() > 0 })
+		await.True(t, "the successor is asked", func() bool { return d.tr.Reads() > 0 })
 	}
-	close(b.source.gate)
+	release()
 	for range cap(read) {
 		select {
 		case err := <-read:
 			if err != nil {
 				t.Errorf("a reader that waited got %v", err)
 			}
-		case <-time.After(patience):
+		case <-time.After(await.Patience):
 			t.Fatal("a reader still waits")
 		}
 	}

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pagein/pagein/internal/await"
 	"github.com/pagein/pagein/internal/kmount"
 )
 
@@ -254,7 +255,7 @@ func (r *rogue) stop() {
 func mountBy(t *testing.T, img *testImage) (string, error) {
 	t.Helper()
 	dir := t.TempDir()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), await.Patience)
 	defer cancel()
 	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
 	return dir, kmount.Mount(ctx, kmount.EROFS{Source: "test", Fsid: img.id, Domain: "pagein"}, dir)
@@ -275,7 +276,7 @@ func ends[T any](t *testing.T, what string, c <-chan T) (v T) {
 	t.Helper()
 	select {
 	case v = <-c:
-	case <-time.After(patience):
+	case <-time.After(await.Patience):
 		t.Fatalf("still hangs: %s", what)
 	}
 	return v

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pagein/pagein/internal/await"
 )
 
 // completed is what the log says of each READ that was answered to a kernel that is only played.
@@ -27,7 +29,7 @@ func TestNobodyTouchesADetachedBlob(t *testing.T) {
 				t.Fatalf("the OPEN is answered %q, want %q", answer, want)
 			}
 			k.read(2, 1, 0, blockSize)
-			eventually(t, "a reader waits", func() bool { return img.source.requests.Load() > 0 })
+			await.True(t, "a reader waits", func() bool { return img.source.Requests.Load() > 0 })
 
 			if closed {
 				b.Close()
@@ -41,15 +43,15 @@ func TestNobodyTouchesADetachedBlob(t *testing.T) {
 			if err := unix.Munmap(img.raw); err != nil {
 				t.Fatal(err)
 			}
-			eventually(t, "the reader is answered", func() bool { return log.count(completed) == 1 })
+			await.True(t, "the reader is answered", func() bool { return log.count(completed) == 1 })
 
 			k.read(3, 1, 4*blockSize, blockSize)
-			eventually(t, "a late reader is answered", func() bool { return log.count(completed) == 2 })
+			await.True(t, "a late reader is answered", func() bool { return log.count(completed) == 2 })
 			if n := log.count("level=ERROR"); n != 0 {
 				t.Errorf("%d errors are logged", n)
 			}
 			k.send(4, opClose, 1, nil)
-			eventually(t, "the object is closed", func() bool { return len(tr.openKeys()) == 0 })
+			await.True(t, "the object is closed", func() bool { return len(tr.openKeys()) == 0 })
 		})
 	}
 }
@@ -107,15 +109,15 @@ func TestASilentSourceStopsNothingElse(t *testing.T) {
 		k.read(10+i, 1, uint64(i%readers/2)*blockSize, blockSize)
 	}
 	k.read(2, 1, uint64(there), blockSize)
-	eventually(t, "what is there is read", func() bool { return log.count(completed) == 1 })
+	await.True(t, "what is there is read", func() bool { return log.count(completed) == 1 })
 	two.attach(t, tr)
 	_, answer := k.open(3, 2, two.Blobs[0].ID())
 	if want := fmt.Sprintf("copen 3,%d", two.Blobs[0].Size()); answer != want {
 		t.Errorf("the OPEN is answered %q, want %q", answer, want)
 	}
 	k.send(4, opClose, 2, nil)
-	eventually(t, "the object is closed", func() bool { return len(tr.openKeys()) == 1 })
-	eventually(t, "all READs are taken", func() bool { return tr.Reads() == readers+1 })
+	await.True(t, "the object is closed", func() bool { return len(tr.openKeys()) == 1 })
+	await.True(t, "all READs are taken", func() bool { return tr.Reads() == readers+1 })
 }
 
 func TestARefusedKeyStartsAfreshWhenItIsAttached(t *testing.T) {

@@ -15,19 +15,20 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pagein/pagein/internal/await"
+	"github.com/pagein/pagein/internal/transporttest"
 	"github.com/pagein/pagein/ondemand"
 	"github.com/pagein/pagein/ondemand/backend"
 )
 
 // interrupted mounts a tree, has a reader wait for a blob that does not come, and stops the daemon.
-func interrupted(t *testing.T) (tr *tree, root string, h *holder, read chan error) {
+func interrupted(t *testing.T) (tr *tree, root string, h *transporttest.Holder, read chan error) {
 	t.Helper()
 	root, mnt, h := environment(t)
 	tr = newTree(t, t.TempDir(), 3<<20, 300_000)
 	first, spec := start(t, tr, root, h, nil)
 	mount(t, spec, mnt)
-	gate := make(chan struct{})
-	tr.origins[0].gate.Store(&gate)
+	release := transporttest.HoldUp(tr.origins[0])
 	read = make(chan error, 1)
 	go func() {
 		got, err := os.ReadFile(filepath.Join(mnt, "f0"))
@@ -36,9 +37,9 @@ func interrupted(t *testing.T) (tr *tree, root string, h *holder, read chan erro
 		}
 		read <- err
 	}()
-	waitFor(t, "the event is in the journal", func() bool { return liveSlots(first.Transport) == 1 })
+	await.True(t, "the event is in the journal", func() bool { return liveSlots(first.Transport) == 1 })
 	first.stop()
-	close(gate)
+	release()
 	return tr, root, h, read
 }
 
@@ -49,13 +50,13 @@ func TestAFailedAdoptionLosesNothing(t *testing.T) {
 	if err := errors.Join(os.Rename(record, record+".away"), os.Mkdir(record, 0o755)); err != nil {
 		t.Fatal(err)
 	}
-	held := maps.Clone(h.held)
-	f, img, s := successor(t, tr, root, h, h.take(t))
+	held := h.Held()
+	f, img, s := successor(t, tr, root, h, h.Take(t))
 	if _, err := f.Attach(t.Context(), img); err == nil || errors.Is(err, ondemand.ErrUnguarded) {
 		t.Errorf("Attach: %v, want an error about the record", err)
 	}
-	if !maps.Equal(held, h.held) {
-		t.Errorf("held were %v, now %v", held, h.held)
+	if !maps.Equal(held, h.Held()) {
+		t.Errorf("held were %v, now %v", held, h.Held())
 	}
 	if err := errors.Join(f.Close(), s.Close()); err != nil {
 		t.Error(err)
@@ -68,7 +69,7 @@ func TestAFailedAdoptionLosesNothing(t *testing.T) {
 	if err := errors.Join(os.Remove(record), os.Rename(record+".away", record)); err != nil {
 		t.Fatal(err)
 	}
-	second, _ := start(t, tr, root, h, h.take(t))
+	second, _ := start(t, tr, root, h, h.Take(t))
 	defer second.stop()
 	if err := <-read; err != nil {
 		t.Error(err)
@@ -80,7 +81,7 @@ func TestAMountWhoseGuardIsIncompleteIsReported(t *testing.T) {
 	for _, lost := range []string{groupPrefix, journalPrefix, blobPrefix} {
 		t.Run(lost, func(t *testing.T) {
 			tr, root, h, _ := interrupted(t)
-			held := h.take(t)
+			held := h.Take(t)
 			maps.DeleteFunc(held, func(name string, fd int) bool { return strings.HasPrefix(name, lost) && unix.Close(fd) == nil })
 			f, img, s := successor(t, tr, root, h, held)
 			if _, err := f.Attach(t.Context(), img); !errors.Is(err, ondemand.ErrUnguarded) {
@@ -105,7 +106,7 @@ func TestMarksOfALostImageStay(t *testing.T) {
 	if err := errors.Join(os.Remove(record), os.Mkdir(record, 0o755)); err != nil {
 		t.Fatal(err)
 	}
-	f, img, s := successor(t, tr, root, h, h.take(t))
+	f, img, s := successor(t, tr, root, h, h.Take(t))
 	if _, err := f.Attach(t.Context(), img); err == nil {
 		t.Fatal("attached although a record cannot be read")
 	}
@@ -155,7 +156,7 @@ func TestABlobThatNobodyClaimsLosesItsMark(t *testing.T) {
 	first, _ := start(t, tr, root, h, nil)
 	first.stop()
 
-	f, img, s := successor(t, tr, root, h, h.take(t))
+	f, img, s := successor(t, tr, root, h, h.Take(t))
 	other := &ondemand.Image{ID: strings.Repeat("ab", 32), MetaPath: tr.meta, MetaSize: tr.size, Blobs: img.Blobs[:1]}
 	img.Blobs = img.Blobs[1:]
 	if _, err := f.Attach(t.Context(), img); err != nil {
@@ -182,7 +183,7 @@ func TestABlobThatNobodyClaimsLosesItsMark(t *testing.T) {
 			t.Fatalf("blob %d is marked: %v, %v, want %v", i, marked, err, want)
 		}
 	}
-	waitFor(t, "events are served", func() bool {
+	await.True(t, "events are served", func() bool {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		return !f.taking

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pagein/pagein/internal/await"
 	"github.com/pagein/pagein/ondemand/store"
 )
 
@@ -60,7 +61,7 @@ func TestEvictingUnderReadersShowsNoWrongByte(t *testing.T) {
 	}
 	stop.Store(true)
 	total := <-evicted
-	t.Logf("%d ranges read and compared, %d MiB evicted meanwhile, %d MiB fetched", rounds*8*ranges*6, total>>20, (tr.origins[0].read.Load()+tr.origins[1].read.Load())>>20)
+	t.Logf("%d ranges read and compared, %d MiB evicted meanwhile, %d MiB fetched", rounds*8*ranges*6, total>>20, (tr.origins[0].Bytes.Load()+tr.origins[1].Bytes.Load())>>20)
 	if total < 16<<20 {
 		t.Errorf("only %d bytes were evicted", total)
 	}
@@ -81,7 +82,7 @@ func TestACompleteBlobIsNotEvicted(t *testing.T) {
 	if err := b.Fill(t.Context(), 0, b.Size()); err != nil {
 		t.Fatal(err)
 	}
-	waitFor(t, "the mark is dropped", func() bool {
+	await.True(t, "the mark is dropped", func() bool {
 		m := d.blobs[b.ID()]
 		m.evicting.Lock()
 		defer m.evicting.Unlock()
@@ -108,7 +109,7 @@ func TestASuccessorDoesNotEvictWhatWasComplete(t *testing.T) {
 				if err := b.Fill(t.Context(), 0, b.Size()); err != nil {
 					t.Fatal(err)
 				}
-				waitFor(t, "the mark is dropped", func() bool {
+				await.True(t, "the mark is dropped", func() bool {
 					m := d.blobs[b.ID()]
 					m.evicting.Lock()
 					defer m.evicting.Unlock()
@@ -118,7 +119,7 @@ func TestASuccessorDoesNotEvictWhatWasComplete(t *testing.T) {
 			mount(t, spec, mnt) // the kernel opens files that are not marked
 			d.stop()
 			change(t, tr, root, damage)
-			d, _ = start(t, tr, root, h, h.take(t))
+			d, _ = start(t, tr, root, h, h.Take(t))
 			defer d.stop()
 			for range 2 {
 				for _, b := range d.image.Blobs {
@@ -212,7 +213,7 @@ func TestEvictionEndsWithTheAttachment(t *testing.T) {
 		}
 		evicted <- err
 	}()
-	waitFor(t, "the eviction is under way", func() bool {
+	await.True(t, "the eviction is under way", func() bool {
 		all := make([]byte, 1<<20)
 		for one := range strings.SplitSeq(string(all[:runtime.Stack(all, true)]), "\n\n") {
 			if strings.Contains(one, "[sync.Mutex.Lock") && strings.Contains(one, "(*Transport).Evict(") {

@@ -13,7 +13,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pagein/pagein/internal/await"
+	"github.com/pagein/pagein/internal/erofstest"
 	"github.com/pagein/pagein/internal/kmount"
+	"github.com/pagein/pagein/internal/transporttest"
 )
 
 func TestMain(m *testing.M) {
@@ -34,11 +37,11 @@ func TestLazyMountReadsTheSource(t *testing.T) {
 	tr.verify(t, mnt, 16, 4)
 	d.complete(t)
 	for i, o := range tr.origins {
-		if o.read.Load() != o.Size() {
-			t.Errorf("blob %d: %d bytes were read of an object of %d", i, o.read.Load(), o.Size())
+		if o.Bytes.Load() != o.Size() {
+			t.Errorf("blob %d: %d bytes were read of an object of %d", i, o.Bytes.Load(), o.Size())
 		}
 	}
-	dropCaches(t)
+	erofstest.DropCaches(t)
 	tr.verify(t, mnt, 4, 1)
 
 	if err := kmount.Unmount(mnt, 0); err != nil {
@@ -50,8 +53,8 @@ func TestLazyMountReadsTheSource(t *testing.T) {
 	if err := d.Detach(t.Context(), d.image); err != nil {
 		t.Fatal(err)
 	}
-	if len(h.held) != 0 {
-		t.Errorf("still held after the last image is gone: %v", h.held)
+	if len(h.Held()) != 0 {
+		t.Errorf("still held after the last image is gone: %v", h.Held())
 	}
 	d.stop()
 	again, spec := start(t, tr, root, h, nil)
@@ -62,7 +65,7 @@ func TestLazyMountReadsTheSource(t *testing.T) {
 	mount(t, spec, mnt)
 	tr.verify(t, mnt, 2, 1)
 	for i, o := range tr.origins {
-		if o.read.Load() != o.Size() {
+		if o.Bytes.Load() != o.Size() {
 			t.Errorf("blob %d was fetched again", i)
 		}
 	}
@@ -99,11 +102,11 @@ func TestAFailedReadHeals(t *testing.T) {
 	d, spec := start(t, tr, root, h, nil)
 	defer d.stop()
 	mount(t, spec, mnt)
-	tr.origins[0].fail.Store(true)
+	tr.origins[0].Broken.Store(true)
 	if _, err := os.ReadFile(filepath.Join(mnt, "f0")); !errors.Is(err, unix.EIO) {
 		t.Errorf("got %v, want %v", err, unix.EIO)
 	}
-	tr.origins[0].fail.Store(false)
+	tr.origins[0].Broken.Store(false)
 	tr.verify(t, mnt, 2, 2)
 }
 
@@ -115,10 +118,7 @@ func TestASuccessorAnswersWhatWasAsked(t *testing.T) {
 	defer first.stop()
 	mount(t, spec, mnt)
 
-	gate := make(chan struct{})
-	for _, o := range tr.origins {
-		o.gate.Store(&gate)
-	}
+	release := transporttest.HoldUp(tr.origins...)
 	var readers sync.WaitGroup
 	for r := range 8 {
 		readers.Go(func() {
@@ -129,14 +129,14 @@ func TestASuccessorAnswersWhatWasAsked(t *testing.T) {
 			}
 		})
 	}
-	waitFor(t, "events are in the journal", func() bool { return liveSlots(first.Transport) >= 4 })
+	await.True(t, "events are in the journal", func() bool { return liveSlots(first.Transport) >= 4 })
 	first.stop()
 
-	close(gate)
-	second, _ := start(t, tr, root, h, h.take(t))
+	release()
+	second, _ := start(t, tr, root, h, h.Take(t))
 	defer second.stop()
 	readers.Wait()
-	waitFor(t, "the journal is empty", func() bool { return liveSlots(second.Transport) == 0 })
+	await.True(t, "the journal is empty", func() bool { return liveSlots(second.Transport) == 0 })
 	tr.verify(t, mnt, 4, 1)
 }
 
@@ -147,8 +147,7 @@ func TestAnEventWithoutANameIsFilledEverywhere(t *testing.T) {
 	first, spec := start(t, tr, root, h, nil)
 	defer first.stop()
 	mount(t, spec, mnt)
-	gate := make(chan struct{})
-	tr.origins[0].gate.Store(&gate)
+	release := transporttest.HoldUp(tr.origins[0])
 	read := make(chan error, 1)
 	go func() {
 		got, err := os.ReadFile(filepath.Join(mnt, "f0"))
@@ -157,7 +156,7 @@ func TestAnEventWithoutANameIsFilledEverywhere(t *testing.T) {
 		}
 		read <- err
 	}()
-	waitFor(t, "the event is in the journal", func() bool { return liveSlots(first.Transport) == 1 })
+	await.True(t, "the event is in the journal", func() bool { return liveSlots(first.Transport) == 1 })
 	for _, g := range first.groups {
 		for i := range slots {
 			if s := g.journal.slot(i); s.live() {
@@ -166,8 +165,8 @@ func TestAnEventWithoutANameIsFilledEverywhere(t *testing.T) {
 		}
 	}
 	first.stop()
-	close(gate)
-	second, _ := start(t, tr, root, h, h.take(t))
+	release()
+	second, _ := start(t, tr, root, h, h.Take(t))
 	defer second.stop()
 	if err := <-read; err != nil {
 		t.Error(err)
@@ -198,19 +197,8 @@ func liveSlots(t *Transport) (n int) {
 	return n
 }
 
-func waitFor(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for range 500 {
-		if ok() {
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	t.Fatalf("timed out: %s", what)
-}
-
 // refusing is a holder that has gone away.
-type refusing struct{ *holder }
+type refusing struct{ *transporttest.Holder }
 
 func (refusing) Hold(string, int) error { return errors.New("nobody holds anything") }
 

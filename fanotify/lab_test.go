@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"math/rand/v2"
 	"os"
@@ -24,77 +23,11 @@ import (
 	"github.com/pagein/pagein/erofs"
 	"github.com/pagein/pagein/internal/kmount"
 	"github.com/pagein/pagein/internal/require"
+	"github.com/pagein/pagein/internal/transporttest"
 	"github.com/pagein/pagein/ondemand"
 	"github.com/pagein/pagein/ondemand/backend"
 	"github.com/pagein/pagein/ondemand/store"
 )
-
-// holder keeps duplicates in this process: what it holds survives the transport, as it would survive the daemon.
-type holder struct {
-	mu   sync.Mutex
-	held map[string]int
-}
-
-func (h *holder) Hold(name string, fd int) error {
-	dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, FirstDescriptor)
-	if err != nil {
-		return err
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.held[name] = dup
-	return nil
-}
-
-func (h *holder) Release(name string) error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if fd, ok := h.held[name]; ok {
-		delete(h.held, name)
-		return unix.Close(fd)
-	}
-	return nil
-}
-
-// take duplicates what is held, as a new daemon gets it.
-func (h *holder) take(t *testing.T) map[string]int {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	fds := make(map[string]int)
-	for name, fd := range h.held {
-		dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, FirstDescriptor)
-		if err != nil {
-			t.Fatal(err)
-		}
-		fds[name] = dup
-	}
-	return fds
-}
-
-// origin is a source object in memory that can be held up or made to fail.
-type origin struct {
-	data []byte
-	gate atomic.Pointer[chan struct{}] // reads wait for its closing
-	fail atomic.Bool
-	read atomic.Int64
-}
-
-func (o *origin) Size() int64    { return int64(len(o.data)) }
-func (o *origin) String() string { return "test origin" }
-func (o *origin) Range(ctx context.Context, off, n int64) (io.ReadCloser, error) {
-	if gate := o.gate.Load(); gate != nil {
-		select {
-		case <-*gate:
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}
-	if o.fail.Load() {
-		return nil, errors.New("origin is down")
-	}
-	o.read.Add(n)
-	return io.NopCloser(bytes.NewReader(o.data[off : off+n])), nil
-}
 
 // tree is a set of files, and the image that holds them in one blob each for small and large ones.
 type tree struct {
@@ -104,7 +37,7 @@ type tree struct {
 	image   string // its ID
 	size    int64
 	maps    []*blob.Map
-	origins []*origin
+	origins []*transporttest.Origin
 	track   bool // whether daemons are to track reads
 }
 
@@ -148,7 +81,7 @@ func newTree(t testing.TB, dir string, sizes ...int) *tree {
 		}
 		devices = append(devices, erofs.Device{Tag: m.ID(), Blocks: uint64(m.Size() / blob.BlockSize)})
 		tr.maps = append(tr.maps, m)
-		tr.origins = append(tr.origins, &origin{data: object.Bytes()})
+		tr.origins = append(tr.origins, transporttest.NewOrigin(object.Bytes()))
 	}
 	tr.meta = filepath.Join(dir, "meta.erofs")
 	f, err := os.Create(tr.meta)
@@ -184,7 +117,7 @@ func (d *daemon) complete(t *testing.T) {
 }
 
 // successor makes a transport of what is held, and the image for it, which is not attached yet.
-func successor(t *testing.T, tr *tree, root string, h *holder, held map[string]int) (*Transport, *ondemand.Image, *store.Store) {
+func successor(t *testing.T, tr *tree, root string, h *transporttest.Holder, held map[string]int) (*Transport, *ondemand.Image, *store.Store) {
 	t.Helper()
 	s, err := store.Open(root)
 	if err != nil {
@@ -211,7 +144,7 @@ func successor(t *testing.T, tr *tree, root string, h *holder, held map[string]i
 }
 
 // start attaches the tree's image and serves it. Adopted are descriptors of an earlier daemon.
-func start(t *testing.T, tr *tree, root string, h *holder, adopted map[string]int) (*daemon, kmount.EROFS) {
+func start(t *testing.T, tr *tree, root string, h *transporttest.Holder, adopted map[string]int) (*daemon, kmount.EROFS) {
 	t.Helper()
 	f, img, s := successor(t, tr, root, h, adopted)
 	spec, err := f.Attach(t.Context(), img)
@@ -238,22 +171,20 @@ func start(t *testing.T, tr *tree, root string, h *holder, adopted map[string]in
 }
 
 // environment makes directories and a holder, and takes all away in an order in which nothing can hang.
-func environment(t *testing.T) (root, mnt string, h *holder) {
+func environment(t *testing.T) (root, mnt string, h *transporttest.Holder) {
 	t.Helper()
 	require.Root(t)
 	dir := t.TempDir()
 	err := Probe(dir)
 	require.Feature(t, err == nil, fmt.Sprintf("fanotify pre-content events (%v)", err))
-	h = &holder{held: make(map[string]int)}
+	h = transporttest.NewHolder(t, FirstDescriptor)
 	root, mnt = filepath.Join(dir, "root"), filepath.Join(dir, "mnt")
 	if err := os.Mkdir(mnt, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		_ = unix.Unmount(mnt, unix.MNT_DETACH)
-		for name := range h.held {
-			_ = h.Release(name) // readers that are still blocked go on
-		}
+		h.ReleaseAll() // readers that are still blocked go on
 	})
 	return root, mnt, h
 }
@@ -261,14 +192,6 @@ func environment(t *testing.T) (root, mnt string, h *holder) {
 func mount(t *testing.T, spec kmount.EROFS, mnt string) {
 	t.Helper()
 	if err := kmount.Mount(t.Context(), spec, mnt); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// dropCaches makes the kernel forget the mount's pages, so that it asks again.
-func dropCaches(t *testing.T) {
-	t.Helper()
-	if err := os.WriteFile("/proc/sys/vm/drop_caches", []byte("3"), 0); err != nil {
 		t.Fatal(err)
 	}
 }

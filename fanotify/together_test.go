@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pagein/pagein/internal/await"
 )
 
 // TestEventsThatComeTogetherAreAllHeard has two reads end while nobody listens: the kernel then tells of both in one breath.
@@ -20,13 +22,11 @@ func TestEventsThatComeTogetherAreAllHeard(t *testing.T) {
 	mount(t, spec, mnt)
 	id := tr.maps[0].ID()
 	d.stop()
-	d, _ = start(t, tr, root, h, h.take(t))
+	d, _ = start(t, tr, root, h, h.Take(t))
 	before := openOn(t, id)
 	d.stop()
 
-	h.mu.Lock()
-	group := h.held[groupName(groupOf(id))]
-	h.mu.Unlock()
+	group := h.Held()[groupName(groupOf(id))]
 	var readers []*exec.Cmd
 	var asked []event // by all, before one of them is answered
 	for _, name := range []string{"f0", "f2", "f4"} {
@@ -48,17 +48,17 @@ func TestEventsThatComeTogetherAreAllHeard(t *testing.T) {
 		}
 	}
 
-	d, _ = start(t, tr, root, h, h.take(t))
+	d, _ = start(t, tr, root, h, h.Take(t))
 	defer d.stop()
 	if got, err := exec.CommandContext(t.Context(), "head", "-c1", filepath.Join(mnt, "f6")).Output(); err != nil || string(got) != string(tr.files["f6"][:1]) { // its events come after those
 		t.Errorf("read %q, %v", got, err)
 	}
-	waitFor(t, "the events' descriptors are closed", func() bool { return openOn(t, id) <= before })
+	await.True(t, "the events' descriptors are closed", func() bool { return openOn(t, id) <= before })
 	for _, g := range d.groups {
 		if g.number != groupOf(id) {
 			continue
 		}
-		waitFor(t, "no read counts as under way any more", func() bool {
+		await.True(t, "no read counts as under way any more", func() bool {
 			g.journal.reads.mu.Lock()
 			defer g.journal.reads.mu.Unlock()
 			return len(g.journal.reads.byThread) == 0

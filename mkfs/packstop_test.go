@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"github.com/pagein/pagein/internal/await"
 	"github.com/pagein/pagein/internal/tartest"
 	"io"
 	"math/rand/v2"
@@ -108,11 +109,7 @@ func TestPackingEndsWheneverASourceFailsOrSomebodyCancels(t *testing.T) {
 		}
 		cancel(nil)
 	}
-	for end := time.Now().Add(patience); runtime.NumGoroutine() > before; time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("%d goroutines are left, there were %d", runtime.NumGoroutine(), before)
-		}
-	}
+	await.True(t, "all goroutines to end", func() bool { return runtime.NumGoroutine() <= before })
 	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v, %v", left, err)
 	}

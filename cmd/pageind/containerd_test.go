@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 	"oras.land/oras-go/v2/content"
 
+	"github.com/pagein/pagein/internal/erofstest"
 	"github.com/pagein/pagein/internal/kmount"
 	"github.com/pagein/pagein/internal/require"
 	"github.com/pagein/pagein/internal/servertest"
@@ -348,9 +349,7 @@ func TestContainersOutliveTheDaemonAndContainerd(t *testing.T) {
 	reads()
 	for _, sig := range []unix.Signal{unix.SIGKILL, unix.SIGTERM, unix.SIGKILL} {
 		r.stop(sig)
-		if err := os.WriteFile("/proc/sys/vm/drop_caches", []byte("3"), 0); err != nil {
-			t.Fatal(err)
-		}
+		erofstest.DropCaches(t)
 		r.serve()
 		reads()
 	}

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/pagein/pagein/internal/await"
 	"github.com/pagein/pagein/internal/servertest"
 )
 
@@ -126,7 +127,7 @@ func (l *criLab) exec(container string, args ...string) string {
 
 // removePods ends and removes all pods.
 func (l *criLab) removePods() {
-	ctx, cancel := context.WithTimeout(context.Background(), patience) // that of the test is over
+	ctx, cancel := context.WithTimeout(context.Background(), await.Patience) // that of the test is over
 	defer cancel()
 	all, err := l.pods.ListPodSandbox(ctx, &cri.ListPodSandboxRequest{})
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/registry"
 	"golang.org/x/sys/unix"
 
+	"github.com/pagein/pagein/internal/erofstest"
 	"github.com/pagein/pagein/internal/require"
 )
 
@@ -64,7 +65,7 @@ func TestKillingTheDaemonHarmsNoReader(t *testing.T) {
 		}
 		if i%8 == 0 {
 			l.serving()
-			dropCaches(t)
+			erofstest.DropCaches(t)
 		}
 		time.Sleep(time.Duration(rand.Int64N(int64(life))))
 		most = max(most, peakMemory(t, l.daemon.Pid))
@@ -157,13 +158,6 @@ func peakMemory(t testing.TB, pid int) int64 {
 		}
 	}
 	return 0
-}
-
-func dropCaches(t testing.TB) {
-	t.Helper()
-	if err := os.WriteFile("/proc/sys/vm/drop_caches", []byte("3"), 0); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // quantile returns the duration that percent of them do not exceed; 0 without any.

@@ -14,12 +14,13 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-containerregistry/pkg/registry"
 	"golang.org/x/sys/unix"
 
+	"github.com/pagein/pagein/internal/await"
 	"github.com/pagein/pagein/internal/cutdisk"
+	"github.com/pagein/pagein/internal/erofstest"
 	"github.com/pagein/pagein/internal/require"
 	"github.com/pagein/pagein/internal/treetest"
 	"github.com/pagein/pagein/node/control"
@@ -308,9 +309,7 @@ func (l *lab) registry(tree string) string {
 // readAll compares everything in random order with 16 readers, cold.
 func (l *lab) readAll(tree, target string) {
 	l.Helper()
-	if err := os.WriteFile("/proc/sys/vm/drop_caches", []byte("3"), 0); err != nil {
-		l.Fatal(err)
-	}
+	erofstest.DropCaches(l)
 	treetest.CompareWith(l, tree, target, treetest.Options{Readers: 16, Shuffle: 1})
 }
 
@@ -356,15 +355,7 @@ func (l *lab) idle() (s control.Status) {
 	return s
 }
 
-// patience is how long what must happen may take: an emulated kernel on a busy machine needs seconds for what is done in milliseconds elsewhere.
-const patience = 2 * time.Minute
-
 func (l *lab) waitFor(what string, ok func() bool) {
 	l.Helper()
-	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		if ok() {
-			return
-		}
-	}
-	l.Fatalf("timed out waiting for %s", what)
+	await.True(l, what, ok)
 }

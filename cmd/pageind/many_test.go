@@ -18,6 +18,8 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
+	"github.com/pagein/pagein/internal/await"
+	"github.com/pagein/pagein/internal/erofstest"
 	"github.com/pagein/pagein/internal/tartest"
 )
 
@@ -54,9 +56,9 @@ func TestManyContainersAtOnceLeaveNothing(t *testing.T) {
 	kills += c.under(true, func() error {
 		return each(ids, func(id int) error { return c.begin(images[id%len(images)], id) })
 	})
-	dropCaches(t)
+	erofstest.DropCaches(t)
 	c.progress(n)
-	dropCaches(t)
+	erofstest.DropCaches(t)
 	rand.Shuffle(n, func(i, j int) { ids[i], ids[j] = ids[j], ids[i] })
 	kills += c.under(false, func() error { return each(ids, c.end) })
 	if got := c.seen("ok-*"); len(got) != n {
@@ -217,7 +219,7 @@ var signsOfAbsence = []string{"navailable", "cannot access socket", "connection 
 // insist calls f until it succeeds, as a kubelet does, while the daemon or containerd may be away.
 func (c *crowd) insist(f func() error) error {
 	var err error
-	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+	for end := time.Now().Add(await.Patience); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
 		if err = f(); err == nil {
 			return nil
 		}

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pagein/pagein/internal/await"
 	"github.com/pagein/pagein/internal/require"
 	"github.com/pagein/pagein/internal/systemdtest"
 	"github.com/pagein/pagein/internal/treetest"
@@ -143,7 +144,7 @@ func (r *reading) end(t testing.TB) {
 		for _, d := range diffs[:min(len(diffs), 20)] {
 			t.Error(d)
 		}
-	case <-time.After(patience):
+	case <-time.After(await.Patience):
 		t.Error("a reader is stuck")
 	}
 }

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/pagein/pagein/internal/await"
 )
 
 // verifier is readers that compare pieces of files, at random, with where they came from.
@@ -168,7 +170,7 @@ func (v *verifier) end() verified {
 	}()
 	select {
 	case <-ended:
-	case <-time.After(patience):
+	case <-time.After(await.Patience):
 		v.Error("a reader is stuck")
 	}
 	v.mu.Lock()

@@ -20,6 +20,7 @@ import (
 
 	"github.com/pagein/pagein/bench/inputs"
 	"github.com/pagein/pagein/internal/compilertree"
+	"github.com/pagein/pagein/internal/erofstest"
 	"github.com/pagein/pagein/internal/require"
 	"github.com/pagein/pagein/internal/servertest"
 )
@@ -76,7 +77,7 @@ func (r *runtimeLab) compareWithOverlayfs(workloads []workload, layers []imageLa
 	r.pagein("convert", "--quiet", image)
 	printed := make(map[string]string)
 	run := func(snapshotter string, w workload) string {
-		dropCaches(r.lab)
+		erofstest.DropCaches(r.lab)
 		args := append([]string{"run", "--rm", "--snapshotter", snapshotter, "--env", "PATH=/usr/bin"}, options...)
 		out := r.Ctr(append(args, image, fmt.Sprintf("w-%d", rand.Uint32()), "/usr/bin/busybox", "sh", "-c", w.script)...)
 		if len(out) == 0 {

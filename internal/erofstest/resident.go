@@ -39,3 +39,11 @@ func Resident(t testing.TB, path string) (pages []uint64) {
 	}
 	return pages
 }
+
+// DropCaches has the kernel forget what it has cached of files, so that the next read of them is cold.
+func DropCaches(t testing.TB) {
+	t.Helper()
+	if err := os.WriteFile("/proc/sys/vm/drop_caches", []byte("3"), 0); err != nil {
+		t.Fatal(err)
+	}
+}

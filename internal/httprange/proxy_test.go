@@ -5,6 +5,8 @@ import (
 	"net/http/httptest"
 	"testing"
 	"time"
+
+	"github.com/pagein/pagein/internal/await"
 )
 
 func TestProxyOptionsAreChecked(t *testing.T) {
@@ -44,11 +46,7 @@ func TestFailedProxyIsUsedAgainWhenItsHealthCheckSucceeds(t *testing.T) {
 		t.Errorf("it was pinged %d times in 300 ms", n)
 	}
 	well <- true
-	for end := time.Now().Add(5 * time.Second); !p.Usable(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("it is not used again")
-		}
-	}
+	await.True(t, "it to be used again", p.Usable)
 }
 
 func TestErrorsOfTheProxyItselfAreTold(t *testing.T) {

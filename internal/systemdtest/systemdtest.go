@@ -20,11 +20,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pagein/pagein/internal/await"
 	"github.com/pagein/pagein/internal/require"
 )
-
-// patience is how long what must happen may take on a busy machine.
-const patience = 2 * time.Minute
 
 // boot makes the machine's file systems and becomes its first process.
 //
@@ -160,7 +158,7 @@ func (m *Machine) Reboot() {
 	}
 	select {
 	case <-m.ended:
-	case <-time.After(patience):
+	case <-time.After(await.Patience):
 		m.Fatal("the machine does not go down")
 	}
 	m.removeCgroup()
@@ -259,12 +257,7 @@ func (m *Machine) DropIn(unit, content string) {
 
 func (m *Machine) await(what string, ok func() bool) {
 	m.Helper()
-	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		if ok() {
-			return
-		}
-	}
-	m.Fatalf("timed out waiting for %s", what)
+	await.True(m, what, ok)
 }
 
 // removeCgroup ends what is left of this boot.

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pagein/pagein/internal/await"
 	"github.com/pagein/pagein/internal/require"
 )
 
@@ -135,15 +136,10 @@ func take(t *testing.T, opt Options) map[string]int {
 
 func waitGone(t *testing.T, socket string) {
 	t.Helper()
-	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		if keeperPid(socket) == 0 {
-			if _, err := os.Stat(socket); !errors.Is(err, os.ErrNotExist) {
-				t.Errorf("the socket is left behind: %v", err)
-			}
-			return
-		}
+	await.True(t, "the keeper to end", func() bool { return keeperPid(socket) == 0 })
+	if _, err := os.Stat(socket); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the socket is left behind: %v", err)
 	}
-	t.Fatal("the keeper did not end")
 }
 
 func TestDescriptorsSurviveKillOfTheirDaemon(t *testing.T) {
@@ -199,7 +195,7 @@ func TestNewDescriptorReplacesTheOldOne(t *testing.T) {
 		t.Fatalf("the pipe's writing end is not held: %v", err)
 	}
 	hold(t, c, "x", memfd(t, "second"))
-	if err := readable(pipe[0], patience); err != nil {
+	if err := readable(pipe[0], await.Patience); err != nil {
 		t.Errorf("the replaced descriptor is still open: %v", err)
 	}
 	if fds := take(t, opt); len(fds) != 1 || content(t, fds["x"]) != "second" {

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pagein/pagein/internal/await"
 	"github.com/pagein/pagein/internal/require"
 )
 
@@ -69,7 +70,7 @@ func TestReaderWaitsForTheSuccessor(t *testing.T) {
 	}
 	group = take(t, opt)["group"]
 	event := make([]byte, 4096)
-	if err := readable(group, patience); err != nil {
+	if err := readable(group, await.Patience); err != nil {
 		t.Fatal(err)
 	}
 	n, err := unix.Read(group, event)
@@ -90,7 +91,7 @@ func TestReaderWaitsForTheSuccessor(t *testing.T) {
 		if got != "filled" {
 			t.Errorf("the reader got %q", got)
 		}
-	case <-time.After(patience):
+	case <-time.After(await.Patience):
 		t.Fatal("the reader is stuck")
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pagein/pagein/internal/await"
 	"github.com/pagein/pagein/internal/kmount"
 )
 
@@ -156,7 +157,7 @@ func TestLostKeeperIsNoticedAndRestored(t *testing.T) {
 		}
 		select {
 		case <-lost:
-		case <-time.After(patience):
+		case <-time.After(await.Patience):
 			t.Fatal("the keeper's death was not noticed")
 		}
 		if err := c.Hold("c", memfd(t, "c")); err == nil {

@@ -3,13 +3,9 @@ package keeper
 import (
 	"os"
 	"testing"
-	"time"
 
 	"github.com/pagein/pagein/internal/kmount"
 )
-
-// patience is how long what must happen may take on a busy machine.
-const patience = time.Minute
 
 // TestMain lets the test binary be a keeper, a daemon that is to be killed, a process that inherits descriptors, and kmount's child.
 func TestMain(m *testing.M) {

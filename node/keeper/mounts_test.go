@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pagein/pagein/internal/await"
 	"github.com/pagein/pagein/internal/kmount"
 	"github.com/pagein/pagein/internal/require"
 )
@@ -67,7 +68,7 @@ func wantWatches(t *testing.T, fd, want int, when string) {
 	// A detached superblock may die a moment after the call that let go of it (task work, RCU).
 	var n int
 	var err error
-	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(await.Patience); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		if n, err = watches(fd); err != nil {
 			t.Fatal(err)
 		}

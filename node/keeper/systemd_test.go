@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pagein/pagein/internal/await"
 )
 
 // A stand-in for the service manager's socket: what it gets is what systemd would.
@@ -47,7 +49,7 @@ func TestSystemdGetsWhatItUnderstands(t *testing.T) {
 		go func() { done <- c.call() }()
 		var got []string
 		for range c.want {
-			if err := readable(sock, patience); err != nil {
+			if err := readable(sock, await.Patience); err != nil {
 				t.Fatal(err)
 			}
 			r, err := receive(sock, make([]byte, maxDatagram), 0)
@@ -87,7 +89,7 @@ func TestSilenceOfAKeeperIsNoConsent(t *testing.T) {
 	n, fd := &Notifier{socket: path}, memfd(t, "x")
 	done := make(chan error, 1)
 	go func() { done <- n.Hold("x", fd) }()
-	if err := readable(sock, patience); err != nil {
+	if err := readable(sock, await.Patience); err != nil {
 		t.Fatal(err)
 	}
 	time.Sleep(200 * time.Millisecond) // let the barrier be queued

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -20,6 +19,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/pagein/pagein/internal/await"
 	"github.com/pagein/pagein/oci/registry"
 )
 
@@ -257,14 +257,7 @@ func TestPullsGoOnWhenContainerdIsBack(t *testing.T) {
 		t.Errorf("without containerd: %v", err)
 	}
 	start()
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
-		if err = l.pull(t, nil); err == nil || time.Now().After(deadline) {
-			break
-		}
-	}
-	if err != nil {
-		t.Errorf("containerd is back: %v", err)
-	}
+	await.True(t, "containerd to be asked again", func() bool { return l.pull(t, nil) == nil })
 }
 
 func TestBigMessagesPass(t *testing.T) {
