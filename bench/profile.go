@@ -21,7 +21,7 @@ const (
 	fewUnseen           = 200
 )
 
-// mostBlurred is how many recordings are made again because the kernel read ahead: it does if somebody else's image was mounted at the same moment.
+// mostBlurred is how many recordings are made again because the kernel could not be kept from reading ahead.
 const mostBlurred = 3
 
 // benchProfile compares images that are laid out for a program, as pagein trace has seen it start, with the same images as they were converted, and with the best there could be: all

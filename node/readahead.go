@@ -24,14 +24,15 @@ type backing struct {
 
 // superblock makes one of the image. The caller holds n.mu.
 func (n *Node) superblock(ctx context.Context, img *image) (*kmount.Detached, error) {
-	before, err := kmount.Backings()
-	d, openErr := kmount.Open(ctx, img.spec)
-	if err != nil || openErr != nil {
-		return d, openErr
+	d, err := kmount.Open(ctx, img.spec)
+	if err != nil {
+		return nil, err
 	}
-	now, err := kmount.Backings()
-	if name, ok := kmount.Appeared(before, now); err == nil && ok {
+	switch name := d.Backing(); {
+	case name != "":
 		img.backings = append(img.backings, n.exact(img, name))
+	case img.hot() && !img.complete():
+		n.log.Warn("the kernel will read more than the profile names", "ref", img.Origin.Ref, "err", "what the mount reads through cannot be told from what others have mounted meanwhile")
 	}
 	if img.direct = false; n.directly(img) {
 		n.madeDirect(img, d.ReadDirectly())

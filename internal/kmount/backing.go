@@ -1,7 +1,6 @@
 package kmount
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,26 +14,18 @@ const backingDevices = "/sys/class/bdi"
 // Backing is what an EROFS superblock reads through, by its name in /sys/class/bdi.
 type Backing string
 
-// Backings lists those of all EROFS superblocks without a block device. Whose they are the kernel does not say.
-func Backings() ([]Backing, error) {
-	names, err := filepath.Glob(filepath.Join(backingDevices, "erofs-*"))
-	if err != nil {
-		return nil, fmt.Errorf("list %s: %w", backingDevices, err)
-	}
-	var list []Backing
+// backings lists those of all EROFS superblocks without a block device, none where /sys is not mounted. Whose they are the kernel does not say.
+func backings() (list []Backing) {
+	names, _ := filepath.Glob(filepath.Join(backingDevices, "erofs-*")) // fails for bad patterns only
 	for _, name := range names {
 		list = append(list, Backing(filepath.Base(name)))
 	}
-	return list, nil
+	return list
 }
 
-// Appeared returns the one of now that was not among before, if it is only one: the superblock that was made in between has it. Somebody else may have made another one.
-func Appeared(before, now []Backing) (Backing, bool) {
-	now = slices.DeleteFunc(slices.Clone(now), func(b Backing) bool { return slices.Contains(before, b) })
-	if len(now) != 1 {
-		return "", false
-	}
-	return now[0], true
+// appeared lists those that were not among before.
+func appeared(before []Backing) []Backing {
+	return slices.DeleteFunc(backings(), func(b Backing) bool { return slices.Contains(before, b) })
 }
 
 func (b Backing) file() string {

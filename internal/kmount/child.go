@@ -23,7 +23,8 @@ const (
 
 // answer is what the child sends on its standard output, a socket, together with the mount's descriptor unless it failed.
 type answer struct {
-	Failed *Error `json:",omitempty"`
+	Failed  *Error  `json:",omitempty"`
+	Backing Backing `json:",omitempty"`
 }
 
 // Init does the child's work and exits when this process was started by [Open]; otherwise it returns at once. Call it before anything
@@ -46,9 +47,9 @@ func child() error {
 	}
 	var a answer
 	var rights []byte
-	mnt, err := openMount(spec)
+	d, err := openMount(spec)
 	if err == nil {
-		rights = unix.UnixRights(mnt)
+		rights, a.Backing = unix.UnixRights(d.fd), d.backing
 	} else if !errors.As(err, &a.Failed) {
 		return err
 	}
@@ -59,31 +60,31 @@ func child() error {
 	return unix.Sendmsg(unix.Stdout, text, rights, nil, 0)
 }
 
-// inChild has a new process open the mount and returns its descriptor, or ctx's error once the child has been killed. Nothing of the mount is
+// inChild has a new process open the mount and returns it, or ctx's error once the child has been killed. Nothing of the mount is
 // then left: as long as it is attached nowhere, it lives as long as its descriptor.
-func inChild(ctx context.Context, spec EROFS) (int, error) {
+func inChild(ctx context.Context, spec EROFS) (*Detached, error) {
 	if err := ctx.Err(); err != nil {
-		return -1, err
+		return nil, err
 	}
 	if os.Args[0] == childName {
-		return -1, errors.New("this is the mounting child itself: main does not call kmount.Init first")
+		return nil, errors.New("this is the mounting child itself: main does not call kmount.Init first")
 	}
 	input, err := json.Marshal(spec)
 	if err != nil {
-		return -1, fmt.Errorf("describe the task to the mounting child: %w", err)
+		return nil, fmt.Errorf("describe the task to the mounting child: %w", err)
 	}
 	started := make(chan int, 1)
 	done := make(chan result, 1)
 	go func() { done <- runChild(input, started) }()
 	select {
 	case r := <-done:
-		return r.fd, r.err
+		return r.mount, r.err
 	case <-ctx.Done():
 	}
 	var pid int
 	select {
 	case r := <-done:
-		return r.fd, r.err
+		return r.mount, r.err
 	case pid = <-started:
 	}
 	// The pid cannot have been reused: the child is reaped by runChild, which has not reported.
@@ -91,23 +92,23 @@ func inChild(ctx context.Context, spec EROFS) (int, error) {
 	select {
 	case r := <-done:
 		if r.err == nil {
-			return r.fd, nil // it had finished before the signal
+			return r.mount, nil // it had finished before the signal
 		}
-		return -1, fmt.Errorf("child killed: %w", ctx.Err())
+		return nil, fmt.Errorf("child killed: %w", ctx.Err())
 	case <-time.After(killGrace):
 	}
 	go func() { // whenever the kernel lets go of it
 		if r := <-done; r.err == nil {
-			unix.Close(r.fd)
+			_ = r.mount.Close()
 		}
 	}()
-	return -1, fmt.Errorf("child %d is stuck in the kernel and left behind: %w", pid, ctx.Err())
+	return nil, fmt.Errorf("child %d is stuck in the kernel and left behind: %w", pid, ctx.Err())
 }
 
-// result is a mount's descriptor, or why there is none.
+// result is a mount, or why there is none.
 type result struct {
-	fd  int
-	err error
+	mount *Detached
+	err   error
 }
 
 // runChild runs one child to its end. It stays on one thread because the death signal is tied to the thread that started the child.
@@ -115,10 +116,10 @@ func runChild(input []byte, started chan<- int) result {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 
-	fail := func(what string, err error) result { return result{-1, fmt.Errorf("%s: %w", what, err)} }
+	fail := func(what string, err error) result { return result{nil, fmt.Errorf("%s: %w", what, err)} }
 	in, err := pipeWith(input)
 	if err != nil {
-		return result{-1, err}
+		return result{nil, err}
 	}
 	defer in.Close()
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
@@ -144,52 +145,52 @@ func runChild(input []byte, started chan<- int) result {
 		return fail("start mounting child", err)
 	}
 	started <- cmd.Process.Pid
-	fd, answerErr := receive(pair[0])
+	mount, answerErr := receive(pair[0])
 	waitErr := cmd.Wait()
 	switch {
 	case answerErr == nil:
-		return result{fd, nil}
+		return result{mount, nil}
 	case errors.As(answerErr, new(*Error)):
-		return result{-1, answerErr}
+		return result{nil, answerErr}
 	case waitErr != nil:
-		return result{-1, fmt.Errorf("mounting child: %w: %s", waitErr, errs.text)}
+		return result{nil, fmt.Errorf("mounting child: %w: %s", waitErr, errs.text)}
 	default:
-		return result{-1, fmt.Errorf("mounting child: %w: %s", answerErr, errs.text)}
+		return result{nil, fmt.Errorf("mounting child: %w: %s", answerErr, errs.text)}
 	}
 }
 
 // receive reads the child's answer.
-func receive(socket int) (int, error) {
+func receive(socket int) (*Detached, error) {
 	text, oob := make([]byte, 64<<10), make([]byte, unix.CmsgSpace(4))
 	n, oobn, _, _, err := unix.Recvmsg(socket, text, oob, unix.MSG_CMSG_CLOEXEC)
 	for errors.Is(err, unix.EINTR) {
 		n, oobn, _, _, err = unix.Recvmsg(socket, text, oob, unix.MSG_CMSG_CLOEXEC)
 	}
 	if err != nil {
-		return -1, fmt.Errorf("read its answer: %w", err)
+		return nil, fmt.Errorf("read its answer: %w", err)
 	}
 	if n == 0 {
-		return -1, errors.New("it gave no answer")
+		return nil, errors.New("it gave no answer")
 	}
 	var a answer
 	if err := json.Unmarshal(text[:n], &a); err != nil {
-		return -1, fmt.Errorf("read its answer: %w", err)
+		return nil, fmt.Errorf("read its answer: %w", err)
 	}
 	if a.Failed != nil {
-		return -1, a.Failed
+		return nil, a.Failed
 	}
 	messages, err := unix.ParseSocketControlMessage(oob[:oobn])
 	if err != nil {
-		return -1, fmt.Errorf("read its answer: %w", err)
+		return nil, fmt.Errorf("read its answer: %w", err)
 	}
 	if len(messages) != 1 {
-		return -1, errors.New("read its answer: the mount's descriptor did not come with it; are too many files open?")
+		return nil, errors.New("read its answer: the mount's descriptor did not come with it; are too many files open?")
 	}
 	fds, err := unix.ParseUnixRights(&messages[0])
 	if err != nil || len(fds) != 1 {
-		return -1, errors.Join(fmt.Errorf("read its answer: %d descriptors came with it", len(fds)), err)
+		return nil, errors.Join(fmt.Errorf("read its answer: %d descriptors came with it", len(fds)), err)
 	}
-	return fds[0], nil
+	return &Detached{fd: fds[0], backing: a.Backing}, nil
 }
 
 // pipeWith returns the reading end of a pipe that yields data.

@@ -73,8 +73,34 @@ func (c *fsContext) messages() []string {
 	return all
 }
 
-// openMount makes a superblock and a mount of it.
-func openMount(spec EROFS) (int, error) {
+// maxMounts bounds how often a mount is made until it is known what it reads through. Each takes some milliseconds.
+const maxMounts = 50
+
+// openMount makes a superblock and a mount of it, which reads through what has appeared meanwhile. If that is more than one, somebody else has mounted something at that moment: then the
+// mount is given up and made once more.
+func openMount(spec EROFS) (*Detached, error) {
+	for made := 1; ; made++ {
+		before := backings()
+		fd, err := makeMount(spec)
+		if err != nil {
+			return nil, err
+		}
+		d := &Detached{fd: fd}
+		names := appeared(before)
+		if len(names) == 1 {
+			d.backing = names[0]
+		}
+		if len(names) <= 1 || made == maxMounts {
+			return d, nil
+		}
+		if err := d.Close(); err != nil {
+			return nil, failed("close", err, nil)
+		}
+	}
+}
+
+// makeMount makes a superblock and a mount of it, and returns its descriptor.
+func makeMount(spec EROFS) (int, error) {
 	c, err := openEROFS()
 	if err != nil {
 		return -1, err

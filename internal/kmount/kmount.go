@@ -50,8 +50,9 @@ func (s EROFS) validate() error {
 
 // Detached is a mount that is attached nowhere yet, so that nobody sees it. It goes with Close, unless Attach has succeeded.
 type Detached struct {
-	fd   int
-	name string
+	fd      int
+	name    string
+	backing Backing
 }
 
 // Open makes a read-only mount of the image. When ctx ends first, the child is killed and ctx's error returned; a child
@@ -68,12 +69,16 @@ func Open(ctx context.Context, spec EROFS) (*Detached, error) {
 		}
 		spec.Source = source
 	}
-	fd, err := inChild(ctx, spec)
+	d, err := inChild(ctx, spec)
 	if err != nil {
 		return nil, fmt.Errorf("mount EROFS %s: %w", spec, err)
 	}
-	return &Detached{fd: fd, name: "EROFS " + spec.String()}, nil
+	d.name = "EROFS " + spec.String()
+	return d, nil
 }
+
+// Backing is what the superblock reads through, "" if that is not known: it was not made by [Open], or others mounted so much at that moment that it could not be told.
+func (d *Detached) Backing() Backing { return d.backing }
 
 // Clone makes another mount of the superblock that is mounted as m says, which must be the topmost mount at its target.
 func Clone(m Info) (*Detached, error) {

@@ -3,6 +3,7 @@ package kmount
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,6 +17,13 @@ import (
 
 func TestMain(m *testing.M) {
 	Init()
+	if image, ok := os.LookupEnv(mountingEnv); ok {
+		if err := mountOverAndOver(image); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	os.Exit(m.Run())
 }
 
