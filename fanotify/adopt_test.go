@@ -2,7 +2,6 @@ package fanotify
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"log/slog"
 	"maps"
@@ -110,15 +109,7 @@ func TestMarksOfALostImageStay(t *testing.T) {
 	if _, err := f.Attach(t.Context(), img); err == nil {
 		t.Fatal("attached although a record cannot be read")
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	served := make(chan error, 1)
-	go func() { served <- f.Serve(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := errors.Join(<-served, f.Close(), s.Close()); err != nil {
-			t.Error(err)
-		}
-	})
+	serve(t, f, s)
 	fails := func(when string) {
 		t.Helper()
 		if _, err := os.ReadFile(filepath.Join(mnt, "f0")); !errors.Is(err, unix.EIO) {
@@ -165,15 +156,7 @@ func TestABlobThatNobodyClaimsLosesItsMark(t *testing.T) {
 	if err := f.ReleaseUnclaimed(); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	served := make(chan error, 1)
-	go func() { served <- f.Serve(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := errors.Join(<-served, f.Close(), s.Close()); err != nil {
-			t.Error(err)
-		}
-	})
+	serve(t, f, s)
 	for i, want := range []bool{false, true} {
 		var st unix.Stat_t
 		if err := unix.Stat(s.BlobPath(tr.maps[i].ID()), &st); err != nil {

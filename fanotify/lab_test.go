@@ -143,6 +143,20 @@ func successor(t *testing.T, tr *tree, root string, h *transporttest.Holder, hel
 	return f, img, s
 }
 
+// serve has a transport serve until the test ends.
+func serve(t *testing.T, f *Transport, s *store.Store) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	go func() { served <- f.Serve(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := errors.Join(<-served, f.Close(), s.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // start attaches the tree's image and serves it. Adopted are descriptors of an earlier daemon.
 func start(t *testing.T, tr *tree, root string, h *transporttest.Holder, adopted map[string]int) (*daemon, kmount.EROFS) {
 	t.Helper()
