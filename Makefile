@@ -45,8 +45,8 @@ test: ## every test: each fuzz target for FUZZTIME, unit, this machine's kernel,
 	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "not formatted, run gofmt -w on:" $$unformatted >&2; exit 1; }
 	$(GO) vet ./...
 	cd bench/peers && $(GO) vet ./... # a module of its own
-	@hack/fuzz.sh $(FUZZTIME)
-	$(GO) test -timeout 80m $(TESTFLAGS) ./...
+	@fuzzed=0; hack/fuzz.sh $(FUZZTIME) || fuzzed=$$?; \
+		echo '$(GO) test -timeout 80m $(TESTFLAGS) ./...'; $(GO) test -timeout 80m $(TESTFLAGS) ./... && exit $$fuzzed # what fuzzing finds must not hide what tests find
 
 fuzz: ## each fuzz target for 10 minutes; the corpus stays in Go's cache, inputs that fail become seeds in testdata (FUZZFLAGS: hack/fuzz.sh)
 	@hack/fuzz.sh $(or $(FUZZFLAGS),10m)
