@@ -4,9 +4,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -29,12 +31,20 @@ type managed struct {
 
 func newManaged(t *testing.T) *managed {
 	t.Helper()
+	return newManagedBeside(t, nil, nil)
+}
+
+// newManagedBeside has more units, by the paths of their files, and more programs.
+func newManagedBeside(t *testing.T, units []string, more map[string]string) *managed {
+	t.Helper()
 	if os.Getenv(require.GuestEnv) != "" {
 		t.Skip("the guests have no systemd")
 	}
 	require.Root(t)
 	disk := t.TempDir()
-	cfg := systemdtest.Config{Disk: disk, Units: []string{"../../dist/systemd/pageind.service", "../../dist/systemd/pagein-keeper.service"}, Programs: map[string]string{}}
+	units = append(slices.Clip(units), "../../dist/systemd/pageind.service", "../../dist/systemd/pagein-keeper.service")
+	cfg := systemdtest.Config{Disk: disk, Units: units, Programs: map[string]string{}}
+	maps.Copy(cfg.Programs, more)
 	for _, p := range []string{"pagein", "pageind", "pagein-keeper"} {
 		cfg.Programs[p] = filepath.Join(programs, p)
 	}

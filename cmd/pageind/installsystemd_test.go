@@ -1,0 +1,58 @@
+package main
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/pagein/pagein/internal/require"
+)
+
+// containerdUnit is what containerd's own has in it that counts here.
+const containerdUnit = `[Service]
+Type=notify
+ExecStart=/usr/local/bin/containerd
+Delegate=yes
+KillMode=process
+`
+
+// TestSystemdRestartsBothForWhatIsInstalled has a real systemd restart pageind and containerd, each of which reads its configuration then: an image is pulled lazily, and after the way back the snapshotter is not known any more.
+func TestSystemdRestartsBothForWhatIsInstalled(t *testing.T) {
+	unit, programs := filepath.Join(t.TempDir(), "containerd.service"), map[string]string{}
+	for _, name := range []string{"containerd", "containerd-shim-runc-v2", "ctr"} {
+		programs[name] = require.Tool(t, name)
+	}
+	if err := os.WriteFile(unit, []byte(containerdUnit), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m := newManagedBeside(t, []string{unit}, programs)
+	m.Run("systemctl", "start", "containerd")
+	units := []string{"pageind.service", "containerd.service"}
+	restarted := func(args ...string) (said string) {
+		t.Helper()
+		var before []int
+		for _, u := range units {
+			before = append(before, m.PID(u))
+		}
+		said = m.Run(append([]string{"pagein"}, args...)...)
+		for i, u := range units {
+			if now := m.PID(u); now == before[i] || now == 0 {
+				t.Errorf("process %d of %s is now %d", before[i], u, now)
+			}
+		}
+		return said
+	}
+	if said := restarted("install", "containerd", "--apply", "--restart", "--check"); !strings.Contains(said, "was pulled without its layers, and can be read") {
+		t.Errorf("it says %s", said)
+	}
+	restarted("uninstall", "containerd", "--apply", "--restart")
+	if _, err := os.Stat(m.Path("/etc/containerd/config.toml")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the configuration that was made: %v", err)
+	}
+	if _, err := m.Try("ctr", "snapshots", "--snapshotter", "pagein", "ls"); err == nil || !strings.Contains(err.Error(), "snapshotter not loaded: pagein") {
+		t.Errorf("after the way back containerd says %v", err)
+	}
+}
