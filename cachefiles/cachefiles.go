@@ -14,7 +14,6 @@ import (
 	"log/slog"
 	"maps"
 	"os"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -273,15 +272,3 @@ func (t *Transport) closeObjects() {
 
 // Reads is the number of ranges that the kernel has asked for.
 func (t *Transport) Reads() int64 { return t.reads.Load() }
-
-// openKeys lists what the kernel has open, for messages and tests.
-func (t *Transport) openKeys() []string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	var keys []string
-	for _, o := range t.objects {
-		keys = append(keys, o.key)
-	}
-	slices.Sort(keys)
-	return keys
-}

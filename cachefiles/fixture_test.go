@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -284,6 +285,18 @@ func (d *daemon) unmount(dir string) {
 	if err := kmount.Unmount(dir, 0); err != nil {
 		d.t.Fatal(err)
 	}
+}
+
+// openKeys lists what the kernel has open, in order.
+func (t *Transport) openKeys() []string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var keys []string
+	for _, o := range t.objects {
+		keys = append(keys, o.key)
+	}
+	slices.Sort(keys)
+	return keys
 }
 
 // waitClosed waits until the kernel has closed everything.
