@@ -18,7 +18,7 @@ import (
 	"oras.land/oras-go/v2/content"
 
 	"github.com/pagein/pagein/oci"
-	"github.com/pagein/pagein/oci/registry"
+	"github.com/pagein/pagein/oci/registry/registrytest"
 )
 
 // TestALayerIsNoLongerThanItsManifestSays has a registry that goes on sending: who unpacks what arrives finds out at the end only that it is not the layer.
@@ -38,11 +38,7 @@ func TestALayerIsNoLongerThanItsManifestSays(t *testing.T) {
 	}))
 	t.Cleanup(srv.Close)
 	ref := oci.Ref{Kind: oci.Registry, Host: strings.TrimPrefix(srv.URL, "http://"), Repository: "app"}
-	client, err := registry.NewClient(registry.Options{Anonymous: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(client.Close)
+	client := registrytest.Client(t)
 	repo, err := client.Repository(ref)
 	if err != nil {
 		t.Fatal(err)

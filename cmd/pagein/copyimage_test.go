@@ -13,6 +13,7 @@ import (
 	"github.com/pagein/pagein/oci/artifact"
 	"github.com/pagein/pagein/oci/profiles"
 	"github.com/pagein/pagein/oci/registry"
+	"github.com/pagein/pagein/oci/registry/registrytest"
 	"github.com/pagein/pagein/profile"
 )
 
@@ -85,11 +86,7 @@ func TestImagesAreCopiedWithTheirProfiles(t *testing.T) {
 
 func repositoryOf(t *testing.T, name string) *registry.Repository {
 	t.Helper()
-	client, err := registry.NewClient(registry.Options{Anonymous: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(client.Close)
+	client := registrytest.Client(t)
 	ref, err := oci.ParseRef(name)
 	if err != nil {
 		t.Fatal(err)

@@ -17,7 +17,7 @@ import (
 	"github.com/pagein/pagein/oci"
 	"github.com/pagein/pagein/oci/artifact"
 	"github.com/pagein/pagein/oci/layout"
-	"github.com/pagein/pagein/oci/registry"
+	"github.com/pagein/pagein/oci/registry/registrytest"
 )
 
 // pushTestImage pushes an ordinary image with a layer for each directory, and tags it.
@@ -52,11 +52,7 @@ func tagTestImage(t *testing.T, ref string, put func(oras.Target) ocispec.Descri
 	if err != nil {
 		t.Fatal(err)
 	}
-	client, err := registry.NewClient(registry.Options{Anonymous: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
+	client := registrytest.Client(t)
 	place, err := artifact.Open(client, parsed)
 	if err != nil {
 		t.Fatal(err)

@@ -12,7 +12,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/pagein/pagein/internal/servertest"
-	"github.com/pagein/pagein/oci/registry"
+	"github.com/pagein/pagein/oci/registry/registrytest"
 )
 
 // shelf is attached storage in memory.
@@ -40,11 +40,7 @@ func (s *shelf) Attach(_ context.Context, desc ocispec.Descriptor, r io.ReaderAt
 }
 
 func TestAttachedObjectsNeedNotBeInTheRegistry(t *testing.T) {
-	client, err := registry.NewClient(registry.Options{Anonymous: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(client.Close)
+	client := registrytest.Client(t)
 	for _, to := range []string{servertest.Distribution(t, nil).Addr + "/app", "oci:" + t.TempDir() + "/l"} {
 		for _, keep := range []bool{false, true} {
 			ctx := context.Background()

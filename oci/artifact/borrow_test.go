@@ -18,6 +18,7 @@ import (
 	"github.com/pagein/pagein/oci"
 	"github.com/pagein/pagein/oci/layout"
 	"github.com/pagein/pagein/oci/registry"
+	"github.com/pagein/pagein/oci/registry/registrytest"
 )
 
 // at opens the place of a reference and returns both.
@@ -101,11 +102,7 @@ func TestBorrowedBlobsAreWhereTheArtifactIs(t *testing.T) {
 	srv, other := httptest.NewServer(ours), httptest.NewServer(&repositories{byName: map[string]http.Handler{}})
 	t.Cleanup(srv.Close)
 	t.Cleanup(other.Close)
-	client, err := registry.NewClient(registry.Options{Anonymous: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(client.Close)
+	client := registrytest.Client(t)
 	here, there := strings.TrimPrefix(srv.URL, "http://"), strings.TrimPrefix(other.URL, "http://")
 	for name, c := range map[string]struct {
 		from, to        string

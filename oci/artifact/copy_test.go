@@ -13,6 +13,7 @@ import (
 
 	"github.com/pagein/pagein/internal/servertest"
 	"github.com/pagein/pagein/oci/registry"
+	"github.com/pagein/pagein/oci/registry/registrytest"
 )
 
 // pushSample stores the sample at a place and loads it.
@@ -38,11 +39,7 @@ func reload(t *testing.T, client *registry.Client, where string, pushed Pushed) 
 }
 
 func TestCopyIsTheSameArtifact(t *testing.T) {
-	client, err := registry.NewClient(registry.Options{Anonymous: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(client.Close)
+	client := registrytest.Client(t)
 	here, there := servertest.Distribution(t, nil).Addr, servertest.Distribution(t, nil).Addr
 	for name, c := range map[string]struct {
 		from, to string
@@ -86,11 +83,7 @@ func (s *shelf) from(place Place) func(context.Context, ocispec.Descriptor) (io.
 
 func TestCopyMovesData(t *testing.T) {
 	ctx := context.Background()
-	client, err := registry.NewClient(registry.Options{Anonymous: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(client.Close)
+	client := registrytest.Client(t)
 	reg := servertest.Distribution(t, nil).Addr
 	from, plain := pushSample(t, client, reg+"/plain", sample(t))
 	first, second := new(shelf), new(shelf)

@@ -15,7 +15,7 @@ import (
 
 	"github.com/pagein/pagein/internal/servertest"
 	"github.com/pagein/pagein/oci"
-	"github.com/pagein/pagein/oci/registry"
+	"github.com/pagein/pagein/oci/registry/registrytest"
 )
 
 // gallery is an image in a registry to which artifacts are attached.
@@ -28,11 +28,7 @@ type gallery struct {
 
 func newGallery(t *testing.T) *gallery {
 	t.Helper()
-	client, err := registry.NewClient(registry.Options{Anonymous: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(client.Close)
+	client := registrytest.Client(t)
 	g := &gallery{T: t}
 	g.place, g.ref = at(t, client, servertest.Distribution(t, nil).Addr+"/app:1")
 	config := g.push(ocispec.MediaTypeImageConfig, ocispec.Image{})

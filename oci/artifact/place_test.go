@@ -14,7 +14,7 @@ import (
 	ggcr "github.com/google/go-containerregistry/pkg/registry"
 	"github.com/pagein/pagein/oci"
 	"github.com/pagein/pagein/oci/layout"
-	"github.com/pagein/pagein/oci/registry"
+	"github.com/pagein/pagein/oci/registry/registrytest"
 )
 
 // counter counts the requests that a server gets.
@@ -34,11 +34,7 @@ func places(t *testing.T) (map[string]Place, map[string]oci.Ref, *counter) {
 	requests := &counter{Handler: ggcr.New(ggcr.Logger(log.New(io.Discard, "", 0)))}
 	srv := httptest.NewServer(requests)
 	t.Cleanup(srv.Close)
-	client, err := registry.NewClient(registry.Options{Anonymous: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(client.Close)
+	client := registrytest.Client(t)
 	dir := t.TempDir() + "/layout"
 	if _, err := layout.Create(dir); err != nil {
 		t.Fatal(err)

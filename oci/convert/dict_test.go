@@ -20,7 +20,7 @@ import (
 	"github.com/pagein/pagein/oci/artifact"
 	"github.com/pagein/pagein/oci/convert"
 	"github.com/pagein/pagein/oci/layout"
-	"github.com/pagein/pagein/oci/registry"
+	"github.com/pagein/pagein/oci/registry/registrytest"
 )
 
 // words fills a string that compresses like text.
@@ -270,11 +270,7 @@ func TestBorrowedBlobsAreServedByEveryRegistry(t *testing.T) {
 	for name, start := range registries {
 		t.Run(name, func(t *testing.T) {
 			ctx, addr := context.Background(), start(t)
-			client, err := registry.NewClient(registry.Options{Anonymous: true})
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(client.Close)
+			client := registrytest.Client(t)
 			place := func(s string) artifact.Place {
 				p, err := artifact.Open(client, reference(t, addr+s))
 				if err != nil {

@@ -19,6 +19,7 @@ import (
 	"github.com/pagein/pagein/oci/artifact"
 	"github.com/pagein/pagein/oci/convert"
 	"github.com/pagein/pagein/oci/registry"
+	"github.com/pagein/pagein/oci/registry/registrytest"
 )
 
 // registries starts each registry that the promises are tested with and returns its address.
@@ -53,11 +54,7 @@ func TestArtifactIsFoundAndReadInEveryRegistry(t *testing.T) {
 	for name, start := range registries {
 		t.Run(name, func(t *testing.T) {
 			ctx, ref := context.Background(), reference(t, start(t)+"/team/app:v1")
-			client, err := registry.NewClient(registry.Options{Anonymous: true})
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(client.Close)
+			client := registrytest.Client(t)
 			place, err := artifact.Open(client, ref)
 			if err != nil {
 				t.Fatal(err)

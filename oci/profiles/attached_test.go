@@ -18,7 +18,7 @@ import (
 	"github.com/pagein/pagein/oci"
 	"github.com/pagein/pagein/oci/artifact"
 	"github.com/pagein/pagein/oci/profiles"
-	"github.com/pagein/pagein/oci/registry"
+	"github.com/pagein/pagein/oci/registry/registrytest"
 	"github.com/pagein/pagein/profile"
 )
 
@@ -32,11 +32,7 @@ type album struct {
 
 func newAlbum(t *testing.T) *album {
 	t.Helper()
-	client, err := registry.NewClient(registry.Options{Anonymous: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(client.Close)
+	client := registrytest.Client(t)
 	ref, err := oci.ParseRef(servertest.Distribution(t, nil).Addr + "/team/app")
 	if err != nil {
 		t.Fatal(err)

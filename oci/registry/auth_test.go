@@ -39,16 +39,21 @@ func authOf(user, password string) string {
 func TestExpiredTokensAreRenewedAndRotatedPasswordsFound(t *testing.T) {
 	write := dockerConfig(t)
 	tokens := servertest.NewTokenServer(t, "first")
-	tokens.Set("first", -59*time.Second) // together with the minute that registries allow for, that is a second
 	addr := servertest.Distribution(t, tokens).Addr
 	write(`{"auths":{%q:{"auth":%q}}}`, addr, authOf("me", "first"))
-	repo := openAt(t, addr, registry.Options{})
-	if err := roundTrip(repo); err != nil {
+	if err := roundTrip(openAt(t, addr, registry.Options{})); err != nil {
 		t.Fatal(err)
 	}
+	// Together with the minute that registries allow for, tokens live for a second, or two as they know no fractions.
+	tokens.Set("first", -58*time.Second)
+	const expired = 3500 * time.Millisecond
+	repo := openAt(t, addr, registry.Options{})
 	desc := content.NewDescriptorFromBytes("application/octet-stream", pattern())
+	if err := readPart(repo, desc, pattern()); err != nil {
+		t.Fatal(err)
+	}
 	before := tokens.Asked()
-	time.Sleep(2500 * time.Millisecond)
+	time.Sleep(expired)
 	if err := readPart(repo, desc, pattern()); err != nil {
 		t.Errorf("after the token expired: %v", err)
 	}
@@ -56,7 +61,7 @@ func TestExpiredTokensAreRenewedAndRotatedPasswordsFound(t *testing.T) {
 		t.Error("no new token was asked for: the old one had not expired")
 	}
 	tokens.Set("second", time.Minute)
-	time.Sleep(2500 * time.Millisecond)
+	time.Sleep(expired)
 	if err := readPart(repo, desc, pattern()); err == nil || !strings.Contains(err.Error(), "wrong password") {
 		t.Errorf("after the password changed: %v", err)
 	}

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/pagein/pagein/oci/registry"
+	"github.com/pagein/pagein/oci/registry/registrytest"
 	"oras.land/oras-go/v2/content"
 )
 
@@ -96,11 +97,7 @@ func fill(t *testing.T, h http.Handler, repository string) {
 	t.Helper()
 	srv := httptest.NewServer(h)
 	defer srv.Close()
-	client, err := registry.NewClient(registry.Options{Anonymous: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
+	client := registrytest.Client(t)
 	repo, err := client.Repository(parse(t, strings.TrimPrefix(srv.URL, "http://")+"/"+repository))
 	if err != nil {
 		t.Fatal(err)

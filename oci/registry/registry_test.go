@@ -19,6 +19,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pagein/pagein/oci"
 	"github.com/pagein/pagein/oci/registry"
+	"github.com/pagein/pagein/oci/registry/registrytest"
 	"oras.land/oras-go/v2/content"
 )
 
@@ -218,10 +219,7 @@ func TestRedirectNeverLeavesTLS(t *testing.T) {
 }
 
 func TestOnlyRegistriesHaveRepositories(t *testing.T) {
-	client, err := registry.NewClient(registry.Options{Anonymous: true})
-	if err != nil {
-		t.Fatal(err)
-	}
+	client := registrytest.Client(t)
 	if _, err := client.Repository(oci.Ref{Kind: oci.Layout, Path: "x"}); err == nil {
 		t.Error("a layout is accepted")
 	}

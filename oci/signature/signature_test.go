@@ -17,6 +17,7 @@ import (
 	"github.com/pagein/pagein/internal/servertest"
 	"github.com/pagein/pagein/oci"
 	"github.com/pagein/pagein/oci/registry"
+	"github.com/pagein/pagein/oci/registry/registrytest"
 )
 
 // desk is a repository with a manifest to be signed.
@@ -28,11 +29,7 @@ type desk struct {
 
 func newDesk(t *testing.T) *desk {
 	t.Helper()
-	client, err := registry.NewClient(registry.Options{Anonymous: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(client.Close)
+	client := registrytest.Client(t)
 	ref, err := oci.ParseRef(servertest.Distribution(t, nil).Addr + "/app")
 	if err != nil {
 		t.Fatal(err)

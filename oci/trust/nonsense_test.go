@@ -16,7 +16,7 @@ import (
 	"github.com/pagein/pagein/internal/keytest"
 	"github.com/pagein/pagein/oci"
 	"github.com/pagein/pagein/oci/artifact"
-	"github.com/pagein/pagein/oci/registry"
+	"github.com/pagein/pagein/oci/registry/registrytest"
 )
 
 // TestNonsenseInListsAndManifestsTrustsNothing has a registry answer with descriptors that no registry should take: they are refused, nothing outside of the repository is asked for, and
@@ -97,11 +97,7 @@ func nonsense(t *testing.T, keys []string, attached, signature ocispec.Descripto
 		http.NotFound(w, r)
 	}))
 	defer srv.Close()
-	client, err := registry.NewClient(registry.Options{Anonymous: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
+	client := registrytest.Client(t)
 	ref := oci.Ref{Kind: oci.Registry, Host: strings.TrimPrefix(srv.URL, "http://"), Repository: "app", Digest: digest.FromBytes(raw)}
 	place, err := artifact.Open(client, ref)
 	if err != nil {

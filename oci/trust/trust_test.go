@@ -20,7 +20,7 @@ import (
 	"github.com/pagein/pagein/internal/servertest"
 	"github.com/pagein/pagein/oci"
 	"github.com/pagein/pagein/oci/artifact"
-	"github.com/pagein/pagein/oci/registry"
+	"github.com/pagein/pagein/oci/registry/registrytest"
 	"github.com/pagein/pagein/oci/signature"
 )
 
@@ -112,11 +112,7 @@ type shop struct {
 
 func newShop(t *testing.T) *shop {
 	t.Helper()
-	client, err := registry.NewClient(registry.Options{Anonymous: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(client.Close)
+	client := registrytest.Client(t)
 	s := &shop{T: t, dir: t.TempDir()}
 	ref, err := oci.ParseRef(servertest.Distribution(t, nil).Addr + "/team/app")
 	if err != nil {

@@ -24,7 +24,7 @@ import (
 	"github.com/pagein/pagein/oci"
 	"github.com/pagein/pagein/oci/artifact"
 	"github.com/pagein/pagein/oci/convert"
-	"github.com/pagein/pagein/oci/registry"
+	"github.com/pagein/pagein/oci/registry/registrytest"
 	"github.com/pagein/pagein/oci/view"
 )
 
@@ -83,11 +83,7 @@ func openedFor(ctx context.Context, t *testing.T, dir string, o view.Options) (*
 	s := &server{Handler: ggcr.New(ggcr.Logger(log.New(io.Discard, "", 0)))}
 	srv := httptest.NewServer(s)
 	t.Cleanup(srv.Close)
-	client, err := registry.NewClient(registry.Options{Anonymous: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { client.Close() })
+	client := registrytest.Client(t)
 	ref, err := oci.ParseRef(strings.TrimPrefix(srv.URL, "http://") + "/app:v1")
 	if err != nil {
 		t.Fatal(err)
