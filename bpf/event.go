@@ -52,18 +52,17 @@ func (t Touch) Count() int { return bits.OnesCount64(t.Pages) }
 // eventSize is the length of "struct event" in touch.bpf.c.
 const eventSize = 80
 
-// decode reads an event. Its numbers are in the machine's order, which is little-endian wherever this is compiled.
-func decode(b []byte) (Touch, error) {
+// decode reads an event. Its numbers are in the machine's order, which is little-endian wherever this is compiled. comm is that of the event before, and mostly of this one: then it is not copied.
+func decode(b []byte, comm string) (Touch, error) {
 	if len(b) < eventSize {
 		return Touch{}, fmt.Errorf("decode an event: it has %d bytes, not %d", len(b), eventSize)
 	}
 	le := binary.LittleEndian
-	comm := b[64:80]
-	if i := bytes.IndexByte(comm, 0); i >= 0 {
-		comm = comm[:i]
+	if name, _, _ := bytes.Cut(b[64:80], []byte{0}); string(name) != comm {
+		comm = string(name)
 	}
 	return Touch{
 		Time: time.Duration(le.Uint64(b)), Inode: le.Uint64(b[8:]), Page: le.Uint64(b[16:]), Pages: le.Uint64(b[24:]), Cached: le.Uint64(b[32:]), Cgroup: le.Uint64(b[40:]), // #nosec G115 -- nanoseconds since boot
-		Device: userDevice(le.Uint32(b[48:])), PID: le.Uint32(b[52:]), TGID: le.Uint32(b[56:]), Kind: Kind(b[60]), Comm: string(comm),
+		Device: userDevice(le.Uint32(b[48:])), PID: le.Uint32(b[52:]), TGID: le.Uint32(b[56:]), Kind: Kind(b[60]), Comm: comm,
 	}, nil
 }

@@ -57,6 +57,11 @@ struct xa_node {
 	void *slots[64];
 } BY_NAME;
 
+/* Begins with a number of 64 bits, which programs may calculate with, as they may not with pointers. */
+struct cpumask {
+	unsigned long bits[1];
+} BY_NAME;
+
 struct folio {
 	unsigned long flags;
 	struct address_space *mapping;

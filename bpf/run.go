@@ -17,10 +17,10 @@ const pollEvery = 25 * time.Millisecond
 // Run calls each for every touch, from one goroutine, until ctx is done. Then it ends the recording and calls each for what had been recorded. It returns nil unless reading
 // the events fails, or each returns an error.
 func (t *Tracer) Run(ctx context.Context, each func(Touch) error) error {
-	var record ringbuf.Record
+	var last event
 	for ctx.Err() == nil {
 		t.reader.SetDeadline(time.Now().Add(pollEvery))
-		if err := t.drain(ctx, &record, each); err != nil {
+		if err := t.drain(ctx, &last, each); err != nil {
 			return err
 		}
 	}
@@ -28,24 +28,29 @@ func (t *Tracer) Run(ctx context.Context, each func(Touch) error) error {
 		return fmt.Errorf("end the recording: %w", err)
 	}
 	t.reader.SetDeadline(time.Now().Add(pollEvery))
-	return t.drain(context.WithoutCancel(ctx), &record, each)
+	return t.drain(context.WithoutCancel(ctx), &last, each)
+}
+
+// event is one as it was read, and what it says.
+type event struct {
+	record ringbuf.Record
+	touch  Touch
 }
 
 // drain reads events until the reader's deadline has passed and none is left, or ctx is done: while events come faster than they are taken, there is always one left.
-func (t *Tracer) drain(ctx context.Context, record *ringbuf.Record, each func(Touch) error) error {
+func (t *Tracer) drain(ctx context.Context, last *event, each func(Touch) error) error {
 	for ctx.Err() == nil {
-		err := t.reader.ReadInto(record)
+		err := t.reader.ReadInto(&last.record)
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			return nil
 		}
 		if err != nil {
 			return fmt.Errorf("read events: %w", err)
 		}
-		touch, err := decode(record.RawSample)
-		if err != nil {
+		if last.touch, err = decode(last.record.RawSample, last.touch.Comm); err != nil {
 			return err
 		}
-		if err := each(touch); err != nil {
+		if err := each(last.touch); err != nil {
 			return err
 		}
 	}

@@ -92,7 +92,7 @@ struct span {
 	__u64 until;
 };
 
-/* Pages of a chunk that are known to have been reported. */
+/* Pages of a chunk that are known to have been reported, or not to exist. */
 struct recent {
 	struct chunk_key key;
 	__u64 pages;
@@ -213,12 +213,28 @@ static __always_inline int is_page(__u64 e) { return e && (e & 3) == 0; }
 
 static __always_inline struct xa_node *to_node(__u64 e) { return (struct xa_node *)(e - 2); }
 
-static __always_inline __u64 slot(struct xa_node *node, __u32 i)
+#ifdef TYPED
+/* Since 6.2: it returns what it is given, and costs nothing. */
+extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym __weak;
+#endif
+
+/* word reads eight bytes of the kernel's memory: where that can be done, without a call. */
+static __always_inline __u64 word(void *address)
 {
-	void *e = 0;
-	bpf_core_read(&e, sizeof(e), &node->slots[i & (CHUNK - 1)]);
-	return (__u64)e;
+	__u64 w = 0;
+#ifdef TYPED
+	if (bpf_rdonly_cast) {
+		struct cpumask *direct = bpf_rdonly_cast(address, bpf_core_type_id_kernel(struct cpumask));
+		w = direct->bits[0];
+		barrier_var(w); /* the verifier does not take one instruction for both ways */
+		return w;
+	}
+#endif
+	bpf_probe_read_kernel(&w, sizeof(w), address);
+	return w;
 }
+
+static __always_inline __u64 slot(struct xa_node *node, __u32 i) { return word(&node->slots[i & (CHUNK - 1)]); }
 
 static __always_inline int holds_page(struct xa_node *node, __u32 i)
 {
@@ -259,7 +275,7 @@ static long descend(__u32 level, struct walk *w)
 		return 1;
 	}
 	struct xa_node *node = to_node(w->entry);
-	__u32 shift = BPF_CORE_READ(node, shift) & 63;
+	__u32 shift = word(&node->shift) & 63; /* the lowest byte */
 	if (level == 0 && (w->index >> shift) >= CHUNK)
 		return 1; /* behind all that is cached */
 	if (shift == 0) {
@@ -284,73 +300,82 @@ static __always_inline __u64 resident(__u64 xa_head, __u64 chunk, __u64 mask)
 	return w.found;
 }
 
-static __always_inline struct chunk *remembered(struct chunk_key *key)
+/* What is remembered of pages. */
+enum memory { EXACT, NEAR, ADDED };
+
+static __always_inline __u64 *bits(struct chunk *c, enum memory what)
 {
-	struct chunk *c = bpf_map_lookup_elem(&chunks, key);
-	if (c)
-		return c;
-	struct chunk zero = {};
-	bpf_map_update_elem(&chunks, key, &zero, BPF_NOEXIST);
-	return bpf_map_lookup_elem(&chunks, key);
+	return what == EXACT ? &c->exact : what == NEAR ? &c->around : &c->added;
 }
 
-/* pages_in returns the pages of t in the chunk that begins with page base. */
-static __always_inline __u64 pages_in(struct touch *t, __u64 base)
+/* remember remembers pages of a chunk, and returns those that were remembered before. c is what is known of the chunk, 0 if nothing is. */
+static __always_inline __u64 remember(struct chunk_key *key, struct chunk *c, enum memory what, __u64 pages)
 {
-	__u64 mask = ~0ULL;
-	if (t->first > base)
-		mask &= ~0ULL << (t->first - base);
-	if (t->last < base + CHUNK - 1)
-		mask &= ~0ULL >> (base + CHUNK - 1 - t->last);
-	return mask;
-}
-
-/* report reports what is new of t in its i-th chunk. */
-static long report(__u32 i, struct touch *t)
-{
-	struct chunk_key key = {.dev = t->dev, .ino = t->ino, .chunk = (t->first >> CHUNK_BITS) + i};
-	__u64 base = key.chunk << CHUNK_BITS, mask = pages_in(t, base);
-
-	struct chunk *c = remembered(&key);
-	__u64 known = 0, added = 0;
-	if (c) {
-		known = c->exact;
-		if (t->kind == AROUND)
-			known |= c->around;
-		added = c->added;
-	} else {
-		count(UNREMEMBERED, 1);
+	if (!c) {
+		struct chunk first = {};
+		*bits(&first, what) = pages;
+		if (!bpf_map_update_elem(&chunks, key, &first, BPF_NOEXIST))
+			return 0;
+		c = bpf_map_lookup_elem(&chunks, key); /* another CPU was faster, unless there is no room */
+		if (!c) {
+			count(UNREMEMBERED, what != ADDED);
+			return 0;
+		}
 	}
-	mask &= ~known;
+	return __sync_fetch_and_or(bits(c, what), pages);
+}
+
+/* run is the pages first..last, which are of one chunk. */
+static __always_inline __u64 run(__u64 first, __u64 last)
+{
+	return ~0ULL << (first & (CHUNK - 1)) & ~0ULL >> (CHUNK - 1 - (last & (CHUNK - 1)));
+}
+
+/* pages_in returns the pages of t in a chunk. */
+static __always_inline __u64 pages_in(struct touch *t, __u64 chunk)
+{
+	__u64 base = chunk << CHUNK_BITS, end = base + CHUNK - 1;
+	return run(t->first > base ? t->first : base, t->last < end ? t->last : end);
+}
+
+/* report reports what is new of t in a chunk. c is what is known of the chunk, 0 if nothing is. */
+static __noinline void report(struct touch *t, struct chunk_key *key, struct chunk *c)
+{
+	enum memory what = t->kind == AROUND ? NEAR : EXACT;
+	__u64 mask = pages_in(t, key->chunk), added = 0;
+	if (c) {
+		mask &= ~c->exact;
+		if (what == NEAR)
+			mask &= ~c->around;
+		added = c->added;
+	}
 	if (!mask)
-		return 0;
+		return;
 	/* What came while recording was not cached before, be it there now or not. */
-	__u64 unsure = t->kind == AROUND ? mask : mask & ~added, present = 0;
+	__u64 unsure = what == NEAR ? mask : mask & ~added, present = 0;
 	struct address_space *mapping = t->mapping;
 	if (unsure)
-		present = resident((__u64)BPF_CORE_READ(mapping, i_pages.xa_head), key.chunk, unsure);
-	if (t->kind == AROUND)
+		present = resident(word(&mapping->i_pages.xa_head), key->chunk, unsure);
+	if (what == NEAR)
 		mask &= present; /* absent neighbours are not mapped */
 	if (!mask)
-		return 0;
+		return;
 
 	struct event *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
 	if (!e) {
 		count(DROPPED_PAGES, __builtin_popcountll(mask));
 		t->lost = 1;
-		return 0;
+		return;
 	}
-	if (c) {
-		mask &= ~__sync_fetch_and_or(t->kind == AROUND ? &c->around : &c->exact, mask);
-		if (!mask) { /* another CPU was faster */
-			bpf_ringbuf_discard(e, BPF_RB_NO_WAKEUP);
-			return 0;
-		}
+	mask &= ~remember(key, c, what, mask);
+	if (!mask) { /* another CPU was faster */
+		bpf_ringbuf_discard(e, BPF_RB_NO_WAKEUP);
+		return;
 	}
 	__u64 id = bpf_get_current_pid_tgid();
 	e->time = bpf_ktime_get_ns();
 	e->ino = t->ino;
-	e->page = base;
+	e->page = key->chunk << CHUNK_BITS;
 	e->pages = mask;
 	e->cached = mask & present & ~added; /* what is absent, or came while recording, was brought in */
 	e->cgroup = bpf_get_current_cgroup_id();
@@ -361,6 +386,13 @@ static long report(__u32 i, struct touch *t)
 	bpf_get_current_comm(e->comm, sizeof(e->comm));
 	__u64 unread = bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA);
 	bpf_ringbuf_submit(e, unread >= wake_bytes ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP);
+}
+
+/* report_nth reports what is new of t in its i-th chunk. */
+static long report_nth(__u32 i, struct touch *t)
+{
+	struct chunk_key key = {.dev = t->dev, .ino = t->ino, .chunk = (t->first >> CHUNK_BITS) + i};
+	report(t, &key, bpf_map_lookup_elem(&chunks, &key));
 	return 0;
 }
 
@@ -371,10 +403,13 @@ static __always_inline void over(struct touch *t)
 	if (n > READ_CHUNKS)
 		n = READ_CHUNKS;
 	if (n == 1)
-		report(0, t);
+		report_nth(0, t);
 	else
-		bpf_loop(n, report, t, 0);
+		bpf_loop(n, report_nth, t, 0);
 }
+
+/* last_page is the last page of a file. A file without pages has one that no file has. */
+static __always_inline __u64 last_page(struct inode *inode) { return (__u64)(GET(inode, i_size) - 1) >> PAGE_SHIFT_4K; }
 
 /* within begins a touch of pages first..last of a file, cut at the file's end; it returns 0 if there is none in an EROFS mount. */
 static __always_inline int within(struct touch *t, struct address_space *mapping, __u64 first, __u64 last)
@@ -383,12 +418,9 @@ static __always_inline int within(struct touch *t, struct address_space *mapping
 	if (!inode) /* the cache of something else */
 		return 0;
 	struct super_block *sb = GET(inode, i_sb);
-	if (GET(sb, s_magic) != EROFS_MAGIC)
+	if (GET(sb, s_magic) != EROFS_MAGIC || !GET(inode, i_size))
 		return 0;
-	__u64 size = GET(inode, i_size);
-	if (!size)
-		return 0;
-	__u64 end = (size - 1) >> PAGE_SHIFT_4K;
+	__u64 end = last_page(inode);
 	t->dev = GET(sb, s_dev);
 	t->ino = GET(inode, i_ino);
 	t->first = first;
@@ -399,8 +431,8 @@ static __always_inline int within(struct touch *t, struct address_space *mapping
 
 #include "request.h"
 
-/* long_read reports a read, unless its span says that there is nothing new in it. If mapping is given, the read may have begun before its first page, see request_start(). */
-static __always_inline void long_read(struct touch *t, __u32 program, struct address_space *mapping)
+/* long_read reports a read, unless its span says that there is nothing new in it. If it is a batch, the read may have begun before it, see request_start(). */
+static __noinline void long_read(struct touch *t, __u32 program, int batch)
 {
 	__u32 i = program * SPANS + ((t->ino ^ t->ino >> 6) & (SPANS - 1));
 	struct span *s = bpf_map_lookup_elem(&spans, &i);
@@ -409,12 +441,10 @@ static __always_inline void long_read(struct touch *t, __u32 program, struct add
 	int known = s->ino == t->ino && s->dev == t->dev;
 	if (known && t->first >= s->from && t->last < s->until)
 		return;
-	if (!wanted_device(t->dev) || !wanted()) {
-		t->lost = 1;
+	if (!wanted_device(t->dev) || !wanted())
 		return;
-	}
-	if (mapping && t->first)
-		t->first = request_start(mapping, t->first);
+	if (batch && t->first)
+		t->first = request_start(t->mapping, t->first);
 	__u64 from = t->first;
 	known = known && from >= s->from && from <= s->until;
 	if (known)
@@ -432,35 +462,60 @@ static __always_inline void long_read(struct touch *t, __u32 program, struct add
 		s->until = t->last + 1;
 }
 
-/* reading reports a read of pages. */
-static __always_inline void reading(struct touch *t, __u32 program, struct address_space *mapping)
+/* short_read reports a read within a chunk. r is to remember the pages that were asked for: those behind the end of the file are as good as reported. */
+static __noinline void short_read(struct touch *t, struct recent *r, __u64 asked, int batch)
 {
-	__u64 chunk = t->first >> CHUNK_BITS;
-	if (chunk != t->last >> CHUNK_BITS) {
-		long_read(t, program, mapping);
+	struct chunk_key key = {.dev = t->dev, .ino = t->ino, .chunk = t->first >> CHUNK_BITS};
+	if (!wanted_device(t->dev) || !wanted())
+		return;
+	struct chunk *c = bpf_map_lookup_elem(&chunks, &key);
+	if (!c || run(t->first, t->last) & ~c->exact) {
+		if (batch && t->first)
+			t->first = request_start(t->mapping, t->first);
+		if (t->first >> CHUNK_BITS == key.chunk)
+			report(t, &key, c);
+		else
+			over(t);
+		if (t->lost)
+			return;
+	}
+	if (r->key.chunk != key.chunk || r->key.ino != key.ino || r->key.dev != key.dev) {
+		r->key = key;
+		r->pages = 0;
+	}
+	r->pages |= asked;
+}
+
+/* reading reports a read of pages first..last. Nearly all that programs read they have read before, and are held up here no longer than it takes to see that. */
+static __always_inline void reading(struct address_space *mapping, __u64 first, __u64 last, __u32 program, int batch)
+{
+	struct inode *inode = GET(mapping, host);
+	if (!inode)
+		return;
+	struct super_block *sb = GET(inode, i_sb);
+	if (GET(sb, s_magic) != EROFS_MAGIC)
+		return;
+	__u64 chunk = first >> CHUNK_BITS;
+	if (last >> CHUNK_BITS != chunk) { /* buffers are larger than files */
+		__u64 end = last_page(inode);
+		last = last < end ? last : end;
+	}
+	struct touch t = {.kind = READ};
+	if (last >> CHUNK_BITS != chunk) {
+		if (within(&t, mapping, first, last))
+			long_read(&t, program, batch);
 		return;
 	}
-	__u64 mask = pages_in(t, chunk << CHUNK_BITS);
-	__u32 i = program * RECENT + ((t->ino * 31 + chunk) & (RECENT - 1));
+	__u64 ino = GET(inode, i_ino);
+	__u32 i = program * RECENT + ((ino * 31 + chunk) & (RECENT - 1));
 	struct recent *r = bpf_map_lookup_elem(&recents, &i);
 	if (!r)
 		return;
-	int known = r->key.chunk == chunk && r->key.ino == t->ino && r->key.dev == t->dev;
-	if (known && !(mask & ~r->pages))
+	__u64 asked = run(first, last);
+	if (r->key.chunk == chunk && r->key.ino == ino && r->key.dev == GET(sb, s_dev) && !(asked & ~r->pages))
 		return;
-	struct chunk_key key = {.dev = t->dev, .ino = t->ino, .chunk = chunk};
-	struct chunk *c = bpf_map_lookup_elem(&chunks, &key);
-	if (!c || mask & ~c->exact)
-		long_read(t, program, mapping);
-	if (t->lost)
-		return;
-	if (!known) {
-		r->key.dev = t->dev;
-		r->key.ino = t->ino;
-		r->key.chunk = chunk;
-		r->pages = 0;
-	}
-	r->pages |= mask;
+	if (within(&t, mapping, first, last))
+		short_read(&t, r, asked, batch);
 }
 
 /* faulting reports a fault. */
@@ -477,10 +532,7 @@ static __always_inline void faulting(struct touch *t)
 TRACEPOINT("mm_filemap_get_pages")
 int got_pages(void *ctx)
 {
-	struct address_space *mapping = (void *)ARG(ctx, 0);
-	struct touch t = {.kind = READ};
-	if (within(&t, mapping, ARG(ctx, 1), ARG(ctx, 2)))
-		reading(&t, 0, mapping);
+	reading((void *)ARG(ctx, 0), ARG(ctx, 1), ARG(ctx, 2), 0, 1);
 	return 0;
 }
 
@@ -533,9 +585,7 @@ static __always_inline __u64 pages_of(struct folio *folio)
 static long note_added(__u32 i, struct touch *t)
 {
 	struct chunk_key key = {.dev = t->dev, .ino = t->ino, .chunk = (t->first >> CHUNK_BITS) + i};
-	struct chunk *c = remembered(&key);
-	if (c)
-		__sync_fetch_and_or(&c->added, pages_in(t, key.chunk << CHUNK_BITS));
+	remember(&key, bpf_map_lookup_elem(&chunks, &key), ADDED, pages_in(t, key.chunk));
 	return 0;
 }
 
@@ -553,11 +603,11 @@ int added_page(void *ctx)
 	return 0;
 }
 
-/* bytes makes a range of bytes a touch of pages that are read next; 0 if it is none. */
-static __always_inline int bytes(struct touch *t, struct file *file, __u64 pos, __u64 len)
+/* reading_bytes reports a read of len bytes. */
+static __always_inline void reading_bytes(struct file *file, __u64 pos, __u64 len, __u32 program)
 {
-	struct address_space *mapping = GET(file, f_mapping);
-	return len && within(t, mapping, pos >> PAGE_SHIFT_4K, (pos + len - 1) >> PAGE_SHIFT_4K);
+	if (len)
+		reading(GET(file, f_mapping), pos >> PAGE_SHIFT_4K, (pos + len - 1) >> PAGE_SHIFT_4K, program, 0);
 }
 
 /* filemap_read(iocb, iter, already_read) */
@@ -566,9 +616,7 @@ int file_read(void *ctx)
 {
 	struct kiocb *iocb = (void *)FARG(ctx, 0);
 	struct iov_iter *iter = (void *)FARG(ctx, 1);
-	struct touch t = {.kind = READ};
-	if (bytes(&t, GET(iocb, ki_filp), GET(iocb, ki_pos), GET(iter, count)))
-		reading(&t, 0, 0);
+	reading_bytes(GET(iocb, ki_filp), GET(iocb, ki_pos), GET(iter, count), 0);
 	return 0;
 }
 
@@ -577,11 +625,9 @@ FUNCTION("filemap_splice_read")
 int file_splice(void *ctx)
 {
 	struct file *in = (void *)FARG(ctx, 0);
-	struct touch t = {.kind = READ};
 	__u64 pos = 0;
 	bpf_probe_read_kernel(&pos, sizeof(pos), (void *)FARG(ctx, 1));
-	if (bytes(&t, in, pos, FARG(ctx, 3)))
-		reading(&t, 1, 0);
+	reading_bytes(in, pos, FARG(ctx, 3), 1);
 	return 0;
 }
 
@@ -591,8 +637,9 @@ int file_fault(void *ctx)
 {
 	struct vm_fault *vmf = (void *)FARG(ctx, 0);
 	struct vm_area_struct *vma = GET(vmf, vma);
+	struct file *file = GET(vma, vm_file);
 	struct touch t = {.kind = FAULT};
-	if (bytes(&t, GET(vma, vm_file), (__u64)GET(vmf, pgoff) << PAGE_SHIFT_4K, 1))
+	if (within(&t, GET(file, f_mapping), GET(vmf, pgoff), GET(vmf, pgoff)))
 		faulting(&t);
 	return 0;
 }
@@ -609,11 +656,11 @@ int file_map(void *ctx)
 	struct touch t = {.kind = AROUND};
 	if (!within(&t, mapping, start, end) || !wanted_device(t.dev) || !wanted())
 		return 0;
-	if (resident((__u64)GET(mapping, i_pages.xa_head), at >> CHUNK_BITS, 1ULL << (at & (CHUNK - 1)))) {
+	if (resident(word(&mapping->i_pages.xa_head), at >> CHUNK_BITS, 1ULL << (at & (CHUNK - 1)))) {
 		struct touch exact = t;
 		exact.kind = FAULT;
 		exact.first = exact.last = at;
-		report(0, &exact);
+		over(&exact);
 	}
 	over(&t);
 	return 0;
