@@ -42,14 +42,15 @@ func (l *lab) refused(path, why string) {
 
 // TestCredentialsMayExpireAndChangeWhileMounted lets a mount's token expire, then changes the password, then logs in anew.
 func TestCredentialsMayExpireAndChangeWhileMounted(t *testing.T) {
+	beside(t)
 	l := newAttachedLab(t)
 	tokens := servertest.NewTokenServer(t, "first")
-	tokens.Set("first", shortLived)
 	registry := servertest.Distribution(t, tokens).Addr
-	t.Setenv("DOCKER_CONFIG", filepath.Join(l.dir, "docker"))
+	l.env = []string{"DOCKER_CONFIG=" + filepath.Join(l.dir, "docker")}
 	l.writeDockerConfig(`{"auths":{%q:{"auth":"bWU6Zmlyc3Q="}}}`, registry) // me:first
 	tree := l.bigFiles(strings.Split("abcdefghijkl", "")...)                // more than is guessed or read ahead
 	l.pagein("convert", "dir:"+tree, registry+"/app:1")
+	tokens.Set("first", shortLived)
 	l.start("--read-deadline", "1s")
 	target := l.mount(registry+"/app:1", "a")
 	asked := tokens.Asked()
@@ -72,9 +73,9 @@ func TestCredentialsMayExpireAndChangeWhileMounted(t *testing.T) {
 
 // TestACredentialHelperThatHangsCostsErrors has one stop answering while an image is mounted.
 func TestACredentialHelperThatHangsCostsErrors(t *testing.T) {
+	beside(t)
 	l := newAttachedLab(t)
 	tokens := servertest.NewTokenServer(t, "secret")
-	tokens.Set("secret", shortLived)
 	registry := servertest.Distribution(t, tokens).Addr
 	hang := filepath.Join(l.dir, "hang")
 	script := fmt.Sprintf("#!/bin/sh\nread host\ntest ! -e %s || exec sleep 100\necho '{\"Username\":\"me\",\"Secret\":\"secret\"}'\n", hang)
@@ -82,11 +83,11 @@ func TestACredentialHelperThatHangsCostsErrors(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(programs, "docker-credential-moody"), []byte(script), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	t.Setenv("PATH", programs+":"+os.Getenv("PATH"))
-	t.Setenv("DOCKER_CONFIG", filepath.Join(l.dir, "docker"))
+	l.env = []string{"PATH=" + programs + ":" + os.Getenv("PATH"), "DOCKER_CONFIG=" + filepath.Join(l.dir, "docker")}
 	l.writeDockerConfig(`{"credHelpers":{%q:"moody"}}`, registry)
 	tree := l.bigFiles("a")
 	l.pagein("convert", "dir:"+tree, registry+"/app:1")
+	tokens.Set("secret", shortLived)
 	l.start("--read-deadline", "1s")
 	target := l.mount(registry+"/app:1", "a")
 	if err := os.WriteFile(hang, nil, 0o600); err != nil {

@@ -13,6 +13,7 @@ import (
 
 // TestKubernetesRunsPodsOfImagesThatAreNotFetched goes through the life of a pod, from the pull to the removal of the image.
 func TestKubernetesRunsPodsOfImagesThatAreNotFetched(t *testing.T) {
+	beside(t)
 	withEachContainerd(t, func(t *testing.T, o servertest.ContainerdOptions) {
 		l := newCRILab(t, o)
 		image := l.push("app", l.layers...)

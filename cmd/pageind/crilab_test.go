@@ -33,7 +33,10 @@ type criLab struct {
 // withEachContainerd runs a test with the series of containerd that are supported.
 func withEachContainerd(t *testing.T, test func(t *testing.T, o servertest.ContainerdOptions)) {
 	for name, old := range map[string]bool{"1.7": true, "2": false} {
-		t.Run(name, func(t *testing.T) { test(t, servertest.ContainerdOptions{Old: old}) })
+		t.Run(name, func(t *testing.T) {
+			beside(t)
+			test(t, servertest.ContainerdOptions{Old: old})
+		})
 	}
 }
 
@@ -46,6 +49,7 @@ func newCRILab(t *testing.T, o servertest.ContainerdOptions) *criLab {
 	l.gate = newGate(t, l.registry)
 	l.registry = l.gate.addr
 	l.startContainerd(o)
+	l.env = []string{"DOCKER_CONFIG=" + t.TempDir()} // who runs the tests may have logged in somewhere
 	l.config = l.configure("[snapshotter]\nimage-service = 'unix://%s'\n", l.Socket())
 	l.serve(l.config...)
 	direct, forwarded := l.dial(l.Socket()), l.dial(strings.TrimPrefix(l.snapshots(), "unix://"))

@@ -32,7 +32,6 @@ type guardedLab struct {
 
 func newGuardedLab(t *testing.T, o servertest.ContainerdOptions) *guardedLab {
 	t.Helper()
-	t.Setenv("DOCKER_CONFIG", t.TempDir()) // the daemon's
 	l := &guardedLab{criLab: newCRILab(t, o), passwords: servertest.NewPasswords(t, firstPassword)}
 	members := []tartest.Member{tartest.Directory("files", 0o755)}
 	rnd := rand.NewChaCha8([32]byte{9})
@@ -106,6 +105,7 @@ func (l *guardedLab) keepsSecrets() {
 
 // TestPullSecretsOfKubernetesReachWhoFetches pulls through the daemon with a secret that the registry later replaces, while a container waits for it. The daemon is killed in between.
 func TestPullSecretsOfKubernetesReachWhoFetches(t *testing.T) {
+	beside(t)
 	withEachContainerd(t, func(t *testing.T, o servertest.ContainerdOptions) {
 		l := newGuardedLab(t, o)
 		if err := l.tryPull(l.forwarded, l.image, login("wrong")); err == nil {
@@ -157,6 +157,7 @@ func (l *guardedLab) plugin() (change func(password string)) {
 
 // TestCredentialPluginsOfKubeletServeRunningContainers has one whose password changes while a container runs, and nobody pulls again.
 func TestCredentialPluginsOfKubeletServeRunningContainers(t *testing.T) {
+	beside(t)
 	withEachContainerd(t, func(t *testing.T, o servertest.ContainerdOptions) {
 		l := newGuardedLab(t, o)
 		change := l.plugin()

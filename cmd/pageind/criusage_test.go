@@ -41,6 +41,7 @@ func (l *criLab) kubeletIsTold(by cri.ImageServiceClient) int64 {
 
 // TestBlobsThatImagesShareCountOnce has two images whose blobs are the same, and an ordinary one besides.
 func TestBlobsThatImagesShareCountOnce(t *testing.T) {
+	beside(t)
 	withEachContainerd(t, func(t *testing.T, o servertest.ContainerdOptions) {
 		l := newCRILab(t, o)
 		one, two := l.push("one", l.layers[:2]...), l.push("two", l.layers[2], l.layers[0], l.layers[1]) // what is smallest is no part of a blob
@@ -91,6 +92,7 @@ func (l *criLab) lazilyTaken() (n int64) {
 
 // TestOrdinaryImagesOfKubernetesAreUnpacked has one beside a lazy one.
 func TestOrdinaryImagesOfKubernetesAreUnpacked(t *testing.T) {
+	beside(t)
 	withEachContainerd(t, func(t *testing.T, o servertest.ContainerdOptions) {
 		l := newCRILab(t, o)
 		image := l.push("app", l.layers...)

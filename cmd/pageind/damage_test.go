@@ -78,6 +78,7 @@ func (l *lab) check(args ...string) (r control.CheckResponse) {
 // TestDamageOnTheDiskIsFoundAndMended fetches all of an image, stops the daemon, damages what it has stored, and starts it again. Whatever was damaged, the image reads right; only bytes that are called present
 // need somebody to look for damage.
 func TestDamageOnTheDiskIsFoundAndMended(t *testing.T) {
+	beside(t)
 	onHost(t)
 	for _, c := range []struct {
 		name   string
@@ -154,6 +155,7 @@ func TestDamageOnTheDiskIsFoundAndMended(t *testing.T) {
 
 // TestDamageIsMendedUnderAMount damages a blob file of an image that is mounted, and has it mended. Whoever reads it then, without the kernel's cache, gets right bytes.
 func TestDamageIsMendedUnderAMount(t *testing.T) {
+	beside(t)
 	onHost(t)
 	for _, partly := range []bool{false, true} {
 		l := newLab(t)
@@ -183,6 +185,7 @@ func TestDamageIsMendedUnderAMount(t *testing.T) {
 
 // TestWhatDescribesAMountIsFetchedAgain damages maps and metadata image of an image that is mounted. A repair puts sound ones there, with which the next daemon serves the mount.
 func TestWhatDescribesAMountIsFetchedAgain(t *testing.T) {
+	beside(t)
 	onHost(t)
 	l := newLab(t)
 	tree := l.bigFiles("a", "b")
@@ -242,6 +245,7 @@ func TestAStoreInUseIsNotCheckedWithoutItsDaemon(t *testing.T) {
 // TestADamagedMountTableLosesNoMount damages the mount table while the daemon is dead and an image is mounted: the next daemon reads its copy. With the copy damaged, too, it does not start, because it
 // would not know whose readers wait.
 func TestADamagedMountTableLosesNoMount(t *testing.T) {
+	beside(t)
 	onHost(t)
 	for _, both := range []bool{false, true} {
 		l := newLab(t)

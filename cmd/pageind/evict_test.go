@@ -87,6 +87,7 @@ func (l *lab) gc(args ...string) (r control.GCResponse) {
 
 // TestGCRemovesWhatNobodyHasMounted, says before what that would be, and leaves all that is mounted.
 func TestGCRemovesWhatNobodyHasMounted(t *testing.T) {
+	beside(t)
 	onHost(t)
 	l := newLab(t)
 	l.start("--metrics-address", "127.0.0.1:0")
@@ -134,6 +135,7 @@ func TestGCRemovesWhatNobodyHasMounted(t *testing.T) {
 
 // TestTheCacheStaysWithinItsLimits mounts more images one after the other than may stay: those used last do.
 func TestTheCacheStaysWithinItsLimits(t *testing.T) {
+	beside(t)
 	onHost(t)
 	l := newLab(t)
 	l.startWith("cache-high = '14MiB'\ncache-low = '10MiB'\n")
@@ -163,6 +165,7 @@ func TestTheCacheStaysWithinItsLimits(t *testing.T) {
 
 // TestIdleMountsGoOnlyByPolicy has an idle mount and one in use, both over the limit. That of a snapshot stays: containerd may just have been told of it.
 func TestIdleMountsGoOnlyByPolicy(t *testing.T) {
+	beside(t)
 	onHost(t)
 	for name, c := range map[string]struct {
 		policy string
@@ -174,6 +177,7 @@ func TestIdleMountsGoOnlyByPolicy(t *testing.T) {
 		"soon, of a snapshot": {"1ms", "mnt-snapshots/snapshots/1/fs", 2},
 	} {
 		t.Run(name, func(t *testing.T) {
+			beside(t)
 			l := newLab(t)
 			l.startWith("cache-high = '4MiB'\ncache-low = '1MiB'\nevict-idle-mounts = '" + c.policy + "'\n[snapshotter]\nroot = '" + l.dir + "/mnt-snapshots'\n")
 			busy, idle := l.big("busy", 3), l.big("idle", 3)
@@ -202,6 +206,7 @@ func TestIdleMountsGoOnlyByPolicy(t *testing.T) {
 
 // TestNoMoreIdleMountsGoThanMust has two, of which either is enough: the one that was used last stays.
 func TestNoMoreIdleMountsGoThanMust(t *testing.T) {
+	beside(t)
 	onHost(t)
 	l := newLab(t)
 	l.startWith("cache-high = '5MiB'\ncache-low = '4MiB'\nevict-idle-mounts = '1s'\n")
@@ -263,6 +268,7 @@ func TestEvictionInsideMountsShowsNoWrongByte(t *testing.T) {
 
 // TestMountsFromBeforeTheirRangesWereToGoAreCounted: nobody would know otherwise why nothing is evicted.
 func TestMountsFromBeforeTheirRangesWereToGoAreCounted(t *testing.T) {
+	beside(t)
 	onHost(t)
 	l := newLab(t)
 	l.start()
@@ -307,6 +313,7 @@ func compareCold(want, got string) error {
 
 // TestMountsAndGCGoTogether mounts, reads and unmounts images that share blobs, some of them prefetched, while all that is idle is removed again and again.
 func TestMountsAndGCGoTogether(t *testing.T) {
+	beside(t)
 	onHost(t)
 	l := newLab(t)
 	l.start()

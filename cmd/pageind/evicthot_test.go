@@ -23,6 +23,7 @@ func kinds(gone []control.Evicted) (all []string) {
 
 // TestHotDataIsEvictedAsTheRestOfItsImage has an image and one that was made of it with a hot blob, which share all others: only what nobody has mounted goes, and what has gone is fetched again.
 func TestHotDataIsEvictedAsTheRestOfItsImage(t *testing.T) {
+	beside(t)
 	onHost(t)
 	l := newLab(t)
 	l.start()
@@ -73,6 +74,7 @@ func TestHotDataIsEvictedAsTheRestOfItsImage(t *testing.T) {
 
 // TestWhatIsEvictedBesideHotDataIsRead has ranges go of an optimized image that is mounted: whichever blob has lost them, all bytes are right, before the daemon is started anew and after, and when the image is mounted again.
 func TestWhatIsEvictedBesideHotDataIsRead(t *testing.T) {
+	beside(t)
 	onHost(t)
 	l := newLab(t)
 	config := "cache-high = '5MiB'\ncache-low = '2MiB'\nevict-mounted-ranges = true\n"

@@ -12,6 +12,7 @@ import (
 
 // TestWhatCannotBeLazyIsUnpackedAndTheReasonSaidOnce pulls a converted image where it cannot be mounted lazily, and runs it.
 func TestWhatCannotBeLazyIsUnpackedAndTheReasonSaidOnce(t *testing.T) {
+	beside(t)
 	for name, c := range map[string]struct {
 		prepare func(*runtimeLab) (options []string)
 		reason  string
@@ -20,6 +21,7 @@ func TestWhatCannotBeLazyIsUnpackedAndTheReasonSaidOnce(t *testing.T) {
 		"no transport works here":                   {(*runtimeLab).withoutTransport, "no transport"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			beside(t)
 			r := newRuntimeLab(t)
 			image := r.push("app", r.layers...)
 			r.pagein("convert", "--quiet", image)

@@ -173,6 +173,7 @@ const public = "public"
 // TestFaultsOfAServerCostErrorsAndNothingElse has a registry misbehave in every way at once, each in a repository of its own: readers of these get errors at their deadline, the status says
 // why, a sound image beside them reads as ever, and when all is well again so do the others, without a restart.
 func TestFaultsOfAServerCostErrorsAndNothingElse(t *testing.T) {
+	beside(t)
 	nobody := strings.Repeat("x", 64) + ".invalid" // no name server has to be asked for that
 	cases := []struct {
 		name string
@@ -207,11 +208,9 @@ func TestFaultsOfAServerCostErrorsAndNothingElse(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dockerConfig, "config.json"), []byte(`{"auths": {`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	t.Setenv("DOCKER_CONFIG", dockerConfig)
 
 	l, server := newLab(t), newFaulty(t)
-	t.Setenv("HTTP_PROXY", "http://"+server.addr) // not for what is at loopback
-	t.Setenv("NO_PROXY", nobody)
+	l.env = []string{"DOCKER_CONFIG=" + dockerConfig, "HTTP_PROXY=http://" + server.addr, "NO_PROXY=" + nobody} // what is at loopback needs no proxy
 	l.start("--read-deadline", "1s")
 	host := func(repository string) string {
 		if repository == public {
@@ -273,6 +272,7 @@ func TestFaultsOfAServerCostErrorsAndNothingElse(t *testing.T) {
 
 // TestAServerThatIsGoneAndComesBackIsAskedAgain has nobody listen at the registry's address for a while.
 func TestAServerThatIsGoneAndComesBackIsAskedAgain(t *testing.T) {
+	beside(t)
 	l, server := newLab(t), newFaulty(t)
 	tree, ref := l.bigFiles("a"), server.addr+"/app:1"
 	l.pagein("convert", "dir:"+tree, ref)

@@ -18,6 +18,7 @@ import (
 
 // TestAFullDiskCostsTheReserveThenWhatIsIdle, then readers get errors, and it heals by itself.
 func TestAFullDiskCostsTheReserveThenWhatIsIdle(t *testing.T) {
+	beside(t)
 	onHost(t)
 	l := newLab(t)
 	l.smallDisk()
@@ -78,6 +79,7 @@ func (l *lab) ready() int {
 
 // TestADiskWithoutInodesIsAFullDisk: what is idle goes, mounts fail with a reason, and it heals by itself.
 func TestADiskWithoutInodesIsAFullDisk(t *testing.T) {
+	beside(t)
 	onHost(t)
 	l := newLab(t)
 	l.smallDisk("-N", "128")
@@ -148,6 +150,7 @@ func (l *lab) fillInodes() (files []string) {
 
 // TestAFileImageIsMountedWhenIdleDataMakesRoom fetches an image whole, on a disk that has no space for it before something else goes, while the disk is over its limit.
 func TestAFileImageIsMountedWhenIdleDataMakesRoom(t *testing.T) {
+	beside(t)
 	onHost(t)
 	l := newLab(t)
 	l.smallDisk()

@@ -87,6 +87,7 @@ func (l *setUpLab) text(path string) string {
 
 // TestContainerdIsSetUpCheckedAndHadBack pulls an image lazily after what "pagein install" wrote, and has it run on overlayfs after "pagein uninstall".
 func TestContainerdIsSetUpCheckedAndHadBack(t *testing.T) {
+	beside(t)
 	for _, s := range series {
 		t.Run(s.name, func(t *testing.T) {
 			l := newSetUpLab(t, servertest.ContainerdOptions{Old: s.old})
@@ -150,7 +151,7 @@ func TestContainerdIsSetUpCheckedAndHadBack(t *testing.T) {
 			}
 			l.Restart(l.Answers)
 			for _, image := range []string{lazy, ordinary} {
-				if got := l.Ctr("run", "--rm", "--snapshotter", "overlayfs", image, "after", "/bin/busybox", "cat", "/three"); got != "3\n" {
+				if got := l.Ctr("run", "--rm", "--snapshotter", "overlayfs", image, "after-uninstall", "/bin/busybox", "cat", "/three"); got != "3\n" {
 					t.Errorf("%s prints %q", image, got)
 				}
 			}
@@ -160,6 +161,7 @@ func TestContainerdIsSetUpCheckedAndHadBack(t *testing.T) {
 
 // TestLazilyPulledImagesAreRemovedWhenPageinGoes is for those who would not wait for layers.
 func TestLazilyPulledImagesAreRemovedWhenPageinGoes(t *testing.T) {
+	beside(t)
 	l := newSetUpLab(t, servertest.ContainerdOptions{})
 	lazy := l.push("lazy", l.layers...)
 	l.pagein("convert", "--quiet", lazy)
@@ -178,6 +180,7 @@ func TestLazilyPulledImagesAreRemovedWhenPageinGoes(t *testing.T) {
 
 // TestWhatContainerdHasNotReadYetIsTakenOutAtOnce has a containerd that was not restarted after its configuration was changed.
 func TestWhatContainerdHasNotReadYetIsTakenOutAtOnce(t *testing.T) {
+	beside(t)
 	l := newSetUpLab(t, servertest.ContainerdOptions{})
 	l.set("uninstall", "containerd", "--apply")
 	l.Restart(l.Answers)
@@ -192,12 +195,14 @@ func TestWhatContainerdHasNotReadYetIsTakenOutAtOnce(t *testing.T) {
 
 // TestKubernetesPullsLazilyOnceItIsSetUpFor has a containerd whose configuration names another snapshotter for Kubernetes.
 func TestKubernetesPullsLazilyOnceItIsSetUpFor(t *testing.T) {
+	beside(t)
 	for _, s := range []struct {
 		name string
 		old  bool
 		set  string // for images
 	}{{"1.7", true, ""}, {"2", false, ""}, {"2 that does not use the transfer service", false, "discard_unpacked_layers = true"}} {
 		t.Run(s.name, func(t *testing.T) {
+			beside(t)
 			set := func(_, config string) {
 				text, err := os.ReadFile(config)
 				if err == nil {

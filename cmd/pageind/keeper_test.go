@@ -20,6 +20,7 @@ import (
 
 // TestTermLeavesMountsToASuccessor stops the daemon; a reader waits until there is another.
 func TestTermLeavesMountsToASuccessor(t *testing.T) {
+	beside(t)
 	l := newLab(t)
 	tree := l.tree(3)
 	l.start()
@@ -46,6 +47,7 @@ func TestTermLeavesMountsToASuccessor(t *testing.T) {
 
 // TestASuccessorKnowsWhatIsPresent has the daemon killed when all was read: nothing has to be asked for again to know that.
 func TestASuccessorKnowsWhatIsPresent(t *testing.T) {
+	beside(t)
 	l := newLab(t)
 	tree := l.bigFiles("one", "two")
 	l.start()
@@ -61,6 +63,7 @@ func TestASuccessorKnowsWhatIsPresent(t *testing.T) {
 
 // TestUnmountOnExitLeavesNothing asks the daemon to clean up when it goes.
 func TestUnmountOnExitLeavesNothing(t *testing.T) {
+	beside(t)
 	l := newLab(t)
 	l.start("--unmount-on-exit")
 	target := l.mount(l.layout(l.tree(1)), "a")
@@ -73,6 +76,7 @@ func TestUnmountOnExitLeavesNothing(t *testing.T) {
 
 // TestTheKeeperEndsWithTheLastMount takes the mount off while no daemon runs.
 func TestTheKeeperEndsWithTheLastMount(t *testing.T) {
+	beside(t)
 	l := newLab(t)
 	l.start()
 	target := l.mount(l.layout(l.tree(1)), "a")
@@ -89,6 +93,7 @@ func TestTheKeeperEndsWithTheLastMount(t *testing.T) {
 
 // TestWhatIsUnmountedWithoutADaemonIsLetGo takes one of two mounts off while no daemon runs: its descriptors are given up, the other mount lives on.
 func TestWhatIsUnmountedWithoutADaemonIsLetGo(t *testing.T) {
+	beside(t)
 	l := newLab(t)
 	one, two := l.bigFiles("f"), l.tree(1)
 	l.start()
@@ -119,6 +124,7 @@ func TestWhatIsUnmountedWithoutADaemonIsLetGo(t *testing.T) {
 
 // TestADeadKeeperIsReplaced kills the keeper, and then the daemon: the mount lives on.
 func TestADeadKeeperIsReplaced(t *testing.T) {
+	beside(t)
 	l := newLab(t)
 	tree := l.tree(1)
 	l.start("--metrics-address", "127.0.0.1:0")
@@ -139,6 +145,7 @@ func TestADeadKeeperIsReplaced(t *testing.T) {
 
 // TestAnAbsentKeeperIsTold has nobody start another one.
 func TestAnAbsentKeeperIsTold(t *testing.T) {
+	beside(t)
 	l := newLab(t)
 	socket := filepath.Join(l.dir, "run", "keeper.sock")
 	if err := os.MkdirAll(filepath.Dir(socket), 0o755); err != nil {
@@ -186,6 +193,7 @@ func TestTheKeeperTellsItsVersion(t *testing.T) {
 
 // TestAMountThatNobodyGuardedIsTakenAway kills the keeper and the daemon at once: nobody may read such a mount any more.
 func TestAMountThatNobodyGuardedIsTakenAway(t *testing.T) {
+	beside(t)
 	l := newLab(t)
 	l.start()
 	target := l.mount(l.layout(l.tree(1)), "a")
@@ -260,6 +268,7 @@ func TestKillingTheDaemonWhileItMounts(t *testing.T) {
 
 // TestAMountThatCannotBeServedIsToldAndTakenOff has a successor that lacks what it needs to serve a mount: the status says so for as long as it is there.
 func TestAMountThatCannotBeServedIsToldAndTakenOff(t *testing.T) {
+	beside(t)
 	onHost(t)
 	l := newLab(t)
 	tree := l.bigFiles("f")

@@ -120,7 +120,7 @@ func (l *lab) settled() (daemon, keeper []string) {
 			calm = 0
 		}
 		daemon, keeper = nowDaemon, nowKeeper
-		return calm == 25
+		return calm == 50
 	})
 	return daemon, keeper
 }

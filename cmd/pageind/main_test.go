@@ -19,6 +19,7 @@ import (
 
 // TestLazyMountEqualsSource reads an image through its lazy mount and finds every byte and attribute of the tree that it was made from.
 func TestLazyMountEqualsSource(t *testing.T) {
+	beside(t)
 	for name, place := range map[string]func(*lab, string) string{"layout": (*lab).layout, "registry": (*lab).registry} {
 		t.Run(name, func(t *testing.T) {
 			l := newLab(t)
@@ -63,6 +64,7 @@ func TestTheGoToolchainReadsBack(t *testing.T) {
 
 // TestPresenceSurvivesARestart stops the daemon cleanly with all unmounted: what it had fetched it does not fetch again.
 func TestPresenceSurvivesARestart(t *testing.T) {
+	beside(t)
 	l := newLab(t)
 	tree := l.tree(1)
 	l.start()
@@ -82,6 +84,7 @@ func TestPresenceSurvivesARestart(t *testing.T) {
 
 // TestImagesShareBlobsAndMounts mounts one image twice and one that shares a blob with it.
 func TestImagesShareBlobsAndMounts(t *testing.T) {
+	beside(t)
 	l := newLab(t)
 	tree := l.tree(1)
 	l.start()
@@ -194,6 +197,7 @@ func TestTransportsByName(t *testing.T) {
 
 // TestThePreparedCommandMounts runs what prepare prints.
 func TestThePreparedCommandMounts(t *testing.T) {
+	beside(t)
 	l := newLab(t)
 	tree := l.bigFiles("f")
 	l.start()
@@ -301,6 +305,7 @@ func (l *lab) object() (largest string) {
 
 // TestAFullDiskLosesNothing has the store's disk run full, without a reserve: readers get errors, and all is well when there is space again.
 func TestAFullDiskLosesNothing(t *testing.T) {
+	beside(t)
 	l := newLab(t)
 	tree := l.tree(4)
 	if os.Getenv(require.GuestEnv) == "" { // in a guest the disk is small anyway
@@ -326,6 +331,7 @@ func TestAFullDiskLosesNothing(t *testing.T) {
 
 // TestUnmountingNeedsNoSpace unmounts while the mount table cannot be written.
 func TestUnmountingNeedsNoSpace(t *testing.T) {
+	beside(t)
 	l := newLab(t)
 	l.start()
 	target := l.mount(l.layout(l.tree(1)), "a")
@@ -395,6 +401,7 @@ func (l *lab) fillDisk() string {
 
 // TestMistakesAreExplained makes them.
 func TestMistakesAreExplained(t *testing.T) {
+	beside(t)
 	l := newLab(t)
 	tree := l.tree(1)
 	l.start()

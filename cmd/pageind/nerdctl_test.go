@@ -13,6 +13,7 @@ import (
 
 // TestNerdctlWorksWithImagesThatAreNotFetched has nerdctl run, commit, save and push an image of which it has no layers: what it needs of them it fetches.
 func TestNerdctlWorksWithImagesThatAreNotFetched(t *testing.T) {
+	beside(t)
 	program := require.Tool(t, "nerdctl")
 	for _, s := range series {
 		t.Run(s.name, func(t *testing.T) {
@@ -69,7 +70,7 @@ func TestNerdctlWorksWithImagesThatAreNotFetched(t *testing.T) {
 			nerdctl("push", "--quiet", other)
 			nerdctl("rmi", image, committed, other)
 			r.Ctr("images", "pull", "--plain-http", "--snapshotter", "overlayfs", other)
-			if got := r.Ctr("run", "--rm", "--snapshotter", "overlayfs", other, "after", "/bin/busybox", "sha256sum", "/data/random"); got != digestOf(r.data, "/data/random") {
+			if got := r.Ctr("run", "--rm", "--snapshotter", "overlayfs", other, "after-import", "/bin/busybox", "sha256sum", "/data/random"); got != digestOf(r.data, "/data/random") {
 				t.Errorf("what was pushed reads %q", got)
 			}
 		})

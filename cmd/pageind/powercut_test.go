@@ -14,8 +14,10 @@ import (
 // fetched again.
 func TestPowerCutsUnderALiveDaemon(t *testing.T) {
 	onHost(t)
+	beside(t)
 	for _, fstype := range []string{"ext4", "xfs"} {
 		t.Run(fstype, func(t *testing.T) {
+			beside(t)
 			d := cutdisk.New(t, fstype)
 			l := newLab(t)
 			l.root = filepath.Join(d.Dir, "root")

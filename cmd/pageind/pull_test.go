@@ -12,8 +12,10 @@ import (
 // TestPullNeedsNoHelpOfTheClient has a containerd that does not tell its snapshotter which image a layer is of, as ctr does not before 2.1. What needs the layers is refused until they
 // are fetched.
 func TestPullNeedsNoHelpOfTheClient(t *testing.T) {
+	beside(t)
 	for _, s := range series {
 		t.Run(s.name, func(t *testing.T) {
+			beside(t)
 			r := startRuntimeLab(t, servertest.ContainerdOptions{Old: s.old, Untold: true})
 			image := r.push("app", r.layers...)
 			r.pagein("convert", "--quiet", image)

@@ -75,6 +75,7 @@ func TestMountsComeBackAfterAReboot(t *testing.T) {
 
 // TestWhatCannotBeMountedAgainIsToldAndTriedAgain has the directory of a mount missing after a restart of the machine.
 func TestWhatCannotBeMountedAgainIsToldAndTriedAgain(t *testing.T) {
+	beside(t)
 	l := newLab(t)
 	tree := l.bigFiles("f")
 	l.start()

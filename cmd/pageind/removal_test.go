@@ -78,6 +78,7 @@ func (p *patientReader) end() {
 
 // TestRemovalWhileContainersRunIsAsWithOverlayfs removes an image, and tries to remove its snapshot, while a container runs that has not read what it will read.
 func TestRemovalWhileContainersRunIsAsWithOverlayfs(t *testing.T) {
+	beside(t)
 	r := newRuntimeLab(t)
 	image, want := r.bigImage()
 	before := r.idleRuntime(image)
@@ -115,6 +116,7 @@ func TestRemovalWhileContainersRunIsAsWithOverlayfs(t *testing.T) {
 
 // TestAnImageWhoseArtifactVanishedIsToldAndCanBeRemoved has a registry that forgets all after the pull.
 func TestAnImageWhoseArtifactVanishedIsToldAndCanBeRemoved(t *testing.T) {
+	beside(t)
 	r := newRuntimeLab(t)
 	var gone atomic.Bool
 	h := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
@@ -154,11 +156,13 @@ func TestAnImageWhoseArtifactVanishedIsToldAndCanBeRemoved(t *testing.T) {
 
 // TestALostImageIsRemoved has a daemon that cannot serve what is mounted, and one that cannot mount again what was: containerd can remove it all the same.
 func TestALostImageIsRemoved(t *testing.T) {
+	beside(t)
 	for name, die := range map[string]func(*runtimeLab){
 		"while mounted":  func(r *runtimeLab) { r.stop(unix.SIGKILL) },
 		"after a reboot": func(r *runtimeLab) { r.pretendReboot(r.mounted()...) },
 	} {
 		t.Run(name, func(t *testing.T) {
+			beside(t)
 			r := newRuntimeLab(t)
 			image, _ := r.bigImage()
 			before := r.idleRuntime(image)
@@ -188,6 +192,7 @@ func TestALostImageIsRemoved(t *testing.T) {
 
 // TestContainersStartAfterAReboot has a container that was made, and one that ran, before the machine went down, and the registry away when it is up again.
 func TestContainersStartAfterAReboot(t *testing.T) {
+	beside(t)
 	r := newRuntimeLab(t)
 	server := newOutage(t)
 	r.registry = server.host()

@@ -112,6 +112,7 @@ func (r *runtimeLab) tags(repository string) (all []string) {
 // TestNoImageRunsOnTheChainOfOneThatLies has an image that claims the layers of another one, and an artifact that claims to stand for them. Who trusts its repository
 // sees what it shows.
 func TestNoImageRunsOnTheChainOfOneThatLies(t *testing.T) {
+	beside(t)
 	r := newRuntimeLab(t)
 	host, hostsDir := r.elsewhere()
 	r.push("victim", r.layers...)
