@@ -10,13 +10,13 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/containerd/containerd/v2/pkg/snapshotters"
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 
+	"github.com/pagein/pagein/internal/await"
 	"github.com/pagein/pagein/oci"
 	ociartifact "github.com/pagein/pagein/oci/artifact"
 	"github.com/pagein/pagein/oci/trust"
@@ -410,14 +410,11 @@ func TestWhatAKilledDaemonDidNotRemoveIsRemovedByTheNext(t *testing.T) {
 		t.Fatalf("mounted: %v", l.mounted())
 	}
 	l.open(nil)
-	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(time.Millisecond) {
+	await.True(t, "all to be removed", func() bool {
 		left, err := os.ReadDir(filepath.Join(l.root, "snapshots"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(left) == 0 && len(l.mounted()) == 0 {
-			return
-		}
-	}
-	t.Errorf("something is left; mounted: %v", l.mounted())
+		return len(left) == 0 && len(l.mounted()) == 0
+	})
 }
