@@ -35,11 +35,11 @@ var suites = []suite{
 	{pkg: "cachefiles", timeout: 20 * time.Minute},
 	{pkg: "bpf", timeout: 15 * time.Minute},
 	{pkg: "cmd/pageind", skip: hostTests + "|" + rebootTests + "|" + containerTests, timeout: 40 * time.Minute, programs: pageinPrograms},
-	{pkg: "cmd/pageind", run: containerTests, timeout: 15 * time.Minute, programs: pageinPrograms, tools: containerPrograms},
+	{pkg: "cmd/pageind", run: containerTests, timeout: 30 * time.Minute, programs: pageinPrograms, tools: containerPrograms},
 }
 
 // containerTests run containers in a guest, which takes programs that are large.
-const containerTests = "TestContainersRunInAGuest"
+const containerTests = "TestContainersRunInAGuest|TestContainersOutliveTheDaemonAndContainerd|TestBlobsThatAreSwappedBehindTheirDigestsShowNoWrongByte"
 
 var containerPrograms = []string{"registry", "containerd", "containerd-shim-runc-v2", "ctr", "runc", "busybox"}
 
@@ -86,7 +86,7 @@ func TestGuest(t *testing.T) {
 	}
 	suites := possible(t, chosen(suites))
 	files := buildSuites(t, suites)
-	disk := compilerDisk(t, files)
+	disk := guestDisk(t, files)
 	everyKernel(t, func(t *testing.T, k *Kernel) { runSuites(t, k, suites, files, disk) })
 }
 
@@ -170,8 +170,8 @@ func buildSuites(t *testing.T, suites []suite) map[string]string {
 	return files
 }
 
-// compilerDisk makes a directory for the guests' disk with what they cannot make: a lazy image with a compiler, if the tests have the programs to use it.
-func compilerDisk(t *testing.T, files map[string]string) string {
+// guestDisk makes a directory for the guests' disk with what they cannot make: a lazy image with a compiler, and a layer with one and Python, if the tests have the programs to use them.
+func guestDisk(t *testing.T, files map[string]string) string {
 	pagein := files["/bin/pagein"]
 	if pagein == "" {
 		return ""
@@ -184,7 +184,26 @@ func compilerDisk(t *testing.T, files map[string]string) string {
 	if err != nil {
 		t.Fatalf("convert a tree with a compiler: %v\n%s", err, out)
 	}
+	if _, err := os.Stat(compilertree.Python); err == nil && files["/usr/sbin/containerd"] != "" {
+		systemLayer(t, filepath.Join(disk, "system.tar"))
+	}
 	return disk
+}
+
+// systemLayer makes a layer for containers. It is not compressed: that would take an emulated machine long.
+func systemLayer(t *testing.T, to string) {
+	t.Helper()
+	tree := t.TempDir()
+	busybox, err := find("busybox")
+	if err == nil {
+		err = compilertree.WriteSystem(t.Context(), tree, busybox)
+	}
+	if err == nil {
+		err = run(t.Context(), "", "tar", "-c", "-f", to, "-C", tree, ".")
+	}
+	if err != nil {
+		t.Fatalf("make a layer with Python: %v", err)
+	}
 }
 
 func (s suite) binary() string { return "/tests/" + strings.ReplaceAll(s.pkg, "/", "-") + ".test" }

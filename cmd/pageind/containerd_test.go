@@ -57,13 +57,22 @@ func startRuntimeLab(t *testing.T, o servertest.ContainerdOptions) *runtimeLab {
 func prepareRuntimeLab(t *testing.T) *runtimeLab {
 	t.Helper()
 	if os.Getenv(require.GuestEnv) != "" {
-		t.Skip("only TestContainersRunInAGuest runs containers in guests, where all takes long")
+		t.Skip("few tests run containers in guests, where all takes long")
 	}
-	return runtimeLabAnywhere(t)
+	return prepareRuntimeLabAnywhere(t)
 }
 
-// runtimeLabAnywhere is prepareRuntimeLab in guests too.
-func runtimeLabAnywhere(t *testing.T) *runtimeLab {
+// newRuntimeLabAnywhere is newRuntimeLab in guests too.
+func newRuntimeLabAnywhere(t *testing.T) *runtimeLab {
+	t.Helper()
+	r := prepareRuntimeLabAnywhere(t)
+	r.serve()
+	r.startContainerd(servertest.ContainerdOptions{})
+	return r
+}
+
+// prepareRuntimeLabAnywhere is prepareRuntimeLab in guests too.
+func prepareRuntimeLabAnywhere(t *testing.T) *runtimeLab {
 	t.Helper()
 	r := &runtimeLab{lab: newLab(t), data: make([]byte, 3<<20)}
 	_, _ = rand.NewChaCha8([32]byte{7}).Read(r.data)
@@ -227,8 +236,21 @@ func (r *runtimeLab) pull(image string) {
 // run runs a command of busybox in a new container and returns what it prints.
 func (r *runtimeLab) run(image string, args ...string) string {
 	r.Helper()
+	return r.Ctr(r.runArgs(image, args...)...)
+}
+
+// runArgs are those of ctr that run does it with.
+func (r *runtimeLab) runArgs(image string, args ...string) []string {
 	id := fmt.Sprintf("run-%d", rand.Uint32())
-	return r.Ctr(append([]string{"run", "--rm", "--snapshotter", "pagein", image, id, "/bin/busybox"}, args...)...)
+	return append(append(r.ctrRun("pagein", "--rm"), image, id, "/bin/busybox"), args...)
+}
+
+// ctrRun begins the arguments of ctr for a new container. In a guest its root cannot take the place of the initramfs.
+func (r *runtimeLab) ctrRun(snapshotter string, options ...string) []string {
+	if os.Getenv(require.GuestEnv) != "" {
+		options = append(options, "--no-pivot")
+	}
+	return append([]string{"run", "--snapshotter", snapshotter}, options...)
 }
 
 // digestOf is what sha256sum prints of a file.
@@ -323,7 +345,7 @@ func TestOrdinaryImagesRunBesideLazyOnesWhoseLayersTheyShare(t *testing.T) {
 
 // TestContainersOutliveTheDaemonAndContainerd kills both while a container reads.
 func TestContainersOutliveTheDaemonAndContainerd(t *testing.T) {
-	r := newRuntimeLab(t)
+	r := newRuntimeLabAnywhere(t)
 	image := r.push("app", r.layers...)
 	r.pagein("convert", "--quiet", image)
 	r.pull(image)
@@ -331,8 +353,8 @@ func TestContainersOutliveTheDaemonAndContainerd(t *testing.T) {
 	if err := os.Mkdir(shared, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	r.Ctr("run", "-d", "--snapshotter", "pagein", "--mount", "type=bind,src="+shared+",dst=/shared,options=rbind:rw", image, "reader",
-		"/bin/busybox", "sh", "-c", "while :; do /bin/busybox sha256sum /data/random > /shared/new; /bin/busybox mv /shared/new /shared/sum; done")
+	r.Ctr(append(r.ctrRun("pagein", "-d", "--mount", "type=bind,src="+shared+",dst=/shared,options=rbind:rw"), image, "reader",
+		"/bin/busybox", "sh", "-c", "while :; do /bin/busybox sha256sum /data/random > /shared/new; /bin/busybox mv /shared/new /shared/sum; done")...)
 	reads := func() {
 		t.Helper()
 		if err := os.Remove(filepath.Join(shared, "sum")); err != nil && !os.IsNotExist(err) {
@@ -384,6 +406,10 @@ func TestAnImageThatNamesItsArtifactNeedsNoSwitch(t *testing.T) {
 	}
 	if got := r.run(image, "sha256sum", "/data/random"); got != digestOf(r.data, "/data/random") {
 		t.Errorf("it reads %q", got)
+	}
+	r.Ctr("images", "pull", "--plain-http", "--snapshotter", "overlayfs", image) // as where there is no pageind
+	if got := r.Ctr(append(r.ctrRun("overlayfs", "--rm"), image, "ordinary", "/bin/busybox", "sha256sum", "/data/random")...); got != digestOf(r.data, "/data/random") {
+		t.Errorf("unpacked, it reads %q", got)
 	}
 }
 

@@ -40,9 +40,9 @@ var policies = map[string]string{
 	"allowed": "grep -q '\"repository\":\"allowed\"'",
 }
 
-func newHostileLab(t *testing.T) *hostileLab {
-	t.Helper()
-	h := &hostileLab{runtimeLab: newRuntimeLab(t)}
+func newHostileLab(r *runtimeLab) *hostileLab {
+	r.Helper()
+	t, h := r.T, &hostileLab{runtimeLab: r}
 	h.liar = newLiar(t, h.registry)
 	var err error
 	if h.client, err = registry.NewClient(registry.Options{Anonymous: true}); err != nil {
@@ -179,7 +179,7 @@ func (h *hostileLab) lazy(name, image string) string {
 
 // TestHostileArtifactsAreNotUsedAndTheirImagesCanBePulled has attackers who may push whatever they want, and registries that answer whatever they want, but have no key.
 func TestHostileArtifactsAreNotUsedAndTheirImagesCanBePulled(t *testing.T) {
-	h := newHostileLab(t)
+	h := newHostileLab(newRuntimeLab(t))
 	_, other := h.image("other", h.ours, h.something...)
 
 	h.image("unsigned", "", h.layers...)
@@ -260,7 +260,7 @@ func TestHostileArtifactsAreNotUsedAndTheirImagesCanBePulled(t *testing.T) {
 
 // TestBlobsThatAreSwappedBehindTheirDigestsShowNoWrongByte lies about the data of an image that is mounted.
 func TestBlobsThatAreSwappedBehindTheirDigestsShowNoWrongByte(t *testing.T) {
-	h := newHostileLab(t)
+	h := newHostileLab(newRuntimeLabAnywhere(t))
 	_, m := h.image("app", h.ours, h.layers...)
 	_, other := h.image("other", h.ours, h.something...)
 	object := m.layerOf(artifact.MediaTypeObject)
@@ -270,7 +270,7 @@ func TestBlobsThatAreSwappedBehindTheirDigestsShowNoWrongByte(t *testing.T) {
 	} {
 		h.lie(object.Digest.String(), change)
 		image := h.lazy(how, "app:1")
-		if out, err := h.Try("run", "--rm", "--snapshotter", "pagein", image, "lied-to", "/bin/busybox", "sha256sum", "/data/random"); err == nil {
+		if out, err := h.Try(h.runArgs(image, "sha256sum", "/data/random")...); err == nil {
 			t.Errorf("%s: it reads %q", how, out)
 		}
 		if !strings.Contains(h.said(), object.Digest.String()) {
@@ -278,7 +278,7 @@ func TestBlobsThatAreSwappedBehindTheirDigestsShowNoWrongByte(t *testing.T) {
 		}
 		h.lie(object.Digest.String(), nil)
 		h.waitFor("the source not to be avoided any more", func() bool {
-			out, err := h.Try("run", "--rm", "--snapshotter", "pagein", image, "told-the-truth", "/bin/busybox", "sha256sum", "/data/random")
+			out, err := h.Try(h.runArgs(image, "sha256sum", "/data/random")...)
 			if err == nil && out != digestOf(h.data, "/data/random") {
 				t.Fatalf("%s: it reads %q", how, out)
 			}
@@ -291,7 +291,7 @@ func TestBlobsThatAreSwappedBehindTheirDigestsShowNoWrongByte(t *testing.T) {
 
 // TestAKeyThatIsTakenAwayCountsNoMore without a restart, and what was mounted stays.
 func TestAKeyThatIsTakenAwayCountsNoMore(t *testing.T) {
-	h := newHostileLab(t)
+	h := newHostileLab(newRuntimeLab(t))
 	move := func(from, to string) {
 		t.Helper()
 		if err := os.Rename(filepath.Join(h.dir, from), filepath.Join(h.dir, to)); err != nil {
