@@ -22,7 +22,7 @@ import (
 func TestTermLeavesMountsToASuccessor(t *testing.T) {
 	beside(t)
 	l := newLab(t)
-	tree := l.tree(3)
+	tree := l.smallTree(3)
 	l.start()
 	target := l.mount(l.layout(tree), "a")
 	l.stop(unix.SIGTERM)
@@ -66,7 +66,7 @@ func TestUnmountOnExitLeavesNothing(t *testing.T) {
 	beside(t)
 	l := newLab(t)
 	l.start("--unmount-on-exit")
-	target := l.mount(l.layout(l.tree(1)), "a")
+	target := l.mount(l.layout(l.smallTree(1)), "a")
 	l.stop(unix.SIGTERM)
 	if entries, err := os.ReadDir(target); err != nil || len(entries) != 0 {
 		t.Errorf("%s shows %d entries, %v", target, len(entries), err)
@@ -79,7 +79,7 @@ func TestTheKeeperEndsWithTheLastMount(t *testing.T) {
 	beside(t)
 	l := newLab(t)
 	l.start()
-	target := l.mount(l.layout(l.tree(1)), "a")
+	target := l.mount(l.layout(l.smallTree(1)), "a")
 	l.stop(unix.SIGKILL)
 	time.Sleep(1500 * time.Millisecond)
 	if len(l.keepers()) != 1 {
@@ -95,7 +95,7 @@ func TestTheKeeperEndsWithTheLastMount(t *testing.T) {
 func TestWhatIsUnmountedWithoutADaemonIsLetGo(t *testing.T) {
 	beside(t)
 	l := newLab(t)
-	one, two := l.bigFiles("f"), l.tree(1)
+	one, two := l.bigFiles("f"), l.smallTree(1)
 	l.start()
 	gone, stays := l.mount(l.layout(one), "a"), l.mount(l.layout(two), "b")
 	l.stop(unix.SIGTERM)
@@ -126,7 +126,7 @@ func TestWhatIsUnmountedWithoutADaemonIsLetGo(t *testing.T) {
 func TestADeadKeeperIsReplaced(t *testing.T) {
 	beside(t)
 	l := newLab(t)
-	tree := l.tree(1)
+	tree := l.smallTree(1)
 	l.start("--metrics-address", "127.0.0.1:0")
 	target := l.mount(l.layout(tree), "a")
 	old := l.keepers()
@@ -196,7 +196,7 @@ func TestAMountThatNobodyGuardedIsTakenAway(t *testing.T) {
 	beside(t)
 	l := newLab(t)
 	l.start()
-	target := l.mount(l.layout(l.tree(1)), "a")
+	target := l.mount(l.layout(l.smallTree(1)), "a")
 	if err := l.daemon.Signal(unix.SIGSTOP); err != nil { // it must not get to replace the keeper
 		t.Fatal(err)
 	}

@@ -259,11 +259,25 @@ func (l *lab) target(name string) string {
 // tree makes a random tree with some larger files.
 func (l *lab) tree(seed int64) string {
 	l.Helper()
+	dir := l.source(seed)
+	treetest.Random(l, dir, seed)
+	return dir
+}
+
+// smallTree is for tests that are about the mount and not about what it shows.
+func (l *lab) smallTree(seed int64) string {
+	l.Helper()
+	dir := l.source(seed)
+	treetest.Small(l, dir, seed)
+	return dir
+}
+
+func (l *lab) source(seed int64) string {
+	l.Helper()
 	dir := filepath.Join(l.dir, fmt.Sprintf("source-%d", seed))
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		l.Fatal(err)
 	}
-	treetest.Random(l, dir, seed)
 	return dir
 }
 

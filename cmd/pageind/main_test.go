@@ -86,7 +86,7 @@ func TestPresenceSurvivesARestart(t *testing.T) {
 func TestImagesShareBlobsAndMounts(t *testing.T) {
 	beside(t)
 	l := newLab(t)
-	tree := l.tree(1)
+	tree := l.smallTree(1)
 	l.start()
 	ref := l.layout(tree)
 	first := l.mount(ref, "a")
@@ -334,7 +334,7 @@ func TestUnmountingNeedsNoSpace(t *testing.T) {
 	beside(t)
 	l := newLab(t)
 	l.start()
-	target := l.mount(l.layout(l.tree(1)), "a")
+	target := l.mount(l.layout(l.smallTree(1)), "a")
 	table := filepath.Join(l.root, "state", "mounts.json")
 	if err := errors.Join(os.Remove(table), os.MkdirAll(filepath.Join(table, "in the way"), 0o755)); err != nil {
 		t.Fatal(err)
@@ -403,7 +403,7 @@ func (l *lab) fillDisk() string {
 func TestMistakesAreExplained(t *testing.T) {
 	beside(t)
 	l := newLab(t)
-	tree := l.tree(1)
+	tree := l.smallTree(1)
 	l.start()
 	ref := l.layout(tree)
 	target := l.mount(ref, "a")
