@@ -132,7 +132,7 @@ func TestAnImageWhoseArtifactVanishedIsToldAndCanBeRemoved(t *testing.T) {
 	image, _ := r.bigImage()
 	before := r.idleRuntime(image)
 	r.pull(image)
-	reader := r.patientReader(image, "pagein", "reader")
+	reader := r.patientReader(image, "pagein", "reader-of-nothing")
 	gone.Store(true)
 	if got := reader.read(); !strings.Contains(got, "Input/output error") {
 		t.Errorf("the container reads %q", got)
@@ -212,7 +212,11 @@ func TestContainersStartAfterAReboot(t *testing.T) {
 	server.out.Store(true)
 	r.serve()
 	r.Restart(r.Answers)
-	_, said, _ := strings.Cut(r.said(), "the machine has been restarted")
+	var said string
+	r.waitFor("containerd to be served", func() bool {
+		_, said, _ = strings.Cut(r.said(), "the machine has been restarted")
+		return strings.Contains(said, "serving snapshots")
+	})
 	if mounted, served := strings.Index(said, "mounted again"), strings.Index(said, "serving snapshots"); mounted < 0 || served < mounted {
 		t.Errorf("containerd was served before all was mounted again:\n%s", said)
 	}
