@@ -27,6 +27,7 @@ import (
 	"github.com/pagein/pagein/internal/tartest"
 	"github.com/pagein/pagein/oci"
 	"github.com/pagein/pagein/oci/registry"
+	"github.com/pagein/pagein/oci/registry/registrytest"
 )
 
 // runtimeLab is a lab with containerd and a registry.
@@ -177,11 +178,7 @@ func (r *runtimeLab) pushIndex(name string, layers map[string][]imageLayer) stri
 func (r *runtimeLab) pushTo(name string, content func(*registry.Repository) (ocispec.Descriptor, []byte)) string {
 	r.Helper()
 	ref := oci.Ref{Kind: oci.Registry, Host: r.registry, Repository: name, Tag: "1"}
-	client, err := registry.NewClient(registry.Options{Anonymous: true})
-	if err != nil {
-		r.Fatal(err)
-	}
-	defer client.Close()
+	client := registrytest.Client(r.T)
 	repo, err := client.Repository(ref)
 	if err != nil {
 		r.Fatal(err)
@@ -286,6 +283,7 @@ func (r *runtimeLab) mounted() (targets []string) {
 }
 
 func TestContainersStartFromImagesThatAreNotFetched(t *testing.T) {
+	beside(t)
 	r := newRuntimeLab(t)
 	image := r.push("app", r.layers...)
 	r.pagein("convert", "--quiet", image)
@@ -317,6 +315,7 @@ func TestContainersStartFromImagesThatAreNotFetched(t *testing.T) {
 
 // TestOrdinaryImagesRunBesideLazyOnesWhoseLayersTheyShare has one on all layers of a lazy one, and one on some.
 func TestOrdinaryImagesRunBesideLazyOnesWhoseLayersTheyShare(t *testing.T) {
+	beside(t)
 	r := newRuntimeLab(t)
 	lazy, four := r.push("app", r.layers...), r.layer(tartest.File("four", "4\n"))
 	r.pagein("convert", "--quiet", lazy)
@@ -345,6 +344,7 @@ func TestOrdinaryImagesRunBesideLazyOnesWhoseLayersTheyShare(t *testing.T) {
 
 // TestContainersOutliveTheDaemonAndContainerd kills both while a container reads.
 func TestContainersOutliveTheDaemonAndContainerd(t *testing.T) {
+	beside(t)
 	r := newRuntimeLabAnywhere(t)
 	image := r.push("app", r.layers...)
 	r.pagein("convert", "--quiet", image)
@@ -389,6 +389,7 @@ func TestContainersOutliveTheDaemonAndContainerd(t *testing.T) {
 
 // TestAnImageThatNamesItsArtifactNeedsNoSwitch of containerd, but that its repository is named to us: all that is known of it are its own words.
 func TestAnImageThatNamesItsArtifactNeedsNoSwitch(t *testing.T) {
+	beside(t)
 	r := startRuntimeLab(t, servertest.ContainerdOptions{Untold: true})
 	image := r.push("app", r.layers...)
 	r.pagein("convert", "--quiet", "--tag-suffix=-pagein", image)
@@ -415,6 +416,7 @@ func TestAnImageThatNamesItsArtifactNeedsNoSwitch(t *testing.T) {
 
 // TestAnImageWithoutAnArtifactIsUnpackedAndTheReasonSaidOnce has a tag that was pushed anew after its image was converted.
 func TestAnImageWithoutAnArtifactIsUnpackedAndTheReasonSaidOnce(t *testing.T) {
+	beside(t)
 	r := newRuntimeLab(t)
 	r.pagein("convert", "--quiet", r.push("app", r.layers[:2]...))
 	image := r.push("app", r.layers...)

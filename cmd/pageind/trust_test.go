@@ -19,7 +19,7 @@ import (
 	"github.com/pagein/pagein/internal/tartest"
 	"github.com/pagein/pagein/oci"
 	"github.com/pagein/pagein/oci/artifact"
-	"github.com/pagein/pagein/oci/registry"
+	"github.com/pagein/pagein/oci/registry/registrytest"
 )
 
 // elsewhere is a name of the lab's registry that is not on loopback. It returns a directory that tells where it is.
@@ -40,11 +40,7 @@ func (r *runtimeLab) elsewhere() (host, hostsDir string) {
 // manifest.
 func (r *runtimeLab) lyingArtifact(repository string, liar []imageLayer) {
 	r.Helper()
-	client, err := registry.NewClient(registry.Options{Anonymous: true})
-	if err != nil {
-		r.Fatal(err)
-	}
-	defer client.Close()
+	client := registrytest.Client(r.T)
 	ref := oci.Ref{Kind: oci.Registry, Host: r.registry, Repository: repository, Tag: "1"}
 	place, made, err := artifact.Find(r.Context(), client, ref, nil)
 	if err != nil {
@@ -94,11 +90,7 @@ func (r *runtimeLab) fetch(place artifact.Place, desc ocispec.Descriptor, v any)
 // tags are those of a repository.
 func (r *runtimeLab) tags(repository string) (all []string) {
 	r.Helper()
-	client, err := registry.NewClient(registry.Options{Anonymous: true})
-	if err != nil {
-		r.Fatal(err)
-	}
-	defer client.Close()
+	client := registrytest.Client(r.T)
 	repo, err := client.Repository(oci.Ref{Kind: oci.Registry, Host: r.registry, Repository: repository})
 	if err != nil {
 		r.Fatal(err)
