@@ -16,6 +16,7 @@ type held struct{ daemon, keeper []string }
 // idleRuntime pulls an image, runs a container and removes both, and returns what stays open afterwards: for good, as what comes later can be compared with.
 func (r *runtimeLab) idleRuntime(image string) (h held) {
 	r.Helper()
+	r.isFound() // the daemon may just have been started anew
 	r.pull(image)
 	r.run(image, "true")
 	r.Ctr("images", "rm", "--sync", image)
