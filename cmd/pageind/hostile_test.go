@@ -182,8 +182,16 @@ func TestHostileArtifactsAreNotUsedAndTheirImagesCanBePulled(t *testing.T) {
 	h := newHostileLab(newRuntimeLab(t))
 	_, other := h.image("other", h.ours, h.something...)
 
-	h.image("unsigned", "", h.layers...)
+	_, unsigned := h.image("unsigned", "", h.layers...)
 	h.unpacked("unsigned", "unsigned:1", "not signed at all")
+	if !h.wasAsked(unsigned.desc.Digest.String()) {
+		t.Error("the artifact that is not signed was not even looked at")
+	}
+	for _, part := range append(unsigned.manifest.Layers, unsigned.manifest.Config) {
+		if h.wasAsked(part.Digest.String()) {
+			t.Errorf("%s of an artifact that is not signed was read", part.MediaType)
+		}
+	}
 
 	h.image("foreign", h.theirs, h.layers...)
 	h.unpacked("signed by another key", "foreign:1", "not signed by a trusted key, but by 1 other key")

@@ -18,18 +18,20 @@ import (
 type liar struct {
 	addr string
 
-	mu   sync.Mutex
-	lies map[string]func([]byte) []byte // by digest or tag
+	mu    sync.Mutex
+	lies  map[string]func([]byte) []byte // by digest or tag
+	asked map[string]bool                // digests and tags
 }
 
 func newLiar(t testing.TB, addr string) *liar {
 	t.Helper()
-	l := &liar{lies: make(map[string]func([]byte) []byte)}
+	l := &liar{lies: make(map[string]func([]byte) []byte), asked: make(map[string]bool)}
 	upstream := &url.URL{Scheme: "http", Host: addr}
 	honest := httputil.NewSingleHostReverseProxy(upstream)
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		l.mu.Lock()
 		lie := l.lies[path.Base(r.URL.Path)]
+		l.asked[path.Base(r.URL.Path)] = true
 		l.mu.Unlock()
 		if lie == nil || r.Method != http.MethodGet {
 			honest.ServeHTTP(w, r)
@@ -63,6 +65,13 @@ func (l *liar) lie(name string, change func([]byte) []byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.lies[name] = change
+}
+
+// wasAsked reports whether anybody wanted what has a digest or tag.
+func (l *liar) wasAsked(name string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.asked[name]
 }
 
 // The ways to change bytes.
