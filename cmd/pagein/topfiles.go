@@ -55,11 +55,14 @@ func (s *slowFiles) look(ctx context.Context, i interval) []slowFile {
 
 // waited reports whether readers of an image may have waited in the interval.
 func (i interval) waited(image control.Image) bool {
-	if image.State == control.Lost || image.State == control.Complete && i.now.Totals.WaitingReads == 0 {
+	if image.State == control.Lost {
 		return false
 	}
 	before := slices.IndexFunc(i.before.Images, func(b control.Image) bool { return b.ID == image.ID })
-	return i.now.Totals.WaitingReads > 0 || before < 0 || i.before.Images[before].FetchedBytes != image.FetchedBytes
+	if before < 0 || i.before.Images[before].FetchedBytes != image.FetchedBytes {
+		return true
+	}
+	return i.now.Totals.WaitingReads > 0 && image.State != control.Complete
 }
 
 // of returns the files of one image that readers have waited for lately.
