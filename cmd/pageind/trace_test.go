@@ -253,19 +253,26 @@ func TestWithoutProbesTraceTakesWhatTheDaemonWasAskedFor(t *testing.T) {
 	args := l.traceArgs("--probe", "misses", "--until", "exec:test -e "+l.dir+"/ready")
 	l.pagein(append(args, "--", "sh", "-c", "cat "+target+"/c "+target+"/a > /dev/null; touch "+l.dir+"/ready; exec sleep 1000")...)
 	p, pages, order := l.traced()
-	if !slices.Equal(order, []string{"/c"}) || len(pages["/c"]) < 10 || p.Entries[0].Kind != profile.KindMiss || p.Entries[0].Time <= 0 || p.Ready <= p.Entries[0].Time {
+	least := 10
+	if l.status().Images[0].Transport != "fanotify" { // the kernel does not ask for what was fetched ahead
+		least = 1
+	}
+	if !slices.Equal(order, []string{"/c"}) || len(pages["/c"]) < least || p.Entries[0].Kind != profile.KindMiss || p.Entries[0].Time <= 0 || p.Ready <= p.Entries[0].Time {
 		t.Errorf("recorded %v in the order %v, ready after %v", pages, order, p.Ready)
 	}
 	if p.Entries[0].Digest == (profile.Digest{}) {
 		t.Errorf("there are no digests: %+v", p.Entries[0])
+	}
+	if out, err := l.try(l.traceArgs("--probe", "misses", "--", "cat", target+"/a")...); err == nil || !strings.Contains(err.Error(), "asked pageind for nothing") {
+		t.Errorf("a command that reads what is cached: %s, %v", out, err)
+	}
+	if os.Getenv(require.GuestEnv) != "" { // where there is no setpriv
+		return
 	}
 	// Who may not load programs gets the same without asking, and is told.
 	args = append([]string{"--bounding-set=-sys_admin,-bpf,-perfmon", filepath.Join(programs, "pagein"), "--address", l.socket()}, l.traceArgs("--", "cat", target+"/b")...)
 	out, err := exec.Command(require.Tool(t, "setpriv"), args...).CombinedOutput()
 	if _, _, order := l.traced(); err != nil || !strings.Contains(string(out), "no probe works") || !slices.Equal(order, []string{"/b"}) {
 		t.Errorf("without the right to load programs: recorded %v, %v: %s", order, err, out)
-	}
-	if out, err := l.try(l.traceArgs("--probe", "misses", "--", "cat", target+"/a")...); err == nil || !strings.Contains(err.Error(), "asked pageind for nothing") {
-		t.Errorf("a command that reads what is cached: %s, %v", out, err)
 	}
 }
