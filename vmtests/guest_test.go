@@ -43,9 +43,9 @@ const containerTests = "TestContainersRunInAGuest|TestContainersOutliveTheDaemon
 
 var containerPrograms = []string{"registry", "containerd", "containerd-shim-runc-v2", "ctr", "runc", "busybox"}
 
-// hostTests need the documentation or fanotify, which are not in the guests, or are about servers and not about kernels, and take an emulated machine long. A registry as the source
+// hostTests need the documentation, a terminal or fanotify, which are not in the guests, or are about servers and not about kernels, and take an emulated machine long. A registry as the source
 // instead of a layout takes it minutes, and is the same to the kernel.
-const hostTests = "TestDocumentedConfiguration|TestAPrefetchedImage|TestFaultsOfAServer|TestAServerThat|TestDataInS3|TestStorageThat|TestACredentialHelper|TestCredentialsMay|" +
+const hostTests = "TestDocumentedConfiguration|TestTopShows|TestAPrefetchedImage|TestFaultsOfAServer|TestAServerThat|TestDataInS3|TestStorageThat|TestACredentialHelper|TestCredentialsMay|" +
 	"TestLazyMountEqualsSource/registry|TestAMountThatBorrowsEqualsItsSource/registry"
 
 var pageinPrograms = map[string]string{"/bin/pagein": "cmd/pagein", "/bin/pageind": "cmd/pageind", "/bin/pagein-keeper": "cmd/pagein-keeper"}
