@@ -16,8 +16,8 @@ import (
 // errForeign says that a signature is by nobody whose key is known.
 var errForeign = errors.New("it is by no key that is trusted")
 
-// Verify returns one of the keys whose holder signed a manifest. If there is none, the error is [ErrUnsigned] and says how it failed; if the registry could not be asked, it is
-// another one.
+// Verify returns one of the keys whose holder signed a manifest. If there is none, the error is [ErrUnsigned] and says how it failed, be it that the registry does not give out the
+// signatures that have the tag; if it does not list what refers to the manifest, the error is another one.
 func Verify(ctx context.Context, repo *registry.Repository, signed ocispec.Descriptor, keys []PublicKey) (PublicKey, error) {
 	v := verifier{repo: repo, signed: signed, keys: keys}
 	// Both places are asked at the same time: who waits for a signature waits for a container.
