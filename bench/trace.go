@@ -50,6 +50,7 @@ func benchTrace(ctx context.Context, b *bench) (_ []result, err error) {
 	all := func() error { _, err := readAll(ctx, mnt, 1); return err }
 	var results []result
 	large := filepath.Join(mnt, "bin", "go")
+	byFrame := func() error { return readAgain(large, 128<<10, 8<<20, 1<<14) }
 	onePage := func() error { return readAgain(large, 4<<10, 4<<10, 1<<18) }
 	for _, w := range []struct {
 		name  string
@@ -60,9 +61,10 @@ func benchTrace(ctx context.Context, b *bench) (_ []result, err error) {
 	}{
 		{"probes on, reading all files, cold", 1.02, true, openProbes, all},
 		{"probes on, reading all files, cached", 1.02, false, openProbes, all},
-		{"probes on, reading a cached file by 128 KiB", 1.02, false, openProbes, func() error { return readAgain(large, 128<<10, 8<<20, 1<<14) }},
+		{"probes on, reading a cached file by 128 KiB", 1.02, false, openProbes, byFrame},
+		{"the same with a program that does nothing", 0, false, openNothing, byFrame},
 		{"probes on, the worst case: one cached page, again and again", 0, false, openProbes, onePage},
-		{"the same with a program that does nothing", 0, false, openNothing, onePage},
+		{"the worst case with a program that does nothing", 0, false, openNothing, onePage},
 	} {
 		b.progress("trace: %s", w.name)
 		var with, without []float64

@@ -35,7 +35,7 @@ const (
 // The sizes that [Options] has unless it says something else.
 const (
 	defaultBuffer = 4 << 20 // 50,000 events
-	defaultChunks = 1 << 17 // 12 MiB
+	defaultChunks = 1 << 17 // 4 MiB
 )
 
 // Options says what is recorded, and what that may take. The zero value records everything in all EROFS mounts.
@@ -52,8 +52,8 @@ type Options struct {
 	Cgroups []string
 	// Buffer is how many bytes of events may wait to be read: a power of two, at least a page; 0 means 4 MiB. What does not fit is dropped and counted.
 	Buffer int
-	// Chunks is how many chunks of 64 pages can be remembered as touched: 0 means 131,072. A small file is one chunk. Pages of further ones are reported at each touch. A chunk
-	// takes some 100 bytes of kernel memory, touched or not.
+	// Chunks is for how many chunks of 64 pages, rounded up to a power of two, there is room to remember what was touched: 0 means 131,072. A small file is one chunk. Pages of
+	// chunks that find no room, as some do before it is full, are reported at each touch. A chunk takes 32 bytes of kernel memory, touched or not.
 	Chunks int
 	// Variant forces one of [Variants]; "" takes the first that works.
 	Variant string

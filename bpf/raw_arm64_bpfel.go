@@ -34,9 +34,11 @@ const (
 	rawProgGotPages    = "got_pages"
 	rawProgMappedPages = "mapped_pages"
 	rawProgPageFault   = "page_fault"
+	rawVarLastChunk    = "last_chunk"
 	rawVarOnlyCgroups  = "only_cgroups"
 	rawVarOnlyDevices  = "only_devices"
 	rawVarOnlyTasks    = "only_tasks"
+	rawVarSecret       = "secret"
 	rawVarWakeBytes    = "wake_bytes"
 )
 
@@ -112,9 +114,11 @@ type rawMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type rawVariableSpecs struct {
+	LastChunk   *ebpf.VariableSpec `ebpf:"last_chunk"`
 	OnlyCgroups *ebpf.VariableSpec `ebpf:"only_cgroups"`
 	OnlyDevices *ebpf.VariableSpec `ebpf:"only_devices"`
 	OnlyTasks   *ebpf.VariableSpec `ebpf:"only_tasks"`
+	Secret      *ebpf.VariableSpec `ebpf:"secret"`
 	WakeBytes   *ebpf.VariableSpec `ebpf:"wake_bytes"`
 }
 
@@ -165,9 +169,11 @@ func (m *rawMaps) Close() error {
 //
 // It can be passed to loadRawObjects or ebpf.CollectionSpec.LoadAndAssign.
 type rawVariables struct {
+	LastChunk   *ebpf.Variable `ebpf:"last_chunk"`
 	OnlyCgroups *ebpf.Variable `ebpf:"only_cgroups"`
 	OnlyDevices *ebpf.Variable `ebpf:"only_devices"`
 	OnlyTasks   *ebpf.Variable `ebpf:"only_tasks"`
+	Secret      *ebpf.Variable `ebpf:"secret"`
 	WakeBytes   *ebpf.Variable `ebpf:"wake_bytes"`
 }
 

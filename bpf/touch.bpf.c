@@ -8,7 +8,7 @@
  * tracepoints and kprobes, and copy what they read. Which programs are loaded is decided in user space.
  *
  * Pages are remembered in chunks of 64, a word of bits each. What is remembered wrongly as untouched costs a repeated event; nothing is ever remembered wrongly as
- * touched: bits are set after room for the event was reserved, and chunks are neither evicted nor reused.
+ * touched: bits are set after the event was written, and chunks are neither evicted nor reused.
  */
 #include "kernel.h"
 #include <bpf/bpf_helpers.h>
@@ -68,6 +68,7 @@ struct chunk_key {
 };
 
 struct chunk {
+	__u64 name;   /* of its key, see name_of(); 0: free */
 	__u64 exact;  /* touched */
 	__u64 around; /* mapped by fault-around */
 	__u64 added;  /* came into the page cache while recording */
@@ -105,6 +106,8 @@ const volatile __u32 only_devices = 0;
 const volatile __u32 only_tasks = 0;
 const volatile __u32 only_cgroups = 0; /* how many */
 const volatile __u64 wake_bytes = 0;   /* wake the reader when that much is unread */
+const volatile __u32 last_chunk = 0;   /* number of the table's last entry */
+const volatile __u64 secret = 0;       /* which names are made with */
 
 #define MAX_CGROUPS 8
 
@@ -113,10 +116,13 @@ struct {
 	__uint(max_entries, 4 << 20);
 } events SEC(".maps");
 
+/*
+ * A table by name, with open addressing: nothing is ever taken out of it, so it needs no lock, and a look at it costs the cache miss that it is, mostly one. Its size is a power of two.
+ */
 struct {
-	__uint(type, BPF_MAP_TYPE_HASH); /* preallocated: to allocate at a touch costs it microseconds */
+	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1 << 17);
-	__type(key, struct chunk_key);
+	__type(key, __u32);
 	__type(value, struct chunk);
 } chunks SEC(".maps");
 
@@ -300,29 +306,42 @@ static __always_inline __u64 resident(__u64 xa_head, __u64 chunk, __u64 mask)
 	return w.found;
 }
 
-/* What is remembered of pages. */
-enum memory { EXACT, NEAR, ADDED };
-
-static __always_inline __u64 *bits(struct chunk *c, enum memory what)
+static __always_inline __u64 mix(__u64 n)
 {
-	return what == EXACT ? &c->exact : what == NEAR ? &c->around : &c->added;
+	n = (n ^ n >> 33) * 0xff51afd7ed558ccdULL; /* the finalizer of MurmurHash3 */
+	n = (n ^ n >> 33) * 0xc4ceb9fe1a85ec53ULL;
+	return n ^ n >> 33;
 }
 
-/* remember remembers pages of a chunk, and returns those that were remembered before. c is what is known of the chunk, 0 if nothing is. */
-static __always_inline __u64 remember(struct chunk_key *key, struct chunk *c, enum memory what, __u64 pages)
+/* name_of is a number that stands for a key. That two of 131,072 have the same one is as likely as one in two billion, and nobody who does not know the secret can make it so. */
+static __always_inline __u64 name_of(struct chunk_key *key)
 {
-	if (!c) {
-		struct chunk first = {};
-		*bits(&first, what) = pages;
-		if (!bpf_map_update_elem(&chunks, key, &first, BPF_NOEXIST))
+	__u64 name = mix(mix(key->ino ^ secret) ^ key->chunk << 32 ^ key->chunk >> 32 ^ key->dev);
+	return name ? name : 1;
+}
+
+/* How many entries may be looked at for one. */
+#define PROBES 16
+
+/* find returns what is remembered of a chunk, which may be nothing yet, or 0 if there is no room near where it belongs. */
+static __always_inline struct chunk *find(struct chunk_key *key)
+{
+	__u64 name = name_of(key);
+	for (__u32 n = 0; n < PROBES; n++) {
+		__u32 i = (name + n) & last_chunk;
+		struct chunk *c = bpf_map_lookup_elem(&chunks, &i);
+		if (!c)
 			return 0;
-		c = bpf_map_lookup_elem(&chunks, key); /* another CPU was faster, unless there is no room */
-		if (!c) {
-			count(UNREMEMBERED, what != ADDED);
-			return 0;
+		__u64 found = *(volatile __u64 *)&c->name;
+		if (!found) {
+			found = __sync_val_compare_and_swap(&c->name, 0, name);
+			if (!found)
+				return c;
 		}
+		if (found == name)
+			return c;
 	}
-	return __sync_fetch_and_or(bits(c, what), pages);
+	return 0;
 }
 
 /* run is the pages first..last, which are of one chunk. */
@@ -338,61 +357,60 @@ static __always_inline __u64 pages_in(struct touch *t, __u64 chunk)
 	return run(t->first > base ? t->first : base, t->last < end ? t->last : end);
 }
 
-/* report reports what is new of t in a chunk. c is what is known of the chunk, 0 if nothing is. */
+/* report reports what is new of t in a chunk. c is what is remembered of the chunk, 0 if it cannot be. */
 static __noinline void report(struct touch *t, struct chunk_key *key, struct chunk *c)
 {
-	enum memory what = t->kind == AROUND ? NEAR : EXACT;
 	__u64 mask = pages_in(t, key->chunk), added = 0;
 	if (c) {
 		mask &= ~c->exact;
-		if (what == NEAR)
+		if (t->kind == AROUND)
 			mask &= ~c->around;
 		added = c->added;
+	} else {
+		count(UNREMEMBERED, 1);
 	}
 	if (!mask)
 		return;
 	/* What came while recording was not cached before, be it there now or not. */
-	__u64 unsure = what == NEAR ? mask : mask & ~added, present = 0;
+	__u64 unsure = t->kind == AROUND ? mask : mask & ~added, present = 0;
 	struct address_space *mapping = t->mapping;
 	if (unsure)
 		present = resident(word(&mapping->i_pages.xa_head), key->chunk, unsure);
-	if (what == NEAR)
+	if (t->kind == AROUND)
 		mask &= present; /* absent neighbours are not mapped */
 	if (!mask)
 		return;
 
-	struct event *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
-	if (!e) {
+	__u64 id = bpf_get_current_pid_tgid();
+	struct event e = {
+		.time = bpf_ktime_get_ns(),
+		.ino = t->ino,
+		.page = key->chunk << CHUNK_BITS,
+		.pages = mask,
+		.cached = mask & present & ~added, /* what is absent, or came while recording, was brought in */
+		.cgroup = bpf_get_current_cgroup_id(),
+		.dev = t->dev,
+		.pid = id,
+		.tgid = id >> 32,
+		.kind = t->kind,
+	};
+	bpf_get_current_comm(e.comm, sizeof(e.comm));
+	/* Copied: while one is written in its place, by a task that may have to wait for a CPU, the reader can do nothing but spin. */
+	__u64 unread = bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA);
+	if (bpf_ringbuf_output(&events, &e, sizeof(e), unread >= wake_bytes ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP)) {
 		count(DROPPED_PAGES, __builtin_popcountll(mask));
 		t->lost = 1;
 		return;
 	}
-	mask &= ~remember(key, c, what, mask);
-	if (!mask) { /* another CPU was faster */
-		bpf_ringbuf_discard(e, BPF_RB_NO_WAKEUP);
-		return;
-	}
-	__u64 id = bpf_get_current_pid_tgid();
-	e->time = bpf_ktime_get_ns();
-	e->ino = t->ino;
-	e->page = key->chunk << CHUNK_BITS;
-	e->pages = mask;
-	e->cached = mask & present & ~added; /* what is absent, or came while recording, was brought in */
-	e->cgroup = bpf_get_current_cgroup_id();
-	e->dev = t->dev;
-	e->pid = id;
-	e->tgid = id >> 32;
-	e->kind = t->kind;
-	bpf_get_current_comm(e->comm, sizeof(e->comm));
-	__u64 unread = bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA);
-	bpf_ringbuf_submit(e, unread >= wake_bytes ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP);
+	if (c)
+		__sync_fetch_and_or(t->kind == AROUND ? &c->around : &c->exact, mask);
 }
 
 /* report_nth reports what is new of t in its i-th chunk. */
 static long report_nth(__u32 i, struct touch *t)
 {
 	struct chunk_key key = {.dev = t->dev, .ino = t->ino, .chunk = (t->first >> CHUNK_BITS) + i};
-	report(t, &key, bpf_map_lookup_elem(&chunks, &key));
+	report(t, &key, find(&key));
 	return 0;
 }
 
@@ -468,7 +486,7 @@ static __noinline void short_read(struct touch *t, struct recent *r, __u64 asked
 	struct chunk_key key = {.dev = t->dev, .ino = t->ino, .chunk = t->first >> CHUNK_BITS};
 	if (!wanted_device(t->dev) || !wanted())
 		return;
-	struct chunk *c = bpf_map_lookup_elem(&chunks, &key);
+	struct chunk *c = find(&key);
 	if (!c || run(t->first, t->last) & ~c->exact) {
 		if (batch && t->first)
 			t->first = request_start(t->mapping, t->first);
@@ -585,7 +603,9 @@ static __always_inline __u64 pages_of(struct folio *folio)
 static long note_added(__u32 i, struct touch *t)
 {
 	struct chunk_key key = {.dev = t->dev, .ino = t->ino, .chunk = (t->first >> CHUNK_BITS) + i};
-	remember(&key, bpf_map_lookup_elem(&chunks, &key), ADDED, pages_in(t, key.chunk));
+	struct chunk *c = find(&key);
+	if (c)
+		__sync_fetch_and_or(&c->added, pages_in(t, key.chunk));
 	return 0;
 }
 

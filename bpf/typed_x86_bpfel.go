@@ -34,9 +34,11 @@ const (
 	typedProgGotPages    = "got_pages"
 	typedProgMappedPages = "mapped_pages"
 	typedProgPageFault   = "page_fault"
+	typedVarLastChunk    = "last_chunk"
 	typedVarOnlyCgroups  = "only_cgroups"
 	typedVarOnlyDevices  = "only_devices"
 	typedVarOnlyTasks    = "only_tasks"
+	typedVarSecret       = "secret"
 	typedVarWakeBytes    = "wake_bytes"
 )
 
@@ -112,9 +114,11 @@ type typedMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type typedVariableSpecs struct {
+	LastChunk   *ebpf.VariableSpec `ebpf:"last_chunk"`
 	OnlyCgroups *ebpf.VariableSpec `ebpf:"only_cgroups"`
 	OnlyDevices *ebpf.VariableSpec `ebpf:"only_devices"`
 	OnlyTasks   *ebpf.VariableSpec `ebpf:"only_tasks"`
+	Secret      *ebpf.VariableSpec `ebpf:"secret"`
 	WakeBytes   *ebpf.VariableSpec `ebpf:"wake_bytes"`
 }
 
@@ -165,9 +169,11 @@ func (m *typedMaps) Close() error {
 //
 // It can be passed to loadTypedObjects or ebpf.CollectionSpec.LoadAndAssign.
 type typedVariables struct {
+	LastChunk   *ebpf.Variable `ebpf:"last_chunk"`
 	OnlyCgroups *ebpf.Variable `ebpf:"only_cgroups"`
 	OnlyDevices *ebpf.Variable `ebpf:"only_devices"`
 	OnlyTasks   *ebpf.Variable `ebpf:"only_tasks"`
+	Secret      *ebpf.Variable `ebpf:"secret"`
 	WakeBytes   *ebpf.Variable `ebpf:"wake_bytes"`
 }
 

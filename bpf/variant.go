@@ -3,6 +3,8 @@ package bpf
 import (
 	"errors"
 	"fmt"
+	"math/bits"
+	"math/rand/v2"
 	"slices"
 
 	"github.com/cilium/ebpf"
@@ -173,12 +175,15 @@ func size(spec *ebpf.CollectionSpec, opts Options) error {
 		return fmt.Errorf("a buffer of %d bytes and %d chunks: possible are 4096 to 2^30, and 1 to 2^24", buffer, chunks)
 	}
 	spec.Maps["events"].MaxEntries = uint32(buffer)
-	spec.Maps["chunks"].MaxEntries = uint32(chunks)
+	last := uint32(1)<<bits.Len32(uint32(chunks-1)) - 1
+	spec.Maps["chunks"].MaxEntries = last + 1
 	for name, value := range map[string]any{
 		"only_devices": flag(len(opts.Devices) > 0 || opts.OnlyDevices),
 		"only_tasks":   flag(len(opts.Processes) > 0),
 		"only_cgroups": uint32(len(opts.Cgroups)), // #nosec G115 -- at most MaxCgroups
 		"wake_bytes":   uint64(buffer) / 4,
+		"last_chunk":   last,
+		"secret":       rand.Uint64(),
 	} {
 		if err := spec.Variables[name].Set(value); err != nil {
 			return fmt.Errorf("set %s: %w", name, err)
