@@ -51,6 +51,7 @@ func (l *lab) convert(args ...string) (s sent) {
 
 // TestDataInS3IsReadThere converts into a registry and a bucket, and mounts: the registry has no data at all.
 func TestDataInS3IsReadThere(t *testing.T) {
+	beside(t)
 	l := newAttachedLab(t)
 	tokens := servertest.NewTokenServer(t, "secret")
 	registry, s3 := servertest.Distribution(t, tokens).Addr, servertest.VersityGW(t).Addr
@@ -61,7 +62,6 @@ func TestDataInS3IsReadThere(t *testing.T) {
 	if err := c.MakeBucket(context.Background(), "images", minio.MakeBucketOptions{Region: servertest.S3Region}); err != nil {
 		t.Fatal(err)
 	}
-	t.Setenv("DOCKER_CONFIG", l.dir)
 	if err := os.WriteFile(filepath.Join(l.dir, "config.json"), fmt.Appendf(nil, `{"auths":{%q:{"auth":"bWU6c2VjcmV0"}}}`, registry), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -74,14 +74,12 @@ func TestDataInS3IsReadThere(t *testing.T) {
 	}
 	config := l.configure("hosts-dirs = [%q]\n[[storage]]\nurl = 's3://images'\nendpoint = 'http://%s'\naccess-key = %q\nsecret-key = %q\n",
 		l.dir+"/hosts", s3, servertest.S3AccessKey, servertest.S3SecretKey)
-	t.Setenv("PAGEIN_CONFIG", config[1])
+	env := []string{"DOCKER_CONFIG=" + l.dir, "PAGEIN_CONFIG=" + config[1]}
 
 	tree := l.tree(1)
-	t.Setenv("AWS_ACCESS_KEY_ID", servertest.S3AccessKey)
-	t.Setenv("AWS_SECRET_ACCESS_KEY", servertest.S3SecretKey)
+	l.env = append(env, "AWS_ACCESS_KEY_ID="+servertest.S3AccessKey, "AWS_SECRET_ACCESS_KEY="+servertest.S3SecretKey)
 	s := l.convert("--attach", "s3://images/prefix?endpoint=http://"+s3+"&region="+servertest.S3Region, "dir:"+tree, "registry.test/app:1")
-	t.Setenv("AWS_ACCESS_KEY_ID", "")
-	t.Setenv("AWS_SECRET_ACCESS_KEY", "")
+	l.env = append(env, "AWS_ACCESS_KEY_ID=", "AWS_SECRET_ACCESS_KEY=") // nodes have the keys from the configuration
 	if s.Attached == 0 || s.Sent+s.Attached != s.Stored {
 		t.Errorf("%d bytes went to the registry and %d to S3, %d are stored", s.Sent, s.Attached, s.Stored)
 	}
@@ -95,6 +93,7 @@ func TestDataInS3IsReadThere(t *testing.T) {
 
 // TestStorageThatGoesAwayIsReplacedByTheRegistry takes the preferred place away under a mount, and brings it back.
 func TestStorageThatGoesAwayIsReplacedByTheRegistry(t *testing.T) {
+	beside(t)
 	l := newAttachedLab(t)
 	names := strings.Split("abcdefghijkl", "") // 36 MiB: more than is read ahead
 	tree, dir := l.bigFiles(names...), filepath.Join(l.dir, "storage")

@@ -121,13 +121,15 @@ func (r *runtimeLab) serve(args ...string) {
 	r.isFound()
 }
 
-// isFound waits until containerd has found the daemon: it pauses after it found nobody.
+// isFound waits until containerd has found the daemon: it pauses after it found nobody. A list of no snapshots it makes without asking anybody, so it is told to make one.
 func (r *runtimeLab) isFound() {
 	r.Helper()
+	key := fmt.Sprintf("found-%d", rand.Uint32())
 	r.waitFor("containerd to find the daemon", func() bool {
-		_, err := r.Try("snapshots", "--snapshotter", "pagein", "ls")
-		return err == nil
+		_, err := r.Try("snapshots", "--snapshotter", "pagein", "prepare", key)
+		return err == nil || strings.Contains(err.Error(), "already exists")
 	})
+	r.Ctr("snapshots", "--snapshotter", "pagein", "rm", key)
 }
 
 // imageLayer is a layer as it is in a registry.

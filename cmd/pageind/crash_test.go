@@ -12,6 +12,7 @@ import (
 // TestADaemonKilledAnywhereLeavesNothing pulls images that share layers, runs a container of each and removes all again, many times, while the daemon is killed at random moments. In the end
 // there is no directory, mount or note of what was begun and not finished. PAGEIN_CRASHES is how many times it is done for each image.
 func TestADaemonKilledAnywhereLeavesNothing(t *testing.T) {
+	beside(t)
 	c := newCrowd(t)
 	images := []string{c.familyImage(0), c.familyImage(1), c.familyImage(9)} // the last of them is an ordinary one
 	before := c.idleRuntime(images[0])

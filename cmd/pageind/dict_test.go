@@ -10,8 +10,10 @@ import (
 
 // TestAMountThatBorrowsEqualsItsSource mounts an image most of whose data is in the blobs of the version before, while that version is mounted too.
 func TestAMountThatBorrowsEqualsItsSource(t *testing.T) {
+	beside(t)
 	for name, place := range map[string]func(*lab, string) string{"layout": (*lab).layout, "registry": (*lab).registry} {
 		t.Run(name, func(t *testing.T) {
+			beside(t)
 			l := newLab(t)
 			tree := l.tree(1)
 			first := place(l, tree)

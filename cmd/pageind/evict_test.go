@@ -225,6 +225,7 @@ func TestNoMoreIdleMountsGoThanMust(t *testing.T) {
 // TestEvictionInsideMountsShowsNoWrongByte keeps a mounted image over the limit, so that ranges of it are evicted again and again, while readers compare all of it
 // and the daemon is killed.
 func TestEvictionInsideMountsShowsNoWrongByte(t *testing.T) {
+	beside(t)
 	onHost(t)
 	l := newLab(t)
 	config := "cache-high = '3MiB'\ncache-low = '1MiB'\nevict-mounted-ranges = true\n"

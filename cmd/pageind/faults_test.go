@@ -4,8 +4,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
-	"log"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -39,7 +37,7 @@ type fault func(w http.ResponseWriter, r *http.Request, good http.Handler)
 
 func newFaulty(t *testing.T) *faulty {
 	t.Helper()
-	f := &faulty{good: registry.New(registry.Logger(log.New(io.Discard, "", 0))), faults: make(map[string]fault)}
+	f := &faulty{good: registry.New(registry.Logger(quiet())), faults: make(map[string]fault)}
 	f.open(t, "127.0.0.1:0")
 	t.Cleanup(func() { f.srv.Close() })
 	return f
@@ -145,7 +143,7 @@ func outdated(t *testing.T) string {
 		t.Fatal(err)
 	}
 	srv := httptest.NewUnstartedServer(http.NotFoundHandler())
-	srv.Config.ErrorLog = log.New(io.Discard, "", 0)
+	srv.Config.ErrorLog = quiet()
 	srv.TLS = &tls.Config{Certificates: []tls.Certificate{pair}}
 	srv.StartTLS()
 	t.Cleanup(srv.Close)

@@ -19,6 +19,7 @@ import (
 	"github.com/pagein/pagein/oci"
 	"github.com/pagein/pagein/oci/artifact"
 	"github.com/pagein/pagein/oci/registry"
+	"github.com/pagein/pagein/oci/registry/registrytest"
 	"github.com/pagein/pagein/oci/signature"
 )
 
@@ -44,11 +45,7 @@ func newHostileLab(r *runtimeLab) *hostileLab {
 	r.Helper()
 	t, h := r.T, &hostileLab{runtimeLab: r}
 	h.liar = newLiar(t, h.registry)
-	var err error
-	if h.client, err = registry.NewClient(registry.Options{Anonymous: true}); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(h.client.Close)
+	h.client = registrytest.Client(t)
 	h.ours, _ = keytest.Pair(t, h.dir, "ours")
 	h.theirs, _ = keytest.Pair(t, t.TempDir(), "theirs")
 	h.something = []imageLayer{h.layer(tartest.Directory("data", 0o755), tartest.File("data/other", strings.Repeat("other", 5000)))}
@@ -179,6 +176,7 @@ func (h *hostileLab) lazy(name, image string) string {
 
 // TestHostileArtifactsAreNotUsedAndTheirImagesCanBePulled has attackers who may push whatever they want, and registries that answer whatever they want, but have no key.
 func TestHostileArtifactsAreNotUsedAndTheirImagesCanBePulled(t *testing.T) {
+	beside(t)
 	h := newHostileLab(newRuntimeLab(t))
 	_, other := h.image("other", h.ours, h.something...)
 
@@ -268,6 +266,7 @@ func TestHostileArtifactsAreNotUsedAndTheirImagesCanBePulled(t *testing.T) {
 
 // TestBlobsThatAreSwappedBehindTheirDigestsShowNoWrongByte lies about the data of an image that is mounted.
 func TestBlobsThatAreSwappedBehindTheirDigestsShowNoWrongByte(t *testing.T) {
+	beside(t)
 	h := newHostileLab(newRuntimeLabAnywhere(t))
 	_, m := h.image("app", h.ours, h.layers...)
 	_, other := h.image("other", h.ours, h.something...)
@@ -299,6 +298,7 @@ func TestBlobsThatAreSwappedBehindTheirDigestsShowNoWrongByte(t *testing.T) {
 
 // TestAKeyThatIsTakenAwayCountsNoMore without a restart, and what was mounted stays.
 func TestAKeyThatIsTakenAwayCountsNoMore(t *testing.T) {
+	beside(t)
 	h := newHostileLab(newRuntimeLab(t))
 	move := func(from, to string) {
 		t.Helper()

@@ -332,7 +332,7 @@ func (l *lab) layout(tree string) string {
 // registry converts a tree into an artifact in a registry that lives as long as the test.
 func (l *lab) registry(tree string) string {
 	l.Helper()
-	server := httptest.NewServer(registry.New())
+	server := httptest.NewServer(registry.New(registry.Logger(quiet())))
 	l.Cleanup(server.Close)
 	ref := strings.TrimPrefix(server.URL, "http://") + "/app:" + filepath.Base(tree)
 	l.pagein("convert", "dir:"+tree, ref)

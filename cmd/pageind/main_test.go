@@ -22,6 +22,7 @@ func TestLazyMountEqualsSource(t *testing.T) {
 	beside(t)
 	for name, place := range map[string]func(*lab, string) string{"layout": (*lab).layout, "registry": (*lab).registry} {
 		t.Run(name, func(t *testing.T) {
+			beside(t)
 			l := newLab(t)
 			tree := l.tree(1)
 			l.start()
@@ -47,6 +48,7 @@ func TestLazyMountEqualsSource(t *testing.T) {
 
 // TestTheGoToolchainReadsBack is TestLazyMountEqualsSource with a real tree.
 func TestTheGoToolchainReadsBack(t *testing.T) {
+	beside(t)
 	if os.Getenv(require.GuestEnv) != "" {
 		t.Skip("the guests have no Go toolchain, and reading one would take them minutes")
 	}

@@ -12,8 +12,10 @@ import (
 // TestAHostileNeighbourKeepsNobodyFromTheirBytes mounts an image whose source objects then turn out to be something else, and after it another with the same blobs, or the same one, from a place that has
 // them.
 func TestAHostileNeighbourKeepsNobodyFromTheirBytes(t *testing.T) {
+	beside(t)
 	for name, tag := range map[string]string{"another image with its blobs": "-2", "the same image": ""} {
 		t.Run(name, func(t *testing.T) {
+			beside(t)
 			l := newLab(t)
 			tree := l.tree(1)
 			ref := l.layout(tree)

@@ -31,7 +31,7 @@ type outage struct {
 
 func newOutage(t *testing.T) *outage {
 	o := &outage{}
-	h := registry.New()
+	h := registry.New(registry.Logger(quiet()))
 	o.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if o.out.Load() {
 			http.Error(w, "closed for a while", http.StatusServiceUnavailable)

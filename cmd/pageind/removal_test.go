@@ -1,8 +1,6 @@
 package main
 
 import (
-	"io"
-	"log"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -119,7 +117,7 @@ func TestAnImageWhoseArtifactVanishedIsToldAndCanBeRemoved(t *testing.T) {
 	beside(t)
 	r := newRuntimeLab(t)
 	var gone atomic.Bool
-	h := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
+	h := registry.New(registry.Logger(quiet()))
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		if gone.Load() {
 			http.NotFound(w, req)

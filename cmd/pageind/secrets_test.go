@@ -28,7 +28,7 @@ type guarded struct {
 
 func newGuarded(t *testing.T, dir string) *guarded {
 	g := new(guarded)
-	real := registry.New()
+	real := registry.New(registry.Logger(quiet()))
 	g.storage = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		g.asked[1].Add(1)
 		if r.URL.Query().Get("X-Amz-Signature") != secret+"-signature" {

@@ -63,6 +63,7 @@ func TestReadersAreServedAtOnceAfterAStart(t *testing.T) {
 
 // TestANamedTransportNeedsNoSpaceToStart starts a daemon on a full disk, on which the transport that it is told to use cannot be probed.
 func TestANamedTransportNeedsNoSpaceToStart(t *testing.T) {
+	beside(t)
 	onHost(t)
 	l := newLab(t)
 	tree := l.bigFiles("f")
