@@ -14,13 +14,13 @@ import (
 )
 
 const (
-	// recordingTime is how long an image is recorded, from the first question of the kernel.
+	// recordingTime is how long a start is recorded, from the first question of the kernel.
 	recordingTime = time.Minute
 	// recordingsPace is how often it is looked whether a recording is over.
 	recordingsPace = 10 * time.Second
 )
 
-// keepRecordings saves the beginning of what happened to each image, until ctx is done.
+// keepRecordings saves how images, and containers of them, began to read, until ctx is done.
 func (n *Node) keepRecordings(ctx context.Context) {
 	tick := time.NewTicker(recordingsPace)
 	defer tick.Stop()
@@ -50,7 +50,28 @@ func (n *Node) saveRecordings() {
 	}
 }
 
-// record saves the first minute of an image, or what there is of it, as there will be no more. The caller holds n.mu.
+// Begins is told that a container is about to read what is mounted on a directory: its first minute is recorded, unless another's is under way, to which it then belongs. What was read before is
+// in the page cache, so such a recording has only what the container reads besides.
+func (n *Node) Begins(target string) {
+	if n.enter() != nil {
+		return
+	}
+	defer n.mu.Unlock()
+	for _, img := range n.images {
+		if slices.Contains(img.targets, target) {
+			img.begins()
+		}
+	}
+}
+
+func (img *image) begins() {
+	h := &img.history
+	if h.start == nil && (h.recorded || h.adopted) {
+		h.start = img.newRecorder()
+	}
+}
+
+// record saves what is recorded of an image, as there will be no more. The caller holds n.mu.
 func (n *Node) record(img *image) { n.saveRecording(img.recording(true)) }
 
 func (n *Node) saveRecording(rec *control.Recording) {
@@ -62,10 +83,19 @@ func (n *Node) saveRecording(rec *control.Recording) {
 	}
 }
 
-// recording returns the first minute of an image for being saved, nil if there is nothing that is not saved already, or, unless it is the last that there will be, if the minute is not over.
-// The caller holds the node's mu.
+// recording returns what is recorded of an image's start, or of a container's, for being saved: nil if there is nothing that is not saved already, or, unless it is the last that there will be,
+// if the minute is not over. The caller holds the node's mu.
 func (img *image) recording(last bool) *control.Recording {
 	h := &img.history
+	if h.start != nil {
+		if !last && time.Since(h.start.Began()) < recordingTime {
+			return nil
+		}
+		rec := img.recordingOf(h.start)
+		img.end(h.start)
+		h.start = nil
+		return rec
+	}
 	if h.recorded || !last && time.Since(h.recorder.Began()) < recordingTime {
 		return nil
 	}
@@ -77,17 +107,25 @@ func (img *image) recording(last bool) *control.Recording {
 	return rec
 }
 
-// underWay returns what there is of an image's first minute, nil if there is nothing. An image that was in use before this daemon has none here: what is read of it now is not how a start reads.
+// underWay returns what there is of a recording that is not saved, nil if there is nothing. An image that was in use before this daemon has none before a container begins: what is read of it
+// is not how a start reads.
 func (img *image) underWay() *control.Recording {
 	h := &img.history
-	if h.adopted {
+	switch {
+	case h.start != nil:
+		return img.recordingOf(h.start)
+	case h.recorded || h.adopted:
 		return nil
 	}
-	touches, first := firstTouches(h.recorder.Snapshot(0))
+	return img.recordingOf(h.recorder)
+}
+
+func (img *image) recordingOf(r *timeline.Recorder) *control.Recording {
+	touches, first := firstTouches(r.Snapshot(0))
 	if len(touches) == 0 {
 		return nil
 	}
-	return &control.Recording{Image: img.ID, Ref: img.Origin.Ref, Began: h.recorder.Began().Add(first), Touches: touches, Ended: min(h.recorder.Since(time.Now())-first, recordingTime)}
+	return &control.Recording{Image: img.ID, Ref: img.Origin.Ref, Began: r.Began().Add(first), Touches: touches, Ended: min(r.Since(time.Now())-first, recordingTime)}
 }
 
 // firstTouches returns what the kernel asked for from its first question on, for so long as a recording takes, and when that question was.
@@ -103,13 +141,13 @@ func firstTouches(s timeline.Snapshot) (touches []control.Touch, first time.Dura
 	return touches, first
 }
 
-// Recordings returns what is kept of an image's first minutes, and of the one that is under way.
+// Recordings returns what is kept of an image's starts, and of the one that is under way.
 func (n *Node) Recordings(_ context.Context, id string) (control.Recordings, error) {
 	if err := n.enter(); err != nil {
 		return control.Recordings{}, err
 	}
 	var now *control.Recording
-	if img := n.images[id]; img != nil && !img.history.recorded {
+	if img := n.images[id]; img != nil {
 		now = img.underWay()
 	}
 	n.mu.Unlock()

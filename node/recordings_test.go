@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/pagein/pagein/node/control"
+	"github.com/pagein/pagein/ondemand"
 	"github.com/pagein/pagein/ondemand/store"
 	"github.com/pagein/pagein/ondemand/timeline"
 )
@@ -39,7 +40,7 @@ func recorded(t *testing.T) (*Node, *image) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.Close() })
-	img := &image{record: record{ID: strings.Repeat("ab", 32)}, history: history{recorder: timeline.NewRecorder()}}
+	img := &image{record: record{ID: strings.Repeat("ab", 32)}, attached: &ondemand.Image{}, targets: []string{"/mnt"}, history: history{recorder: timeline.NewRecorder()}}
 	return &Node{log: slog.New(slog.DiscardHandler), store: s, images: map[string]*image{img.ID: img}}, img
 }
 
@@ -75,6 +76,65 @@ func TestAMinuteIsRecordedOnce(t *testing.T) {
 		delete(n.images, img.ID)
 		want("afterwards", recordingTime)
 	})
+}
+
+// TestTheFirstMinuteOfEachContainerIsRecorded has containers begin while the image's own first minute is recorded, long after it, together, and without reading anything.
+func TestTheFirstMinuteOfEachContainerIsRecorded(t *testing.T) {
+	for _, adopted := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			n, img := recorded(t)
+			img.history.adopted = adopted
+			touch := func(page int64) {
+				r := img.history.start
+				if r == nil {
+					r = img.history.recorder
+				}
+				r.Touch(0, page*4096, 4096, time.Now())
+			}
+			var want []int64
+			check := func(when string, pages ...int64) {
+				t.Helper()
+				want = append(want, pages...)
+				n.saveRecordings()
+				all, err := n.Recordings(t.Context(), img.ID)
+				if err != nil {
+					t.Fatal(err)
+				}
+				var got []int64
+				for _, rec := range all.Recordings {
+					for _, touch := range rec.Touches {
+						got = append(got, touch.Off/4096)
+					}
+				}
+				if !slices.Equal(got, want) {
+					t.Errorf("adopted %v, %s: pages %v are recorded, want %v", adopted, when, got, want)
+				}
+			}
+			n.Begins("/elsewhere")
+			n.Begins("/mnt")
+			touch(1)
+			time.Sleep(recordingTime / 2)
+			n.Begins("/mnt")
+			touch(2)
+			check("two containers in one minute", 1, 2)
+			time.Sleep(time.Hour)
+			check("an hour later")
+			touch(3)
+			check("what no container begins with")
+			n.Begins("/mnt")
+			time.Sleep(recordingTime)
+			check("after a container that reads nothing")
+			touch(4)
+			check("what is read later")
+			n.Begins("/mnt")
+			touch(5)
+			check("a container of its own", 5)
+			time.Sleep(recordingTime / 2)
+			n.record(img)
+			delete(n.images, img.ID)
+			check("when the image is gone")
+		})
+	}
 }
 
 // TestOnlyStartsAreRecorded has images that were in use before this daemon: what is read of them now says nothing of how they start.

@@ -21,21 +21,32 @@ type history struct {
 	asked    time.Time // zero if no mount is why the image was attached, as the two after it
 	loaded   time.Time
 	mounted  time.Time
-	recorded bool // its first minute is saved, or was empty
+	recorded bool // its first minute is saved
+
+	start *timeline.Recorder // of the first minute of a container that came later; nil if none is recorded
 }
 
 // remember begins to record what happens to the image.
 func (img *image) remember() {
-	img.history = history{recorder: timeline.NewRecorder()}
-	for i, b := range img.attached.Blobs {
-		b.Record(img.history.recorder, i)
-	}
+	img.history = history{recorder: img.newRecorder()}
 }
 
 // forget ends that.
-func (img *image) forget() {
+func (img *image) forget() { img.end(img.history.recorder) }
+
+// newRecorder returns a recorder of what happens to the image from now on.
+func (img *image) newRecorder() *timeline.Recorder {
+	r := timeline.NewRecorder()
+	for i, b := range img.attached.Blobs {
+		b.Record(r, i)
+	}
+	return r
+}
+
+// end has a recorder be told nothing more.
+func (img *image) end(r *timeline.Recorder) {
 	for _, b := range img.attached.Blobs {
-		b.Unrecord(img.history.recorder)
+		b.Unrecord(r)
 	}
 }
 

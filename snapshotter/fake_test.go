@@ -46,6 +46,7 @@ type fakeNode struct {
 	used    map[string]int64
 
 	unmounted []string // targets that it was told of
+	began     []string // likewise, by containers
 }
 
 func (f *fakeNode) Find(ctx context.Context, ref oci.Ref, _ artifact.Accept) (*Found, error) {
@@ -99,6 +100,12 @@ func (f *fakeNode) Used(context.Context) (map[string]int64, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.used, nil
+}
+
+func (f *fakeNode) Begins(target string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.began = append(f.began, target)
 }
 
 func (f *fakeNode) Unmount(_ context.Context, target string) error {

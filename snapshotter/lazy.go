@@ -111,13 +111,13 @@ func (s *Snapshotter) mount(ctx context.Context, id string, n *note) error {
 }
 
 // complete makes layers usable as the lower ones of an overlay, the topmost first: the artifacts that stand for them are mounted, and what none stands for from here on down is
-// fetched and unpacked. It is for a snapshot of the named image, which has these layers too, or of one that is not known if that is "".
-func (s *Snapshotter) complete(ctx context.Context, layers []string, image string) error {
+// fetched and unpacked. It is for a snapshot of the named image, which has these layers too, or of one that is not known if that is "". It returns the directory on which an artifact is mounted, "" for none.
+func (s *Snapshotter) complete(ctx context.Context, layers []string, image string) (mounted string, err error) {
 	var missing []int
 	for i, id := range layers {
 		n, err := s.lazy(id)
 		if err != nil {
-			return err
+			return "", err
 		}
 		if n == nil {
 			continue
@@ -125,16 +125,17 @@ func (s *Snapshotter) complete(ctx context.Context, layers []string, image strin
 		if n.Top {
 			layers = layers[:i+1]
 			if err := s.mount(ctx, id, n); err != nil {
-				return err
+				return "", err
 			}
+			mounted = s.content(id)
 			break
 		}
 		missing = append(missing, i)
 	}
 	for _, i := range slices.Backward(missing) { // each needs to know the directories below
 		if err := s.unpack(ctx, layers[i], layers[i+1:], image); err != nil {
-			return err
+			return "", err
 		}
 	}
-	return nil
+	return mounted, nil
 }

@@ -36,8 +36,14 @@ func TestContainersRunOnTheOneMountOfTheirImage(t *testing.T) {
 	if err != nil || mounts[0].Type != "overlay" || !slices.Equal(l.lower(mounts), []string{want}) {
 		t.Errorf("container: %v, %v", mounts, err)
 	}
+	if len(l.node.began) > 0 {
+		t.Errorf("before a container began %v was told of", l.node.began)
+	}
 	if again, err := l.Mounts(t.Context(), "container"); err != nil || !slices.Equal(l.lower(again), []string{want}) {
 		t.Errorf("container, asked again: %v, %v", again, err)
+	}
+	if !slices.Equal(l.node.began, []string{want}) {
+		t.Errorf("it begins on %v", l.node.began)
 	}
 	view, err := l.View(t.Context(), "view", top)
 	if err != nil || view[0].Type != "bind" || view[0].Source != want || !slices.Contains(view[0].Options, "ro") {

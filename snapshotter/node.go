@@ -19,6 +19,8 @@ type Node interface {
 	Layer(ctx context.Context, image oci.Ref, chain digest.Digest) (io.ReadCloser, digest.Digest, error)
 	// Mount mounts an artifact, given by a reference with a digest, on a directory.
 	Mount(ctx context.Context, artifact, target string) error
+	// Begins is told that a container is about to read what Mount has mounted on a directory. It does not wait for anything.
+	Begins(target string)
 	// Unmount takes off what Mount has mounted, unless it is in use, and sees to it that it is not mounted there again. That nothing is mounted there is no error.
 	Unmount(ctx context.Context, target string) error
 	// Used returns what mounted images take on the disk, in bytes, by the paths below the snapshots' directory on which they are mounted. What several have in common counts once.

@@ -117,7 +117,7 @@ func (s *Snapshotter) create(ctx context.Context, key, parent string,
 	if err != nil {
 		return nil, err
 	}
-	if err := s.complete(ctx, below, imageOf(info.Labels)); err != nil {
+	if _, err := s.complete(ctx, below, imageOf(info.Labels)); err != nil {
 		return nil, fmt.Errorf("make the layers below %s usable: %w", key, err)
 	}
 	mounts, err := create(ctx, key, parent, opts...)
@@ -127,19 +127,23 @@ func (s *Snapshotter) create(ctx context.Context, key, parent string,
 	return s.shorten(mounts, below)
 }
 
-// Mounts returns how to mount an active snapshot or a view.
+// Mounts returns how to mount an active snapshot or a view. containerd asks when a container begins, among others.
 func (s *Snapshotter) Mounts(ctx context.Context, key string) ([]mount.Mount, error) {
 	all, err := s.ancestors(ctx, key)
 	if err != nil {
 		return nil, err
 	}
 	below := all[min(1, len(all)):]
-	if err := s.complete(ctx, below, ""); err != nil { // after the machine was restarted nothing is mounted any more
+	mounted, err := s.complete(ctx, below, "") // after the machine was restarted nothing is mounted any more
+	if err != nil {
 		return nil, fmt.Errorf("make the layers below %s usable: %w", key, err)
 	}
 	mounts, err := s.Snapshotter.Mounts(ctx, key)
 	if err != nil {
 		return nil, err
+	}
+	if mounted != "" {
+		s.node.Begins(mounted)
 	}
 	return s.shorten(mounts, below)
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -11,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pagein/pagein/internal/tartest"
 	"github.com/pagein/pagein/profile"
 	"github.com/pagein/pagein/report"
 )
@@ -135,6 +137,38 @@ func TestWhatWasReadIsSuggestedAsAProfile(t *testing.T) {
 	}
 	if out, err := l.try("profile", "suggest", "--min", "2", ref); err == nil && strings.Contains(out, `"/b"`) {
 		t.Errorf("what was in one of two recordings is in both: %s", out)
+	}
+}
+
+// TestLaterContainersAreRecordedToo has a container begin on an image that the daemon found mounted, when its own start was recorded by the one before.
+func TestLaterContainersAreRecordedToo(t *testing.T) {
+	r := newRuntimeLab(t)
+	var files []tartest.Member
+	for i, name := range []string{"one", "two", "three"} {
+		data := make([]byte, 8<<20) // enough that the image is not complete by chance
+		_, _ = rand.NewChaCha8([32]byte{byte(i)}).Read(data)
+		files = append(files, tartest.File(name, string(data)))
+	}
+	image := r.push("app", r.layers[0], r.layer(files...))
+	r.pagein("convert", "--quiet", image)
+	r.pull(image)
+	suggested := func(name string) bool {
+		p, err := profile.Read(strings.NewReader(r.pagein("profile", "suggest", image)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return slices.ContainsFunc(p.Entries, func(e profile.Entry) bool { return e.Path == name })
+	}
+	r.run(image, "head", "-c", "4096", "/one")
+	if !suggested("/one") || suggested("/two") {
+		t.Error("of the first container something else is recorded than what it read")
+	}
+	r.stop(unix.SIGTERM)
+	r.serve()
+	r.waitFor("the recording", func() bool { return suggested("/one") })
+	r.run(image, "head", "-c", "4096", "/two")
+	if !suggested("/one") || !suggested("/two") || suggested("/three") {
+		t.Error("what the second container read is not recorded")
 	}
 }
 

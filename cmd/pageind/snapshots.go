@@ -152,6 +152,9 @@ func (a artifacts) Mount(ctx context.Context, artifact, target string) error {
 	return err
 }
 
+// Begins does not have a container wait while the node mounts something else.
+func (a artifacts) Begins(target string) { go a.Node.Begins(target) }
+
 func (a artifacts) Unmount(ctx context.Context, target string) error {
 	err := a.Node.Unmount(ctx, target)
 	if control.ClassOf(err) == control.NotFound {
