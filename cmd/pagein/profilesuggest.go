@@ -10,7 +10,7 @@ import (
 	"github.com/pagein/pagein/report"
 )
 
-const profileSuggestDescription = `Writes what pageind has recorded by itself of IMAGE: what the kernel asked for in the first minute of its last mounts on this node, at most eight of them. IMAGE is what pagein explain takes, or the
+const profileSuggestDescription = `Writes what pageind has recorded by itself of IMAGE: what the kernel asked for in the first minute after its mounts, and of containers that began later, at most eight of them. IMAGE is what pagein explain takes, or the
 reference of an image that is not mounted now. The kernel reads ahead, so this is a little more than was touched, and of bytes that were on the node already it may know nothing: "pagein trace" sees better.`
 
 // profileSuggestCommand is "pagein profile suggest".
