@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -18,7 +19,7 @@ import (
 const (
 	// decideTimeout bounds how long containerd waits before a layer is unpacked as usual.
 	decideTimeout = 30 * time.Second
-	// decisionAge is how long a decision holds, which is meant for the layers of one pull. That there is no artifact holds for as long after the last layer that it was asked for, but not
+	// decisionAge is how long a decision holds at most, which is meant for the layers of one pull. That there is no artifact holds for as long after the last layer that it was asked for, but not
 	// for a layer that it was asked for before: that is the next pull.
 	decisionAge = time.Minute
 	// maxLayers bounds of how many layers it is remembered. Images of Docker have 127 at most.
@@ -184,6 +185,13 @@ func (d *decisions) of(ctx context.Context, c candidate, layer digest.Digest, de
 	}
 	d.made[c] = made
 	return made, true
+}
+
+// forget is for an artifact whose image is removed: the next pull may find a newer one.
+func (d *decisions) forget(artifact string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	maps.DeleteFunc(d.made, func(_ candidate, made decision) bool { return made.found != nil && made.found.Artifact == artifact })
 }
 
 // remembered returns a decision that holds still for a layer that was asked for at a time.

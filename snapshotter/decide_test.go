@@ -2,6 +2,9 @@ package snapshotter
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -97,6 +100,27 @@ func TestAnImageThatIsConvertedBetweenPullsIsLazyInTheNext(t *testing.T) {
 	l.pull()
 	if got := l.Unpacked(); len(got) > 0 {
 		t.Errorf("it is lazy, and yet among %+v", got)
+	}
+}
+
+// TestAnImageThatIsOptimizedBetweenPullsIsMountedAsItIsThen removes it in between.
+func TestAnImageThatIsOptimizedBetweenPullsIsMountedAsItIsThen(t *testing.T) {
+	l := newLab(t)
+	l.pull()
+	optimized := l.artifact()
+	optimized.Artifact = imageRepo + "@" + digest.FromString("optimized").String()
+	l.node.found[imageRepo+"@"+manifest.String()] = optimized
+	for _, chain := range slices.Backward(l.chains) {
+		if err := l.Remove(t.Context(), chain.String()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l.pull()
+	if len(l.mounted()) != 1 {
+		t.Fatalf("mounted: %v", l.mounted())
+	}
+	if b, err := os.ReadFile(filepath.Join(l.mounted()[0], "from")); err != nil || string(b) != optimized.Artifact {
+		t.Errorf("%q is mounted, %v; want %s", b, err, optimized.Artifact)
 	}
 }
 

@@ -99,13 +99,16 @@ func (s *Snapshotter) setAside(ctx context.Context) error {
 	return nil
 }
 
-// clear removes the directory of a snapshot that is not there any more.
+// clear removes the directory of a snapshot that is not there any more. Who pulls its image again gets the artifact that is the right one then.
 func (s *Snapshotter) clear(ctx context.Context, id string) error {
 	unlock, err := s.locks.lock(ctx, id)
 	if err != nil {
 		return err
 	}
 	defer unlock()
+	if n, err := s.readNote(id); err == nil && n != nil {
+		s.images.forget(n.Artifact)
+	}
 	if err := s.unmount(ctx, id); err != nil {
 		return err
 	}
