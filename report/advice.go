@@ -27,15 +27,15 @@ func (r *Report) advise() {
 	say := func(format string, args ...any) { r.Advice = append(r.Advice, fmt.Sprintf(format, args...)) }
 	w, c := r.Waits, r.Curve
 	for _, e := range r.Errors[:min(len(r.Errors), 3)] {
-		say("%s failed, %s: %s. What it cost is part of the times here; see to that first.", count(e.Count, "request or read", "requests or reads"), e.when(), Printable(e.Text))
+		say("%s failed, %s: %s. What it cost is part of the times here. %s", e.what(), e.when(), Printable(e.Text), e.remedy())
 	}
-	if n := len(r.Now); n > 0 {
-		say("%s now, for up to %s; the first for %s.", count(n, "read waits", "reads wait"), seconds(r.Now[0].Took), r.Now[0].where())
+	if len(r.Now) > 0 {
+		say("%s; the first for %s.", r.waitingNow(), r.Now[0].where())
 	}
 	if r.Measured && w.Count == 0 && r.Image.Fetched == 0 && len(r.Now) == 0 {
 		say("Nobody had to wait: all that was read was on this node already. To see a first start, mount the image where it was not used before.")
 	}
-	if r.Measured && w.Count == 0 && r.Image.Fetched > 0 {
+	if r.Measured && w.Count == 0 && r.Image.Fetched > 0 && len(r.Now) == 0 {
 		say("No read waited: what was wanted was there before.")
 	}
 	if r.Unseen {

@@ -76,7 +76,7 @@ func (a *analysis) phase(name string, at time.Duration) {
 // miss says what a reader waited for.
 func (a *analysis) miss(e timeline.Event) Miss {
 	m := Miss{Off: e.Off, Len: e.Len, At: e.At, Took: e.Took, Cost: e.Cost, Err: e.Err, blob: int64(e.Blob), off: e.Off, len: e.Len}
-	if e.Joined {
+	if e.Joined && e.Err == "" {
 		m.Joined = e.Reason
 	}
 	if pieces := a.pieces(e.Blob, e.Off, e.Len); len(pieces) > 0 {
@@ -102,7 +102,7 @@ func (a *analysis) wait(e timeline.Event) {
 	w.Sum += m.Took
 	w.Longest = max(w.Longest, m.Took)
 	w.Cost = w.Cost.Plus(m.Cost)
-	if e.Joined {
+	if m.Joined != "" {
 		w.Joined++
 	}
 	k := a.file(m.Path, 0, m.At)
@@ -116,10 +116,22 @@ func (a *analysis) wait(e timeline.Event) {
 		f.Failed++
 	}
 	f.bars = append(f.bars, bar{m.At, m.Took, m.Cost, m.Err != ""})
-	a.touch(e.Blob, e.Off, e.Len, e.At)
+	if m.Err != "" {
+		a.want(e.Blob, e.Off, e.Len, e.At)
+	} else {
+		a.touch(e.Blob, e.Off, e.Len, e.At)
+	}
 }
 
-// touch takes up a range that was wanted.
+// want takes up a range that was wanted and did not come: its files are in the report, and nothing of them was read.
+func (a *analysis) want(blob int, off, n int64, at time.Duration) {
+	for _, p := range a.pieces(blob, off, n) {
+		f := a.tree.Files[p.File]
+		a.file(f.Path, f.Size, at)
+	}
+}
+
+// touch takes up a range that was wanted, and was there or came.
 func (a *analysis) touch(blob int, off, n int64, at time.Duration) {
 	pieces := a.pieces(blob, off, n)
 	if len(pieces) == 0 {
@@ -249,7 +261,7 @@ func (a *analysis) profile(p *profile.Profile) {
 func (a *analysis) finish() {
 	for i := range a.Files {
 		a.Files[i].Read = a.reads[i].sum()
-		if a.tree == nil {
+		if a.tree == nil && a.Files[i].Read > 0 {
 			a.Image.ReadBytes += a.Files[i].Read
 			a.Image.Read++
 		}

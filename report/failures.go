@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/pagein/pagein/ondemand/timeline"
@@ -15,7 +16,16 @@ var (
 	asking = regexp.MustCompile(`^(?:given up after [^:]+: )?(?:read (?:bytes \d+ to \d+ of )?\S+: )?`)
 	// digests are the part of URLs and names by which one cause looks like many.
 	digests = regexp.MustCompile(`sha256:[0-9a-f]{64}`)
+	// asked is the URL that a cause begins with: its beginning, and its host.
+	asked = regexp.MustCompile(`^(?:[A-Z][a-z]+ )?"?(https?://([^/"\s]+))(?:/[^"\s]*?)?"?: `)
+	// repository is what else errors name of what was asked: the host of a repository.
+	repository = regexp.MustCompile(`^(?:given up after [^:]+: )?read (?:bytes \d+ to \d+ of )?([^/\s]+)/\S+: `)
+	// dialing is what is said of how a server was not reached.
+	dialing = regexp.MustCompile(`^dial \w+(?: \S+)?: (?:connect: )?`)
 )
+
+// maxBrief is how many characters of a cause are in a table at most.
+const maxBrief = 90
 
 // cause is what is wrong, without which bytes it was met at.
 func cause(text string) string {
@@ -23,6 +33,24 @@ func cause(text string) string {
 		text = rest
 	}
 	return digests.ReplaceAllLiteralString(text, "sha256:…")
+}
+
+// briefly is a cause for a column: who was asked, and what is wrong, without the rest of a URL.
+func briefly(text string) string {
+	host, why := "", cause(text)
+	if m := asked.FindStringSubmatch(why); m != nil {
+		host, why = m[2]+": ", why[len(m[0]):]
+	} else if m := repository.FindStringSubmatch(text); m != nil && !strings.HasPrefix(why, m[1]) {
+		host = m[1] + ": "
+	}
+	if rest := dialing.ReplaceAllLiteralString(why, ""); rest != "" {
+		why = rest
+	}
+	all := []rune(Printable(host + why))
+	if len(all) > maxBrief {
+		return string(all[:maxBrief-1]) + "…"
+	}
+	return string(all)
 }
 
 // failures sums up errors by their cause, and finds out which reads were held up by some.
@@ -40,6 +68,11 @@ func (a *analysis) failures(events []timeline.Event) {
 		f := named(&a.Errors, cause(e.Err), func(f *Failure) *string { return &f.Text })
 		if f.Count++; f.Count == 1 {
 			f.First = e.At + e.Took
+		}
+		if e.Kind == timeline.Wait {
+			f.Reads++
+		} else if f.Site == "" {
+			f.Site = e.Site
 		}
 		f.First, f.Last = min(f.First, e.At+e.Took), max(f.Last, e.At+e.Took)
 	}
@@ -78,6 +111,31 @@ func (f Failure) when() string {
 		return "at " + offset(f.Last)
 	}
 	return fmt.Sprintf("from %s to %s", offset(f.First), offset(f.Last))
+}
+
+// what says what failed: requests, or reads, or both.
+func (f Failure) what() string {
+	var all []string
+	if n := f.Count - f.Reads; n > 0 {
+		all = append(all, count(n, "request", "requests"))
+	}
+	if f.Reads > 0 {
+		all = append(all, count(f.Reads, "read", "reads"))
+	}
+	return strings.Join(all, " and ")
+}
+
+// remedy says what to look at because of a failure.
+func (f Failure) remedy() string {
+	const status = "pagein status shows what is wrong now"
+	m := asked.FindStringSubmatch(f.Text)
+	switch {
+	case m != nil:
+		return fmt.Sprintf("See to that server first: \"curl -i %s/v2/\" on this node tells whether it answers, %s.", Printable(m[1]), status)
+	case f.Site != "":
+		return fmt.Sprintf("See to %s first: %s.", Printable(f.Site), status)
+	}
+	return "See to that first: " + status + "."
 }
 
 // failed says how many reads failed, and how many of them because of the deadline; "" if none did.

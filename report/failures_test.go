@@ -39,7 +39,7 @@ func TestFailuresAreToldByTheirCause(t *testing.T) {
 	}
 	in.Events = append(in.Events, timeline.Event{Kind: timeline.Wait, At: at, Len: 4096, Took: time.Second, Err: "read registry/app: 404 Not Found"})
 	r := Make(Input{Timeline: in})
-	want := []Failure{{refused, 8, time.Second + time.Millisecond, 121 * time.Second}, {"404 Not Found", 1, 122 * time.Second, 122 * time.Second}}
+	want := []Failure{{refused, 8, 4, "s", time.Second + time.Millisecond, 121 * time.Second}, {"404 Not Found", 1, 1, "", 122 * time.Second, 122 * time.Second}}
 	if !slices.Equal(r.Errors, want) {
 		t.Errorf("errors are %+v, want %+v", r.Errors, want)
 	}
@@ -47,7 +47,7 @@ func TestFailuresAreToldByTheirCause(t *testing.T) {
 		t.Errorf("waits: %+v", w)
 	}
 	text, advice := told(t, r)
-	for _, want := range []string{"in vain", "2m1s (100 %), for a server that does not answer, or another attempt", "for the rest", "0 µs (0 %)", "4 of them as read-deadline (30s) had passed", "failed 8 times", "from +1.001 s to +121.000 s"} {
+	for _, want := range []string{"in vain", "2m1s (100 %), for a server that does not answer, or another attempt", "for the rest", "0 µs (0 %)", "4 of them as read-deadline (30s) had passed", "4 requests and 4 reads, from +1.001 s to +121.000 s: "} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the text has nothing of %q:\n%s", want, text)
 		}
@@ -99,5 +99,70 @@ func TestAdviceKnowsWhatWasDone(t *testing.T) {
 		if !strings.Contains(advice, c.says) || strings.Contains(advice, c.not) {
 			t.Errorf("%s:\n%s", name, advice)
 		}
+	}
+}
+
+// TestAnOutageIsToldWithoutContradiction has two reads of a file that end in an error, the second of which came when the bytes had been asked for already.
+func TestAnOutageIsToldWithoutContradiction(t *testing.T) {
+	const what = `read registry.test:5000/app@sha256:0000000000000000000000000000000000000000000000000000000000000000: Get "http://registry.test:5000/v2/app/blobs/sha256:0000000000000000000000000000000000000000000000000000000000000000": dial tcp 127.0.0.1:5000: connect: connection refused`
+	in := &control.Timeline{Image: control.Image{Ref: "x", TotalBytes: 8192}, Snapshot: timeline.Snapshot{Events: []timeline.Event{
+		{Kind: timeline.Fetch, Len: 4096, Reason: "demand", Site: "registry registry.test:5000", Err: what},
+		{Kind: timeline.Wait, Len: 4096, Took: time.Second, Err: "given up after 1s: " + what},
+		{Kind: timeline.Wait, Len: 4096, Took: time.Second, Err: "given up after 1s: " + what, Joined: true, Reason: "demand"},
+	}}}
+	tree := &Tree{Files: []File{{"/bin/app", 8192, 8192}}, spans: map[int][]span{0: {{0, 8192, 0, 0}}}}
+	for name, tree := range map[string]*Tree{"with a tree": tree, "without": nil} {
+		r := Make(Input{Timeline: in, Tree: tree})
+		if r.Image.Read != 0 || r.Image.ReadBytes != 0 || r.Files[0].Read != 0 || r.Waits.Joined != 0 {
+			t.Errorf("%s: of nothing %+v is read, %+v; %d came when the bytes were on their way", name, r.Image, r.Files, r.Waits.Joined)
+		}
+		text, advice := told(t, r)
+		for _, want := range []string{"1 request and 2 reads, from ", "  an error: registry.test:5000: connection refused  "} {
+			if !strings.Contains(text, want) {
+				t.Errorf("%s: it says nothing of %q:\n%s", name, want, text)
+			}
+		}
+		if !strings.Contains(advice, `"curl -i http://registry.test:5000/v2/" on this node tells whether it answers`) || strings.Contains(text, "on their way already") {
+			t.Errorf("%s:\n%s", name, text)
+		}
+		if tree != nil && !strings.Contains(text, "8.0 KiB  /bin/app") {
+			t.Errorf("the size of the file is not told:\n%s", text)
+		}
+	}
+}
+
+func TestCausesAreToldBriefly(t *testing.T) {
+	for text, want := range map[string]string{
+		`read bytes 1 to 2 of host.test/a/b@sha256:1: Get "https://mirror.test/v2/x": dial tcp: lookup mirror.test: no such host`: "mirror.test: lookup mirror.test: no such host",
+		"given up after 5s: read bytes 1 to 2 of host.test/a@sha256:1: no answer yet":                                             "host.test: no answer yet",
+		"read bytes 1 to 2 of host.test/a@sha256:1: https://host.test: the server sent next to nothing":                           "host.test: the server sent next to nothing",
+		"read bytes 1 to 2 of host.test/a@sha256:1: host.test: 503 Service Unavailable":                                           "host.test: 503 Service Unavailable",
+		"read bytes 1 to 2 of /srv/blob: input/output error":                                                                      "input/output error",
+		strings.Repeat("x", 200): strings.Repeat("x", maxBrief-1) + "…",
+		"":                       "",
+	} {
+		if got := briefly(text); got != want {
+			t.Errorf("%s: %q, want %q", text, got, want)
+		}
+	}
+}
+
+// TestReadsThatWaitNowCount has a reader that waits while no other has had to.
+func TestReadsThatWaitNowCount(t *testing.T) {
+	r := Make(Input{Timeline: &control.Timeline{
+		SourceBytes: 8 << 20,
+		Snapshot:    timeline.Snapshot{Steps: []timeline.Step{{From: 0, To: 300 * time.Millisecond}}, Curves: []timeline.Curve{{Reason: "prefetch", Bytes: []int64{4 << 20}}}},
+		Waiting:     []control.Waiter{{Len: 4096, For: 5900 * time.Millisecond}},
+	}})
+	text, _ := told(t, r)
+	if strings.Contains(text, "o read waited") || strings.Count(text, "1 read waits now, for up to 5.9 s") != 2 {
+		t.Error(text)
+	}
+	if !strings.Contains(text, "the rate is the most that came in 200 ms of this recording") {
+		t.Errorf("it is not said what the rate is:\n%s", text)
+	}
+	var page strings.Builder
+	if err := r.HTML(&page); err != nil || !strings.Contains(page.String(), "1 read waits now") {
+		t.Errorf("the page says nothing of it: %v", err)
 	}
 }

@@ -88,7 +88,7 @@ func hash(text string) string {
 func (r *Report) cards() (cards []card) {
 	i, c := r.Image, r.Curve
 	if r.Measured {
-		cards = append(cards, card{"Readers waited", seconds(r.Waits.Any), count(r.Waits.Count, "read waited", "reads waited") + r.lastWait() + r.failedNote()})
+		cards = append(cards, card{"Readers waited", seconds(r.Waits.Any), count(r.Waits.Count, "read waited", "reads waited") + r.lastWait() + r.failedNote() + r.nowNote()})
 		cards = append(cards, card{"Fetched", bytes(i.Fetched), "of " + known(i.Compressed, bytes) + ", compressed"})
 	} else {
 		cards = append(cards, card{"Touched for", seconds(r.Length), "until it was ready, or until the last touch"})
@@ -114,6 +114,14 @@ func (r *Report) failedNote() string {
 		return "; " + text
 	}
 	return ""
+}
+
+// nowNote says how many reads wait now.
+func (r *Report) nowNote() string {
+	if len(r.Now) == 0 {
+		return ""
+	}
+	return "; " + r.waitingNow()
 }
 
 // lastWait says when the last wait was over.

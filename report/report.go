@@ -71,7 +71,7 @@ type Waits struct {
 	Sum     time.Duration `json:"sum_ns"` // of all of them
 	Any     time.Duration `json:"any_ns"` // in which at least one waited
 	Longest time.Duration `json:"longest_ns"`
-	Joined  int           `json:"joined"` // that came when the bytes were on their way already
+	Joined  int           `json:"joined"` // that came when the bytes were on their way already, and got them
 	Failed  int           `json:"failed"`
 	Late    int           `json:"late"`       // of the failed, those that had waited until the deadline
 	Cost    timeline.Cost `json:"cost"`       // what the sum went to
@@ -119,10 +119,12 @@ type Site struct {
 	Answer   time.Duration `json:"answer_ns"` // until half of the answers began
 }
 
-// Failure is the cause of errors: how often it came, and when the first and the last of what it met was over.
+// Failure is the cause of errors: how often it came, and when the first and the last of what it met was over. What a request fails with a reader may be told, too: both count.
 type Failure struct {
 	Text  string        `json:"text"`
-	Count int           `json:"count"`
+	Count int           `json:"count"`          // requests and reads that failed
+	Reads int           `json:"reads"`          // of these
+	Site  string        `json:"site,omitempty"` // what was asked by the first of the requests
 	First time.Duration `json:"first_ns"`
 	Last  time.Duration `json:"last_ns"`
 }
@@ -132,7 +134,7 @@ type Used struct {
 	Path    string        `json:"path"` // "" for what belongs to no file that is known
 	Size    int64         `json:"size"` // of its data in blobs, 0 if that is not known
 	First   time.Duration `json:"first_ns"`
-	Read    int64         `json:"read"` // bytes that were wanted
+	Read    int64         `json:"read"` // bytes that were wanted, and came
 	Waits   int           `json:"waits"`
 	Waited  time.Duration `json:"waited_ns"` // by all readers
 	Longest time.Duration `json:"longest_ns"`
@@ -153,7 +155,7 @@ type ImageSize struct {
 	Files      int   `json:"files"` // that are not empty
 	Read       int   `json:"files_read"`
 	Bytes      int64 `json:"bytes"`            // of these, without what lies in the metadata image
-	ReadBytes  int64 `json:"bytes_read"`       // that were wanted
+	ReadBytes  int64 `json:"bytes_read"`       // that were wanted, and came
 	Brought    int64 `json:"bytes_prefetched"` // that were prefetched, and are not known to have been read
 	InFiles    int   `json:"files_prefetched"` // which have some of them
 	Compressed int64 `json:"compressed"`       // all of it, as it would be fetched; 0 if that is not known

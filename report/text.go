@@ -92,8 +92,13 @@ func offset(d time.Duration) string {
 
 func (r *Report) textWaits(w io.Writer) {
 	heading(w, "waiting")
-	if r.Waits.Count == 0 {
+	if len(r.Now) > 0 {
+		fmt.Fprintf(w, "  %s\n", r.waitingNow())
+	}
+	if r.Waits.Count == 0 && len(r.Now) == 0 {
 		fmt.Fprintln(w, "  no read waited")
+	}
+	if r.Waits.Count == 0 {
 		return
 	}
 	fmt.Fprintf(w, "  %s waited\t%s in all, %s in which at least one did, at most %s\n", count(r.Waits.Count, "read", "reads"), seconds(r.Waits.Sum), seconds(r.Waits.Any), seconds(r.Waits.Longest))
@@ -143,12 +148,15 @@ func (r *Report) textFetched(w io.Writer) {
 		fmt.Fprintf(w, "  from %s\t%s, %s failed, half of the answers began within %s\n", Printable(s.Name), count(s.Requests, "request", "requests"), humanize.Comma(int64(s.Failed)), seconds(s.Answer))
 	}
 	for _, e := range r.Errors[:min(len(r.Errors), 5)] {
-		fmt.Fprintf(w, "  failed %s\t%s, %s\n", count(e.Count, "time", "times"), Printable(e.Text), e.when())
+		fmt.Fprintf(w, "  failed\t%s, %s: %s\n", e.what(), e.when(), Printable(e.Text))
 	}
 	if c := r.Curve; c.Full > 0 {
 		what := "the whole image would have come in " + seconds(c.Full)
 		if c.PrefetchBytes > 0 {
 			what += ", what was read in " + seconds(c.Prefetched)
+		}
+		if c.Measured {
+			what += "; the rate is the most that came in 200 ms of this recording"
 		}
 		fmt.Fprintf(w, "  at %s\t%s\n", rate(c.Link), what)
 	}
@@ -167,6 +175,15 @@ func reasonWords(reason string) string {
 		return "prefetched"
 	}
 	return Printable(reason)
+}
+
+// waitingNow says how many reads wait, and for how long.
+func (r *Report) waitingNow() string {
+	longest := time.Duration(0)
+	for _, m := range r.Now {
+		longest = max(longest, m.Took)
+	}
+	return fmt.Sprintf("%s now, for up to %s", count(len(r.Now), "read waits", "reads wait"), seconds(longest))
 }
 
 func (r *Report) textNow(w io.Writer) {
@@ -226,7 +243,7 @@ func (m Miss) Cause() string {
 	text := partWords(name)
 	switch {
 	case m.Err != "":
-		return "an error: " + Printable(m.Err)
+		return "an error: " + briefly(m.Err)
 	case text == "":
 		text = "pagein"
 	}
