@@ -10,6 +10,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/pagein/pagein/oci"
+	"github.com/pagein/pagein/oci/registry"
 )
 
 // withHint adds to an error of a command what its operands could be meant to be: a reference without "dir:" and the like is one of a registry, also where there
@@ -32,6 +33,14 @@ func withHint(operands []string, err error) error {
 		}
 	}
 	return err
+}
+
+// withOption names the option that has a registry without TLS be asked, if it was not: by this program, or by pageind for it, whose errors are text.
+func withOption(option string, err error) error {
+	if !strings.Contains(err.Error(), registry.ErrPlainHTTP.Error()) {
+		return err
+	}
+	return fmt.Errorf("%w: use %s", err, option)
 }
 
 // fileHint says how to write what is a file or a directory here, or nothing.

@@ -2,6 +2,9 @@ package main
 
 import (
 	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -33,6 +36,21 @@ func TestAMissingPrefixIsSuggested(t *testing.T) {
 	}
 	if err := withHint([]string{"tree"}, nil); err != nil {
 		t.Errorf("an error out of nothing: %v", err)
+	}
+}
+
+func TestTheOptionForRegistriesWithoutTLSIsNamed(t *testing.T) {
+	srv := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(srv.Close)
+	certs, name := t.TempDir(), "registry.example.com"
+	toml := strings.Replace(fmt.Sprintf("server = %q\n", srv.URL), "http://", "https://", 1)
+	config := filepath.Join(certs, "config.toml")
+	if err := errors.Join(os.Mkdir(filepath.Join(certs, name), 0o700), os.WriteFile(filepath.Join(certs, name, "hosts.toml"), []byte(toml), 0o600),
+		os.WriteFile(config, fmt.Appendf(nil, "hosts-dirs = [%q]\n", certs), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if _, said := fails(t, "--config", config, "inspect", name+"/app:1"); strings.Count(said, "speaks plain HTTP: use --plain-http") != 1 {
+		t.Error(said)
 	}
 }
 

@@ -39,11 +39,13 @@ func main() {
 // run is the program: args as in os.Args. It returns the exit status.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	app := newApp(stdout, stderr)
+	plainHTTP := "--plain-http"
 	switch filepath.Base(args[0]) {
 	case "mkfs.pagein":
 		args = append([]string{app.Name, "mkfs"}, args[1:]...)
 	case "mount.pagein":
 		args = append([]string{app.Name, mountHelperName}, args[1:]...)
+		plainHTTP = "-o plain-http"
 	}
 	err := app.RunContext(ctx, args)
 	if err == nil {
@@ -54,7 +56,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		status = coded.ExitCode()
 	}
 	if err.Error() != "" { // else the status says it all
-		printError(app, interrupted(ctx, err))
+		printError(app, interrupted(ctx, withOption(plainHTTP, err)))
 	}
 	return status
 }

@@ -7,6 +7,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pagein/pagein/node/control"
+	"github.com/pagein/pagein/oci"
+	"github.com/pagein/pagein/oci/registry"
 	"github.com/pagein/pagein/snapshotter"
 )
 
@@ -56,6 +59,18 @@ func TestLogsHoldNoSecrets(t *testing.T) {
 				t.Errorf("message: %q", out.String())
 			}
 		}
+	}
+}
+
+// TestPageindIsToldOfRegistriesWithoutTLSByHostsToml has the reason not name an option of a command that containerd does not run.
+func TestPageindIsToldOfRegistriesWithoutTLSByHostsToml(t *testing.T) {
+	ref := oci.Ref{Kind: oci.Registry, Host: "r.example:5000", Repository: "app"}
+	got := withCure(control.Errorf(control.Unavailable, "find %s: %w", ref, registry.ErrPlainHTTP), ref).Error()
+	if !strings.Contains(got, `server = "http://r.example:5000" into hosts.toml in the directory r.example:5000`) || strings.Contains(got, "--plain-http") {
+		t.Error(got)
+	}
+	if other := errors.New("something else"); withCure(other, ref) != other {
+		t.Error("another reason becomes one of these")
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/pagein/pagein/node/control"
 	"github.com/pagein/pagein/oci"
 	"github.com/pagein/pagein/oci/artifact"
+	"github.com/pagein/pagein/oci/registry"
 	"github.com/pagein/pagein/snapshotter"
 	"github.com/pagein/pagein/snapshotter/imageservice"
 )
@@ -142,9 +143,17 @@ func (a artifacts) Used(context.Context) (map[string]int64, error) { return a.No
 func (a artifacts) Find(ctx context.Context, ref oci.Ref, accept artifact.Accept) (*snapshotter.Found, error) {
 	found, err := a.Node.Find(ctx, ref, accept)
 	if err != nil {
-		return nil, err
+		return nil, withCure(err, ref)
 	}
 	return (*snapshotter.Found)(found), nil
+}
+
+// withCure says how pageind is told that a registry has no TLS: containerd, which was, does not tell a snapshotter.
+func withCure(err error, ref oci.Ref) error {
+	if !errors.Is(err, registry.ErrPlainHTTP) {
+		return err
+	}
+	return fmt.Errorf("%w, and pageind is not told: write server = \"http://%s\" into hosts.toml in the directory %s of one of its hosts-dirs, such as /etc/containerd/certs.d", err, ref.Host, ref.Host)
 }
 
 func (a artifacts) Mount(ctx context.Context, artifact, target string) error {

@@ -24,14 +24,15 @@ var (
 // StatusError is an HTTP answer other than success.
 type StatusError = httprange.StatusError
 
-var errPlainHTTP = errors.New("the registry speaks plain HTTP: use --plain-http")
+// ErrPlainHTTP says that a registry was asked by HTTPS and does not speak it. How to have it asked otherwise is for who knows where that is said.
+var ErrPlainHTTP = errors.New("the registry speaks plain HTTP")
 
 // IsPermanent reports whether an error of this package will not go away by itself.
 func IsPermanent(err error) bool {
 	if all := (*httprange.SourcesError)(nil); errors.As(err, &all) {
 		return all.All(IsPermanent)
 	}
-	return httprange.IsPermanent(err) || errors.Is(err, errPlainHTTP) || errors.Is(err, errdef.ErrNotFound)
+	return httprange.IsPermanent(err) || errors.Is(err, ErrPlainHTTP) || errors.Is(err, errdef.ErrNotFound)
 }
 
 // Explain turns an error of oras into one of this package where there is more to say to a user; other errors, and nil, stay as they are.
@@ -55,7 +56,7 @@ func Explain(err error) error {
 	case errors.Is(err, auth.ErrBasicCredentialNotFound), errors.As(err, &status):
 		return howToLogIn(err)
 	case strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
-		return fmt.Errorf("%w: %w", err, errPlainHTTP)
+		return fmt.Errorf("%w: %w", err, ErrPlainHTTP)
 	case errors.Is(err, io.EOF): // the connection ended before an answer
 		return fmt.Errorf("the server closed the connection: %w", io.ErrUnexpectedEOF)
 	}

@@ -171,14 +171,14 @@ func TestSelfSignedRegistryNeedsInsecure(t *testing.T) {
 	}
 }
 
-func TestPlainRegistryBehindHTTPSNameSaysWhatToDo(t *testing.T) {
+func TestPlainRegistryBehindHTTPSNameIsTold(t *testing.T) {
 	srv := httptest.NewServer(handler())
 	t.Cleanup(srv.Close)
 	repo := open(t, srv, registry.Options{Anonymous: true})
 	repo.PlainHTTP = false
 	desc := content.NewDescriptorFromBytes("application/octet-stream", []byte("x"))
 	_, err := repo.Range(context.Background(), desc, 0, 1)
-	if err == nil || !registry.IsPermanent(err) || !strings.Contains(err.Error(), "--plain-http") {
+	if err == nil || !registry.IsPermanent(err) || !errors.Is(err, registry.ErrPlainHTTP) {
 		t.Errorf("error is %v", err)
 	}
 }
