@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -47,16 +46,23 @@ func installCommand() *cli.Command {
 			if c.NArg() != 1 || c.Args().First() != theContainerd {
 				return misuse(c, "want %q; got %q", theContainerd, c.Args().Slice())
 			}
-			check := c.Bool("check") || c.String("check-image") != ""
+			check := wantsCheck(c)
 			if check && c.Bool("apply") && !c.Bool("restart") {
 				return misuse(c, "what is written can be checked once both were restarted: give --restart, too, or restart them and check without --apply")
+			}
+			if onlyChecks(c) && knowsUs(c) == nil {
+				return checkPull(c)
 			}
 			changed, err := install(c)
 			if err != nil {
 				return err
 			}
 			if c.Bool("restart") && (changed || !c.Bool("apply")) {
-				if err := restart(c.Context); err != nil {
+				err := restart(c)
+				if err != nil && check {
+					return fmt.Errorf("%w; nothing was checked: then do \"pagein install containerd --check\"", err)
+				}
+				if err != nil {
 					return err
 				}
 			}
@@ -196,12 +202,16 @@ func listing(heading string, lines []tomledit.Line) string {
 }
 
 // restart has systemd restart both, pageind first: containerd looks for the snapshotter when it is first used.
-func restart(ctx context.Context) error {
+func restart(c *cli.Context) error {
+	todo := "restart pageind, then containerd, in your own way"
+	if c.Bool("apply") {
+		todo = "the files are written: " + todo
+	}
 	for _, unit := range []string{"pageind.service", "containerd.service"} {
-		out, err := exec.CommandContext(ctx, "systemctl", "restart", unit).CombinedOutput() // #nosec G204 -- one of the two
+		out, err := exec.CommandContext(c.Context, "systemctl", "restart", unit).CombinedOutput() // #nosec G204 -- one of the two
 		if err != nil {
 			// Its exit status must not become that of this program.
-			return fmt.Errorf("restart %s: %s: %s (the files are written: restart pageind and containerd in your own way)", unit, err.Error(), bytes.TrimSpace(out))
+			return fmt.Errorf("restart %s: %s: %s (%s)", unit, err.Error(), bytes.TrimSpace(out), todo)
 		}
 	}
 	return nil

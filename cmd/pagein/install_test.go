@@ -73,8 +73,10 @@ func TestImagesAreLookedAtWithoutLines(t *testing.T) {
 		t.Fatal(err)
 	}
 	status, said := setUp(t, "uninstall", dir, "config.toml", "--apply")
-	if want := "Nothing was put into " + filepath.Join(dir, "config.toml"); status != exitSuccess || !strings.Contains(said, want) {
-		t.Errorf("status %d; it says %s, want %s", status, said, want)
+	for _, want := range []string{"Nothing is put into " + filepath.Join(dir, "config.toml"), "systemctl restart pageind containerd", "What stays: pageind", "rm -r /var/lib/pagein"} {
+		if status != exitSuccess || !strings.Contains(said, want) {
+			t.Errorf("status %d; it says %s, want %s", status, said, want)
+		}
 	}
 	status, said = setUp(t, "uninstall", dir, "config.toml", "--apply", "--complete", "--containerd", "/nowhere/sock")
 	if status != exitFailure || !strings.Contains(said, "connect to containerd at /nowhere/sock") {
@@ -101,8 +103,13 @@ func TestBothAreRestartedOnceTheirConfigurationsAreWritten(t *testing.T) {
 func TestWhatCannotBeRestartedIsToBeRestartedByHand(t *testing.T) {
 	systemctl(t, "5")
 	status, said := runInstall(t, t.TempDir(), "--apply", "--restart")
-	if status != exitFailure || !strings.Contains(said, "restart pageind.service: exit status 5: no such unit (the files are written: restart pageind and containerd in your own way)") {
+	const want = "restart pageind.service: exit status 5: no such unit (the files are written: restart pageind, then containerd, in your own way)"
+	if status != exitFailure || !strings.HasSuffix(said, want+"\n") {
 		t.Errorf("status %d; it says %s", status, said)
+	}
+	status, said = runInstall(t, t.TempDir(), "--apply", "--restart", "--check")
+	if status != exitFailure || !strings.Contains(said, want+`; nothing was checked: then do "pagein install containerd --check"`) {
+		t.Errorf("status %d; with a check it says %s", status, said)
 	}
 }
 

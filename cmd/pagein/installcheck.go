@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -38,8 +39,34 @@ const (
 	headerTimeout = 10 * time.Second
 )
 
+// wantsCheck reports whether an image is to be pulled.
+func wantsCheck(c *cli.Context) bool { return c.Bool("check") || c.String("check-image") != "" }
+
+// onlyChecks reports whether nothing but a check is asked for: neither is a configuration named that it would be seen for what it lacks, nor is anything to be done with one.
+func onlyChecks(c *cli.Context) bool {
+	return wantsCheck(c) && !slices.ContainsFunc([]string{"apply", "restart", "cri", "containerd-program", "containerd-config"}, c.IsSet)
+}
+
+// knowsUs returns an error if the containerd that runs does not know the snapshotter.
+func knowsUs(c *cli.Context) error {
+	store, err := imagestore.Open(c.Context, c.String("containerd"), imagestore.Options{Snapshotter: c.String("snapshotter")})
+	if err != nil {
+		return fmt.Errorf("check: %w", err)
+	}
+	if err = errors.Join(store.Known(c.Context), store.Close()); err != nil {
+		return fmt.Errorf("check: %w (\"pagein install containerd --apply\" has it know that, once pageind and containerd were restarted)", err)
+	}
+	return nil
+}
+
 // checkPull pulls an image through containerd and makes sure that it is mounted lazily.
 func checkPull(c *cli.Context) (err error) {
+	if err := knowsUs(c); err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintf(c.App.Writer, "containerd at %s knows the snapshotter %q.\n", c.String("containerd"), c.String("snapshotter")); err != nil {
+		return err
+	}
 	r, client, err := openRemote(c)
 	if err != nil {
 		return err

@@ -70,24 +70,23 @@ func uninstall(c *cli.Context) error {
 			return err
 		}
 	}
-	if len(changes) == 0 {
-		_, err := fmt.Fprintf(c.App.Writer, "Nothing was put into %s, what it imports, and %s.\n", containerd.Config, own.Path)
-		return err
-	}
 	pageind, _, err := setup.PlanPageind(own.Path, "")
 	if err != nil {
 		return err
+	}
+	if len(changes) == 0 {
+		_, err := fmt.Fprintf(c.App.Writer, "Nothing is put into %s, what it imports, and %s. If something was taken out, it counts once both were restarted: systemctl restart pageind containerd\n", containerd.Config, own.Path)
+		return errors.Join(err, printRest(c.App.Writer, pageind, own))
 	}
 	changed, err := change(c, changes...)
 	if err != nil || !changed || !c.Bool("apply") {
 		return err
 	}
+	var restarted error
 	if c.Bool("restart") {
-		if err := restart(c.Context); err != nil {
-			return err
-		}
+		restarted = restart(c)
 	}
-	return printRest(c.App.Writer, pageind, own)
+	return errors.Join(printRest(c.App.Writer, pageind, own), restarted)
 }
 
 // printRest is for who wants to be rid of all.

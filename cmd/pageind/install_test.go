@@ -94,7 +94,10 @@ func TestContainerdIsSetUpCheckedAndHadBack(t *testing.T) {
 			if said := l.set("install", "containerd", "--check"); !strings.Contains(said, "was pulled without its layers, and can be read") {
 				t.Errorf("the check says %s", said)
 			}
-			if err := l.refused("install", "containerd", "--check", "--snapshotter", "nobody"); !strings.Contains(err, "nobody") {
+			if said := l.pagein("--config", l.own, "install", "containerd", "--check", "--containerd", l.Socket()); strings.Count(said, "\n") != 2 || !strings.Contains(said, `knows the snapshotter "pagein"`) {
+				t.Errorf("a check alone says %s", said)
+			}
+			if err := l.refused("install", "containerd", "--check", "--snapshotter", "nobody"); !strings.Contains(err, `does not know the snapshotter "nobody"`) || !strings.Contains(err, "install containerd --apply") {
 				t.Errorf("a check with no snapshotter says %s", err)
 			}
 			if left := l.Lines("namespaces", "ls", "-q"); len(left) > 0 {
@@ -182,7 +185,15 @@ func TestLazilyPulledImagesAreRemovedWhenPageinGoes(t *testing.T) {
 func TestWhatContainerdHasNotReadYetIsTakenOutAtOnce(t *testing.T) {
 	beside(t)
 	l := newSetUpLab(t, servertest.ContainerdOptions{})
-	l.set("uninstall", "containerd", "--apply")
+	systemctl := t.TempDir()
+	if err := os.WriteFile(filepath.Join(systemctl, "systemctl"), []byte("#!/bin/sh\nexit 5\n"), 0o755); err != nil { // #nosec G306 -- it is to be run
+		t.Fatal(err)
+	}
+	l.env = append(l.env, "PATH="+systemctl+":"+os.Getenv("PATH"))
+	said, err := l.try(append([]string{"--config", l.own, "uninstall", "containerd", "--apply", "--restart"}, l.options...)...)
+	if err == nil || !strings.Contains(err.Error(), "the files are written: restart pageind, then containerd") || !strings.Contains(said, "What stays: pageind") {
+		t.Errorf("without systemd it says %s, and fails with %v", said, err)
+	}
 	l.Restart(l.Answers)
 	image := l.push("ordinary", l.layers...)
 	l.Ctr("images", "pull", "--plain-http", image)
