@@ -17,7 +17,7 @@ import (
 )
 
 const pullDescription = `Has containerd pull the image REF for the snapshotter of pageind, and tells the snapshotter which image it is: what an artifact stands for is not fetched before it is read. It does
-what "ctr images pull" does from containerd 2.1 on, and what older ones cannot do. An image without an artifact is fetched and unpacked as ever, and it is said why. So it stays until it is removed.
+what "ctr images pull" does from containerd 2.1 on, and what older ones cannot do. An image without an artifact is fetched and unpacked as ever, and it is said why. So it stays until it is removed (ctr images rm --sync) and pulled again.
 
 With --layers the layers are fetched into containerd's content store as well, also those of an image that was pulled before, so that it can be pushed to another registry,
 exported and converted, and works when the registry does not. The image stays mounted as it is.`
@@ -110,6 +110,9 @@ type pullSummary struct {
 	Unpacked *control.Unpacked `json:"unpacked,omitempty"` // if pageind says that it is not lazy
 }
 
+// unpacked reports whether no layer is lazy, of an image that has any.
+func (p pullSummary) unpacked() bool { return !p.Mounted && p.Lazy() == 0 && len(p.Layers) > 0 }
+
 func printPulled(c *cli.Context, p pullSummary, took time.Duration) error {
 	switch {
 	case c.Bool("json"):
@@ -119,20 +122,35 @@ func printPulled(c *cli.Context, p pullSummary, took time.Duration) error {
 	}
 	_, err := fmt.Fprintf(c.App.Writer, "%s@%s\n%s, %d of them not fetched; %s fetched in %s\n",
 		p.Name, p.Digest, count(int64(len(p.Layers)), "layer"), p.Lazy(), humanize.IBytes(uint64(p.Fetched)), took.Round(time.Millisecond))
-	if err != nil || p.Unpacked == nil {
+	if err != nil || !p.unpacked() {
 		return err
 	}
-	again := ""
-	if time.Since(p.Unpacked.At) > took+time.Second { // this pull has found it unpacked
-		again = fmt.Sprintf(" on %s, and so it stays until it is removed", p.Unpacked.At.Local().Format(time.DateTime))
+	namespace := ""
+	if n := c.String("namespace"); n != imagestore.DefaultNamespace {
+		namespace = "--namespace " + n + " "
 	}
-	_, err = fmt.Fprintf(c.App.Writer, "It was unpacked as any other image%s: %s\n", again, p.Unpacked.Reason)
+	_, err = fmt.Fprintln(c.App.Writer, unpackedWords(p, took, "ctr "+namespace+"images rm --sync "+p.Name))
 	return err
 }
 
-// whyUnpacked asks pageind, which does not tell everybody, why an image with all its layers is not lazy. Nil means that it is, or that nobody knows.
+// unpackedWords say that an image is not lazy, why that is, and what to do then, of which one step is a command.
+func unpackedWords(p pullSummary, took time.Duration, remove string) string {
+	switch {
+	case p.Unpacked == nil && p.Fetched == 0:
+		return "It was unpacked earlier, as any other image: remove it (" + remove + ") and pull it again."
+	case p.Unpacked == nil:
+		return "It was unpacked as any other image: the log of pageind says why. Once that is cured, remove it (" + remove + ") and pull it again."
+	}
+	again := ""
+	if time.Since(p.Unpacked.At) > took+time.Second { // this pull has found it unpacked
+		again = " on " + p.Unpacked.At.Local().Format(time.DateTime)
+	}
+	return fmt.Sprintf("It was unpacked as any other image%s: %s\nIt stays so until it is removed: once that is cured, do so (%s) and pull it again.", again, p.Unpacked.Reason, remove)
+}
+
+// whyUnpacked asks pageind, which does not tell everybody, why an image is not lazy. Nil means that it is, or that nobody knows.
 func whyUnpacked(c *cli.Context, p *imagestore.Pulled) *control.Unpacked {
-	if p.Lazy() > 0 {
+	if p.Mounted || p.Lazy() > 0 {
 		return nil
 	}
 	client, err := control.NewClient(c.String("address"))

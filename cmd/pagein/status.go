@@ -74,7 +74,7 @@ func printStatus(w io.Writer, s control.Status, now time.Time) error {
 		}
 		return printUnpacked(w, s.Unpacked)
 	}
-	fmt.Fprintf(out, "images\t%d; what is present counts unpacked, what was fetched as it came, compressed\n", len(s.Images))
+	fmt.Fprintf(out, "images\t%d; what is present counts unpacked, what was fetched since pageind started as it came, compressed\n", len(s.Images))
 	if err := out.Flush(); err != nil {
 		return err
 	}
@@ -108,7 +108,11 @@ func printUnpacked(w io.Writer, all []control.Unpacked) error {
 			return err
 		}
 	}
-	return nil
+	if len(all) == 0 {
+		return nil
+	}
+	_, err := fmt.Fprintln(w, "\nWhat is unpacked stays so: once the reason is gone, remove the image (ctr images rm --sync IMAGE) and pull it again.")
+	return err
 }
 
 // stateWords says what a problem means for readers.

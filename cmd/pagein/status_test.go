@@ -28,7 +28,7 @@ misses           9 answered, 4 failed, 6 waiting
   pageind's own  half within 90µs, 99 % within 1ms, at most 2ms
 cache            10 MiB, 7.0 GiB of 10 GiB free on its disk, 64 MiB more in reserve
   limits         from 90% of the disk down to 80%, 3.0 MiB evicted
-images           1; what is present counts unpacked, what was fetched as it came, compressed
+images           1; what is present counts unpacked, what was fetched since pageind started as it came, compressed
 
 ID            TRANSPORT  STATE    PRESENT  OF       FETCHED  REF                     MOUNTED ON
 abababababab  fanotify   waiting  12 MiB   300 MiB  5.0 MiB  localhost:5000/go:lazy  /mnt/go /mnt/go2
@@ -53,6 +53,8 @@ cache      0 B, 0 B of 0 B free on its disk
 images     none
 
 localhost:5000/go:1: unpacked as any other image on 2026-03-04 05:06:07: no artifact is attached
+
+What is unpacked stays so: once the reason is gone, remove the image (ctr images rm --sync IMAGE) and pull it again.
 `},
 	} {
 		var out strings.Builder

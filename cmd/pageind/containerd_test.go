@@ -444,9 +444,20 @@ func TestAnImageWithoutAnArtifactIsUnpackedAndTheReasonSaidOnce(t *testing.T) {
 	r.Ctr("images", "rm", "--sync", image)
 	pull("It was unpacked as any other image: no artifact is attached")
 	r.pagein("convert", "--quiet", image)
+	r.stop(unix.SIGTERM)
+	r.serve() // the next one does not know why
+	pull("It was unpacked earlier, as any other image: remove it (ctr images rm --sync " + image + ") and pull it again.")
 	r.Ctr("images", "rm", "--sync", image)
 	pull("3 layers, 3 of them not fetched")
 	if said := r.pagein("status"); strings.Contains(said, image+": unpacked") {
 		t.Errorf("the status of what is lazy is %s", said)
+	}
+
+	// Whatever is attached then, the next pull uses at once.
+	again := strings.TrimSpace(r.pagein("convert", "--quiet", "--json", "--level=best", image))
+	r.Ctr("images", "rm", "--sync", image)
+	pull("3 layers, 3 of them not fetched")
+	if all := r.status().Images; len(all) != 1 || !strings.Contains(again, all[0].Ref) {
+		t.Errorf("after it was converted once more as %s, %+v is mounted", again, all)
 	}
 }

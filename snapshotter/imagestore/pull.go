@@ -9,6 +9,7 @@ import (
 	"github.com/containerd/containerd/v2/pkg/snapshotters"
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/identity"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/pagein/pagein/oci"
@@ -20,6 +21,7 @@ type Pulled struct {
 	Digest  digest.Digest `json:"digest"` // of what the name stands for
 	Layers  []Layer       `json:"layers"` // bottom first
 	Fetched int64         `json:"fetched_bytes"`
+	Mounted bool          `json:"mounted"` // an artifact stands for its layers, whether they are in the content store or not
 }
 
 // Layer is a layer of an image for one platform.
@@ -86,5 +88,22 @@ func (s *Store) pulled(ctx context.Context, name string, target ocispec.Descript
 		}
 		p.Layers = append(p.Layers, Layer{Digest: l.Digest, Size: l.Size, Content: err == nil})
 	}
+	if p.Mounted, err = s.mounted(ctx, name, target); err != nil {
+		return nil, fmt.Errorf("find out whether %s is unpacked: %w", name, err)
+	}
 	return p, nil
+}
+
+// mounted reports whether the snapshot of an image's topmost layer is one that was never unpacked: that has no inodes of its own, and every other one has its directory at least.
+func (s *Store) mounted(ctx context.Context, name string, target ocispec.Descriptor) (bool, error) {
+	img := containerd.NewImageWithPlatform(s.client, images.Image{Name: name, Target: target}, s.platform())
+	diffs, err := img.RootFS(ctx)
+	if err != nil || len(diffs) == 0 {
+		return false, err
+	}
+	usage, err := s.client.SnapshotService(s.o.Snapshotter).Usage(ctx, identity.ChainID(diffs).String())
+	if errdefs.IsNotFound(err) {
+		return false, nil
+	}
+	return err == nil && usage.Inodes == 0, err
 }
