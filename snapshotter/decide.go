@@ -90,7 +90,7 @@ func (s *Snapshotter) decide(ctx context.Context, target digest.Digest, labels m
 	}
 	d, isNew := s.images.of(ctx, c, target, func() decision { return s.find(ctx, c) })
 	if isNew && d.err != nil {
-		s.log.Info("image is unpacked as usual", "image", c.ref, "reason", d.err)
+		s.log.Info("image is unpacked as usual, and stays so until it is removed", "image", c.ref, "reason", d.err)
 		s.unpacked.note(labels, d.err)
 	}
 	if d.err != nil {

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 
 	"github.com/pagein/pagein/oci"
 	"github.com/pagein/pagein/oci/artifact"
@@ -142,6 +143,9 @@ func (r Rule) signedBy(ctx context.Context, c artifact.Candidate) (string, error
 		return "", fmt.Errorf("no key is there that it could be signed with: %w", keysErr)
 	}
 	by, err := signature.Verify(ctx, c.Place.Repository, c.Manifest, keys)
+	if errors.Is(err, signature.ErrUnsigned) {
+		err = fmt.Errorf("%w; keys in [trust] demand a signature by one of %s: sign it (pagein sign --key, or pagein convert --sign-key)", err, strings.Join(r.Keys, ", "))
+	}
 	if err != nil && keysErr != nil {
 		return "", fmt.Errorf("%w (not all keys could be read: %w)", err, keysErr)
 	}

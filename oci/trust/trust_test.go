@@ -191,6 +191,7 @@ func TestTheFirstRuleThatNamesTheRepositoryDecides(t *testing.T) {
 	s.check("our key", "", Rule{Keys: []string{theirs, ours}})
 	s.check("all keys", "", Rule{Keys: []string{filepath.Join(s.dir, "*.pub")}})
 	s.check("their key", "but by 1 other key", Rule{Keys: []string{theirs}})
+	s.check("their key, and what to do about it", "keys in [trust] demand a signature by one of "+theirs+": sign it (pagein sign --key, ", Rule{Keys: []string{theirs}})
 	s.check("no key", "no key is there", Rule{Keys: []string{nobody}})
 	s.check("their key and no key", "not all keys could be read", Rule{Keys: []string{theirs, nobody}})
 	s.check("our key and no key", "", Rule{Keys: []string{ours, nobody}})
