@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/urfave/cli/v2"
@@ -15,6 +17,7 @@ import (
 	"github.com/pagein/pagein/node/control"
 	"github.com/pagein/pagein/oci"
 	"github.com/pagein/pagein/oci/artifact"
+	"github.com/pagein/pagein/report"
 )
 
 // servedImage is findImage, of the names that images were pulled by, too: containerd has them mounted as name@digest, the digest being that of the artifact, so that only the registry knows which
@@ -24,6 +27,8 @@ func servedImage(c *cli.Context, s control.Status, what string) (control.Image, 
 	if notServed == nil {
 		return image, nil
 	}
+	unpacked := wasUnpacked(s, what)
+	notServed = cmp.Or(unpacked, notServed)
 	related := sameRepository(s, what) // without any the registry need not be asked
 	if len(related) == 0 {
 		return image, notServed
@@ -33,6 +38,9 @@ func servedImage(c *cli.Context, s control.Status, what string) (control.Image, 
 		if err == nil && m.is(i) {
 			return i, nil
 		}
+	}
+	if unpacked != nil {
+		return image, unpacked
 	}
 	why := "the registry has another image of that name"
 	if err != nil {
@@ -47,6 +55,23 @@ func servedImage(c *cli.Context, s control.Status, what string) (control.Image, 
 		names = append(names, i.Ref)
 	}
 	return image, fmt.Errorf("which mounted image %s is cannot be told (%s): name one of %s", what, why, strings.Join(names, ", "))
+}
+
+// wasUnpacked is an error that says why an image is not lazy, if containerd pulled it for pageind and the daemon still knows why it is not; else nil.
+func wasUnpacked(s control.Status, what string) error {
+	ref, err := oci.ParseRef(what)
+	if err != nil || ref.Kind != oci.Registry {
+		return nil
+	}
+	if ref.Tag == "" && ref.Digest == "" {
+		ref.Tag = oci.DefaultTag
+	}
+	for _, u := range s.Unpacked {
+		if u.Image == ref.String() {
+			return fmt.Errorf("%s was unpacked as any other image on %s, so nobody waits for its bytes: %s", u.Image, u.At.Local().Format(time.DateTime), report.Printable(u.Reason))
+		}
+	}
+	return nil
 }
 
 // sameRepository returns the images from the repository of a registry that a reference names.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	ggcr "github.com/google/go-containerregistry/pkg/registry"
 
@@ -84,5 +85,29 @@ func TestAnIDThatIsGivenWholeIsEnough(t *testing.T) {
 		if got, err := findImage(s, what); got.ID != want || (err == nil) != (want != "") {
 			t.Errorf("%s is %q, %v", what, got.ID, err)
 		}
+	}
+}
+
+// TestWhyAnImageWasUnpackedIsExplained asks for an image that containerd has pulled and unpacked, while another of its repository is mounted.
+func TestWhyAnImageWasUnpackedIsExplained(t *testing.T) {
+	mounted := control.Image{ID: strings.Repeat("cd", 32), Ref: "localhost:1/app@sha256:" + strings.Repeat("0", 64)}
+	unpacked := []control.Unpacked{{Image: "localhost:1/app:latest", Reason: "no artifact is attached", At: time.Date(2026, 3, 4, 5, 6, 7, 0, time.Local)}}
+	for name, images := range map[string][]control.Image{"localhost:1/app": nil, "localhost:1/app:latest": {mounted}} {
+		d := &fakeDaemon{status: control.Status{Images: images, Unpacked: unpacked}}
+		status, _, stderr := pagein(t, "pagein", "--address", serveFake(t, d), "explain", name)
+		if want := "localhost:1/app:latest was unpacked as any other image on 2026-03-04 05:06:07, so nobody waits for its bytes: no artifact is attached"; status != exitFailure || !strings.Contains(stderr, want) || len(d.asked) > 0 {
+			t.Errorf("%s: status %d, asked for %v: %s", name, status, d.asked, stderr)
+		}
+	}
+}
+
+// TestAnImageThatIsNowhereIsNotRecorded asks for one that its registry does not have.
+func TestAnImageThatIsNowhereIsNotRecorded(t *testing.T) {
+	srv := httptest.NewServer(ggcr.New(ggcr.Logger(log.New(io.Discard, "", 0))))
+	t.Cleanup(srv.Close)
+	image := strings.TrimPrefix(srv.URL, "http://") + "/nope:1"
+	status, _, stderr := pagein(t, "pagein", "--address", serveFake(t, &fakeDaemon{}), "trace", "--image", image, "--until", "time:1h", "--probe", "misses")
+	if status != exitFailure || !strings.Contains(stderr, "record "+image+": there is no such image: pageind serves none of that name") {
+		t.Errorf("status %d: %s", status, stderr)
 	}
 }

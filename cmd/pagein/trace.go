@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/urfave/cli/v2"
+	"oras.land/oras-go/v2/errdef"
 
 	"github.com/pagein/pagein/internal/atomicfile"
 	"github.com/pagein/pagein/node/control"
@@ -95,7 +96,11 @@ func (t *tracing) run(ctx context.Context) error {
 		return errors.Join(err, t.mounts.restore())
 	}
 	if t.image != "" {
-		if err := t.mounts.resolve(t.c, t.image); err != nil {
+		err := t.mounts.resolve(t.c, t.image)
+		if errors.Is(err, errdef.ErrNotFound) { // nothing of that name can be mounted: it would be waited for in vain
+			return errors.Join(fmt.Errorf("record %s: there is no such image: pageind serves none of that name, and there is none where it says", t.image), t.mounts.restore())
+		}
+		if err != nil {
 			t.say("note: only a mount of that very name will be taken for the image: %v", err)
 		}
 	}

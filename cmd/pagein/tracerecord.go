@@ -73,7 +73,11 @@ func (t *tracing) record(ctx context.Context) (*traced, error) {
 			return nil, errors.Join(err, cmd.Wait())
 		}
 	} else {
-		t.say("recording, by %s; Ctrl-C ends it", tracer.Variant())
+		waits := ""
+		if origin == 0 && r.variant != missLog {
+			waits = ", once a container of " + t.image + " starts"
+		}
+		t.say("recording, by %s%s; Ctrl-C ends it", tracer.Variant(), waits)
 	}
 
 	r.Recording = trace.NewRecording(origin)

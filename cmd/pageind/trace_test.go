@@ -214,7 +214,9 @@ func TestTraceRecordsTheNextContainerOfAnImage(t *testing.T) {
 	next := l.container("11111111111111111111111111111111")
 	next.reads(unrelated + "/0")
 	next.reads(target + "/0; touch " + l.dir + "/ready; :")
-	end(0)
+	if said := end(0); !strings.Contains(said, ", once a container of "+refs[0]+" starts; Ctrl-C ends it") {
+		t.Errorf("it does not say what it waits for: %s", said)
+	}
 	if _, pages, _ := l.traced(); len(pages) != 1 || len(pages["/0"]) == 0 {
 		t.Errorf("recorded %v", pages)
 	}
