@@ -17,6 +17,7 @@ import (
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
 
+	"github.com/pagein/pagein/internal/envvar"
 	"github.com/pagein/pagein/node/control"
 )
 
@@ -94,8 +95,8 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		ErrWriter:       stderr,
 		Metadata:        map[string]any{},
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "address", Value: control.DefaultAddress, EnvVars: []string{"PAGEIN_ADDRESS"}, Usage: "`unix://SOCK` where pageind listens"},
-			&cli.PathFlag{Name: "config", Value: defaultConfig, EnvVars: []string{"PAGEIN_CONFIG"}, Usage: "read registries' mirrors, storage and proxy from the TOML file `F`, if it is there"},
+			&cli.StringFlag{Name: "address", Value: control.DefaultAddress, EnvVars: envvar.Usable("PAGEIN_ADDRESS"), Usage: "`unix://SOCK` where pageind listens"},
+			&cli.PathFlag{Name: "config", Value: defaultConfig, EnvVars: envvar.Usable("PAGEIN_CONFIG"), Usage: "read registries' mirrors, storage and proxy from the TOML file `F`, if it is there"},
 			&cli.StringFlag{Name: "log-level", Value: "warn", Usage: "print messages of this `LEVEL` and above: debug, info, warn, error"},
 			&cli.StringFlag{Name: "log-format", Value: "text", Usage: "print messages and errors as `FORMAT` text or json"},
 			&cli.BoolFlag{Name: "plain-http", Usage: "speak HTTP, not HTTPS, to registries"},

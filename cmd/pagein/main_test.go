@@ -13,7 +13,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/urfave/cli/v2"
+
 	"github.com/pagein/pagein/internal/require"
+	"github.com/pagein/pagein/node/control"
+	"github.com/pagein/pagein/snapshotter/imagestore"
 )
 
 // pagein runs the program and returns its exit status and output.
@@ -93,6 +97,26 @@ func TestSignalsAreNamedInOneWay(t *testing.T) {
 		if got := interrupted(ctx, failed).Error(); !strings.Contains(got, "interrupted") || strings.Contains(got, "cancel") || strings.Contains(got, "signal") {
 			t.Errorf("%v becomes %s", failed, got)
 		}
+	}
+}
+
+// TestEmptyVariablesCountAsUnset has them name no daemon and no file.
+func TestEmptyVariablesCountAsUnset(t *testing.T) {
+	for _, name := range []string{"PAGEIN_ADDRESS", "PAGEIN_CONFIG", "CONTAINERD_ADDRESS", "CONTAINERD_NAMESPACE"} {
+		t.Setenv(name, "")
+	}
+	app := newApp(io.Discard, io.Discard)
+	app.Commands = []*cli.Command{{Name: "show", Flags: pullCommand().Flags, Action: func(c *cli.Context) error {
+		for name, want := range map[string]string{"address": control.DefaultAddress, "config": defaultConfig, "containerd": imagestore.DefaultAddress, "namespace": imagestore.DefaultNamespace} {
+			if got := c.String(name); got != want {
+				t.Errorf("%s is %q, want %q", name, got, want)
+			}
+		}
+		return nil
+	}}}
+	takeOptionsAnywhere(app.Commands[0])
+	if err := app.RunContext(t.Context(), []string{"pagein", "show"}); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/urfave/cli/v2"
 
+	"github.com/pagein/pagein/internal/envvar"
 	"github.com/pagein/pagein/node/control"
 	"github.com/pagein/pagein/oci"
 	"github.com/pagein/pagein/oci/image"
@@ -29,7 +30,7 @@ func pullCommand() *cli.Command {
 		ArgsUsage:   "REF",
 		Description: pullDescription,
 		Flags: append(containerdFlags(),
-			&cli.StringFlag{Name: "namespace", Value: imagestore.DefaultNamespace, EnvVars: []string{"CONTAINERD_NAMESPACE"}, Usage: "pull into containerd's namespace `NAME`; Kubernetes uses k8s.io"},
+			&cli.StringFlag{Name: "namespace", Value: imagestore.DefaultNamespace, EnvVars: envvar.Usable("CONTAINERD_NAMESPACE"), Usage: "pull into containerd's namespace `NAME`; Kubernetes uses k8s.io"},
 			&cli.BoolFlag{Name: "layers", Usage: "fetch all layers into containerd's content store, too"},
 			platformFlag(),
 			&cli.BoolFlag{Name: "quiet", Usage: "print nothing but errors"},
@@ -54,7 +55,7 @@ func pullCommand() *cli.Command {
 // containerdFlags say which containerd is meant, and how it knows the snapshotter.
 func containerdFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "containerd", Value: imagestore.DefaultAddress, EnvVars: []string{"CONTAINERD_ADDRESS"}, Usage: "`SOCK` where containerd listens"},
+		&cli.StringFlag{Name: "containerd", Value: imagestore.DefaultAddress, EnvVars: envvar.Usable("CONTAINERD_ADDRESS"), Usage: "`SOCK` where containerd listens"},
 		&cli.StringFlag{Name: "snapshotter", Value: imagestore.Snapshotter, Usage: "`NAME` by which containerd knows pageind"},
 	}
 }

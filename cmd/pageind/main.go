@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pagein/pagein/fanotify"
+	"github.com/pagein/pagein/internal/envvar"
 	"github.com/pagein/pagein/internal/kmount"
 	"github.com/pagein/pagein/node"
 	"github.com/pagein/pagein/node/control"
@@ -60,11 +61,11 @@ func newApp() *cli.App {
 			return cli.Exit(fmt.Sprintf("%v (see pageind --help)", err), exitUsage)
 		},
 		Flags: []cli.Flag{
-			&cli.PathFlag{Name: "config", EnvVars: []string{"PAGEIN_CONFIG"}, Usage: "read options from the TOML file `F`; options given here win (default /etc/pagein/config.toml, if it is there)"},
+			&cli.PathFlag{Name: "config", EnvVars: envvar.Usable("PAGEIN_CONFIG"), Usage: "read options from the TOML file `F`; options given here win (default /etc/pagein/config.toml, if it is there)"},
 			&cli.BoolFlag{Name: "check-config", Usage: "say whether the configuration makes sense, and do nothing else; exit status 2 if not, 1 if it names keys that cannot be read"},
 			&cli.PathFlag{Name: "root", Value: defaults.Root, Usage: "keep images and blobs in `DIR`, on ext4, xfs or btrfs"},
 			&cli.PathFlag{Name: "run", Value: defaults.Run, Usage: "keep the keeper's socket in `DIR`"},
-			&cli.StringFlag{Name: "address", Value: defaults.Address, EnvVars: []string{"PAGEIN_ADDRESS"}, Usage: "serve pagein at `unix://SOCK`"},
+			&cli.StringFlag{Name: "address", Value: defaults.Address, EnvVars: envvar.Usable("PAGEIN_ADDRESS"), Usage: "serve pagein at `unix://SOCK`"},
 			&cli.StringFlag{Name: "snapshotter", Usage: "serve containerd's snapshots at `unix://SOCK`; without it containerd is not served"},
 			&cli.StringFlag{Name: "transport", Value: defaults.Transport, Usage: "reach the kernel through `NAME`: auto, fanotify, cachefiles or file"},
 			&cli.BoolFlag{Name: "unmount-on-exit", Usage: "unmount what is not in use at SIGTERM; without it mounts stay and wait for the next pageind"},
