@@ -25,6 +25,9 @@ import (
 const optimizeDescription = `Makes an artifact that shows the same as the one that REF names, or that is attached to the image that REF names, with one more blob: what the profile says is touched, in that
 order. Nodes fetch it at once when they mount the image, in one go. It is stored as DST or, if REF names an image in a registry, attached to it without a tag. All other data stays where it is, and is not sent again.
 
+Nodes take what is attached to an image when they pull it. One that has the image goes on with what it has mounted until the image is removed there (ctr images rm --sync), with its containers, and
+pulled again.
+
 A profile of an earlier version of the image is of use too. What it names is found by path and, if it was moved, by the digests in the profile; how much that is, is printed. With --min-coverage=PERCENT
 nothing is made if it is less. With --sign-key in a registry, what is laid out is the newest artifact that the same key has signed. Profiles are made by "pagein trace" and "pagein profile"; auto takes all that are attached to the image, merged.
 
@@ -232,7 +235,11 @@ func (r *optimizeRun) print(result optimize.Result, took time.Duration) error {
 	if _, err := fmt.Fprintln(w, ref); err != nil {
 		return err
 	}
-	return printOptimized(w, result)
+	if err := printOptimized(w, result); err != nil || !r.attached {
+		return err
+	}
+	_, err := fmt.Fprintf(w, "Nodes that have the image take this one when it is removed there, with its containers, and pulled again: ctr images rm --sync %s\n", r.ref)
+	return err
 }
 
 // printOptimized says for people how an artifact was laid out.

@@ -209,6 +209,9 @@ func TestProfilesAreKeptWithTheirImage(t *testing.T) {
 			t.Errorf("%s: %+v, %v", ref, p, err)
 		}
 	}
+	if said := succeed(t, "optimize", "--platform=linux/amd64", "--profile", "auto", image); !strings.HasSuffix(said, "and pulled again: ctr images rm --sync "+image+"\n") {
+		t.Errorf("what nodes make of it is not said: %s", said)
+	}
 	s := optimized(t, "--platform=linux/amd64", "--profile", "auto", image)
 	if s.Coverage.Same == 0 || s.Coverage.Missing != 4096 {
 		t.Errorf("%+v", s.Coverage)
