@@ -71,6 +71,7 @@ func (n *Node) Timeline(_ context.Context, id string, last time.Duration) (contr
 	if err != nil {
 		return control.Timeline{}, err
 	}
+	status.Policy = n.words(img.Policy)
 	h, now := &img.history, time.Now()
 	since := time.Duration(0)
 	if last > 0 {

@@ -27,7 +27,7 @@ func (r *Report) advise() {
 	say := func(format string, args ...any) { r.Advice = append(r.Advice, fmt.Sprintf(format, args...)) }
 	w, c := r.Waits, r.Curve
 	for _, e := range r.Errors[:min(len(r.Errors), 3)] {
-		say("%s failed, %s: %s. What it cost is part of the times here. %s", e.what(), e.when(), Printable(e.Text), e.remedy())
+		say("%s failed, %s: %s. What it cost is part of the times here. %s", e.what(), e.when(), Printable(e.Text), r.remedy(e))
 	}
 	if len(r.Now) > 0 {
 		say("%s; the first for %s.", r.waitingNow(), r.Now[0].where())

@@ -126,12 +126,14 @@ func (f Failure) what() string {
 }
 
 // remedy says what to look at because of a failure.
-func (f Failure) remedy() string {
+func (r *Report) remedy(f Failure) string {
 	const status = "pagein status shows what is wrong now"
 	m := asked.FindStringSubmatch(f.Text)
 	switch {
 	case m != nil:
 		return fmt.Sprintf("See to that server first: \"curl -i %s/v2/\" on this node tells whether it answers, %s.", Printable(m[1]), status)
+	case strings.HasPrefix(f.Site, "registry "):
+		return fmt.Sprintf("See to %s first: \"pagein inspect %s\" asks it, %s.", Printable(f.Site), Printable(r.Title), status)
 	case f.Site != "":
 		return fmt.Sprintf("See to %s first: %s.", Printable(f.Site), status)
 	}

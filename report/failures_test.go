@@ -52,6 +52,9 @@ func TestFailuresAreToldByTheirCause(t *testing.T) {
 			t.Errorf("the text has nothing of %q:\n%s", want, text)
 		}
 	}
+	if !strings.Contains(advice, "See to s first: pagein status shows what is wrong now.") || strings.Contains(text, "half of the answers") {
+		t.Errorf("it says nothing of who failed, or of answers though there was none:\n%s", text)
+	}
 	if strings.Contains(advice, "pagein optimize") || strings.Contains(advice, "below") || !strings.Contains(advice, "SIGBUS") || strings.Count(advice, "refused") != 1 {
 		t.Errorf("advice:\n%s", advice)
 	}
@@ -128,6 +131,16 @@ func TestAnOutageIsToldWithoutContradiction(t *testing.T) {
 		if tree != nil && !strings.Contains(text, "8.0 KiB  /bin/app") {
 			t.Errorf("the size of the file is not told:\n%s", text)
 		}
+	}
+}
+
+// TestARegistryInTroubleIsAsked has one that answers, but with errors.
+func TestARegistryInTroubleIsAsked(t *testing.T) {
+	_, advice := told(t, Make(Input{Title: "host.test/app:1", Timeline: &control.Timeline{Snapshot: timeline.Snapshot{Events: []timeline.Event{
+		{Kind: timeline.Fetch, Site: "registry host.test", Err: "read bytes 0 to 9 of host.test/app@sha256:1: host.test answers 503 Service Unavailable"},
+	}}}}))
+	if want := `See to registry host.test first: "pagein inspect host.test/app:1" asks it, pagein status shows what is wrong now.`; !strings.Contains(advice, want) {
+		t.Errorf("%s, want %s", advice, want)
 	}
 }
 

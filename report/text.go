@@ -145,7 +145,11 @@ func (r *Report) textFetched(w io.Writer) {
 		fmt.Fprintf(w, "  %s\t%s in %s\n", reasonWords(f.Reason), bytes(f.Bytes), count(f.Requests, "request", "requests"))
 	}
 	for _, s := range r.Sites {
-		fmt.Fprintf(w, "  from %s\t%s, %s failed, half of the answers began within %s\n", Printable(s.Name), count(s.Requests, "request", "requests"), humanize.Comma(int64(s.Failed)), seconds(s.Answer))
+		fmt.Fprintf(w, "  from %s\t%s, %s failed", Printable(s.Name), count(s.Requests, "request", "requests"), humanize.Comma(int64(s.Failed)))
+		if s.Failed < s.Requests {
+			fmt.Fprintf(w, ", half of the answers began within %s", seconds(s.Answer))
+		}
+		fmt.Fprintln(w)
 	}
 	for _, e := range r.Errors[:min(len(r.Errors), 5)] {
 		fmt.Fprintf(w, "  failed\t%s, %s: %s\n", e.what(), e.when(), Printable(e.Text))

@@ -137,6 +137,9 @@ func TestReadersGetAnErrorAtTheirDeadline(t *testing.T) {
 	if took := time.Since(start); took < time.Second || took > 20*time.Second {
 		t.Errorf("the reader waited %v", took)
 	}
+	if r := l.explained(target); r.Deadline != "1s" || r.Waits.Late == 0 || r.Image.ReadBytes != 0 {
+		t.Errorf("it is explained by the deadline %q, %+v, with %d bytes read", r.Deadline, r.Waits, r.Image.ReadBytes)
+	}
 	var i control.Image
 	l.waitFor("the image to be failing", func() bool { // the kernel may still wait for what it reads ahead
 		i = l.status().Images[0]
