@@ -41,6 +41,7 @@ func cachedPages(t *testing.T, path string) uint64 {
 
 // TestACompleteImageIsInMemoryOnce reads an image until it is complete, and then again: the second time nothing comes into the page cache of its files, and read-ahead is that of the disk.
 func TestACompleteImageIsInMemoryOnce(t *testing.T) {
+	onHost(t)
 	require.Feature(t, kmount.DirectIsSound(), "EROFS that can be asked to read past the page cache (Linux 6.12.72, 6.18.11, 7.0)")
 	l := newLab(t)
 	tree := l.bigFiles(enoughFiles...)
@@ -90,6 +91,7 @@ func TestACompleteImageIsInMemoryOnce(t *testing.T) {
 
 // TestSmallFilesAreReadThroughTheirBlobsPageCache mounts a complete image of small files: the kernel is to read ahead from one into the next.
 func TestSmallFilesAreReadThroughTheirBlobsPageCache(t *testing.T) {
+	onHost(t)
 	l := newLab(t)
 	ref := l.layout(l.tree(1))
 	l.start("--transport", "file")
@@ -100,6 +102,7 @@ func TestSmallFilesAreReadThroughTheirBlobsPageCache(t *testing.T) {
 
 // TestImagesThatShareBlobsShareTheirPageCache mounts two images of which one has all that the other has: the second is not to read from the disk what the first has read.
 func TestImagesThatShareBlobsShareTheirPageCache(t *testing.T) {
+	onHost(t)
 	l := newLab(t)
 	tree := l.bigFiles("a", "b")
 	first := "oci:" + filepath.Join(l.dir, "shared") + ":1"

@@ -31,11 +31,11 @@ func (l *lab) startWith(config string) {
 	l.start("--config", path)
 }
 
-// onHost skips a test in the guests of package vmtests: there the kernel keeps the cache.
+// onHost skips a test in the guests of package vmtests: there the kernel keeps the cache, and has not all that mounts of files need.
 func onHost(t *testing.T) {
 	t.Helper()
 	if os.Getenv(require.GuestEnv) != "" {
-		t.Skip("about the files of the fanotify transport")
+		t.Skip("about the files of the fanotify and file transports")
 	}
 }
 

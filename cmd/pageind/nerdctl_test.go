@@ -14,10 +14,10 @@ import (
 // TestNerdctlWorksWithImagesThatAreNotFetched has nerdctl run, commit, save and push an image of which it has no layers: what it needs of them it fetches.
 func TestNerdctlWorksWithImagesThatAreNotFetched(t *testing.T) {
 	beside(t)
-	program := require.Tool(t, "nerdctl")
 	for _, s := range series {
 		t.Run(s.name, func(t *testing.T) {
 			r := prepareRuntimeLab(t)
+			program := require.Tool(t, "nerdctl")
 			r.serve(r.configure("[trust]\nrepositories = [%q]\n", r.registry)...)
 			r.startContainerd(servertest.ContainerdOptions{Old: s.old})
 			nerdctl := func(args ...string) string {
