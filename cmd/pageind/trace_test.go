@@ -248,7 +248,7 @@ func TestTraceRecordsContainersOfContainerd(t *testing.T) {
 
 func TestWithoutProbesTraceTakesWhatTheDaemonWasAskedFor(t *testing.T) {
 	l := newLab(t)
-	ref := l.layout(l.bigFiles("a", "b", "c"))
+	ref := l.layout(l.bigFiles(enoughFiles...))
 	l.start()
 	target := l.mount(ref, "x")
 	l.read(target, "a") // before
