@@ -15,11 +15,8 @@ import (
 	"github.com/pagein/pagein/profile"
 )
 
-// A profile is merged from at least leastRuns recordings, and from more, up to mostRuns, until one more is likely to touch no more than one in fewUnseen of its bytes anew.
-const (
-	leastRuns, mostRuns = 3, 12
-	fewUnseen           = 200
-)
+// A profile is merged from at least leastRuns recordings, and from more, up to mostRuns, until one more is likely to touch hardly anything anew.
+const leastRuns, mostRuns = 3, 12
 
 // mostBlurred is how many recordings are made again because the kernel could not be kept from reading ahead.
 const mostBlurred = 3
@@ -149,7 +146,7 @@ func (o *optimizing) record(ctx context.Context, name, merged string, record fun
 		}
 		unseen := float64(p.Unseen()) / float64(profile.Bytes(p.Disjoint()))
 		o.progress("profile: %s: one more recording than %d would touch about %.2f %% anew", name, len(touched), 100*unseen)
-		enough = unseen*fewUnseen <= 1 || len(touched) == mostRuns
+		enough = p.Enough() || len(touched) == mostRuns
 	}
 	return touched, nil
 }

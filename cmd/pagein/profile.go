@@ -107,15 +107,12 @@ func withProfiles(least, most int, f func(*looker, []*profile.Profile) error) cl
 	}
 }
 
-// fewUnseen is the part of a profile, one in so many, that one more run may add before a note says so: beyond that a start waits for what is missing longer than for anything else.
-const fewUnseen = 200
-
 func mergeProfiles(l *looker, all []*profile.Profile) error {
 	p, err := profile.Merge(all, l.c.Int("min"))
 	if err != nil {
 		return err
 	}
-	if _, bytes := p.Totals(); l.c.Int("min") <= 1 && p.Unseen() > bytes/fewUnseen {
+	if l.c.Int("min") <= 1 && !p.Enough() {
 		fmt.Fprintf(l.c.App.ErrWriter, "pagein profile: note: one more run would touch about %s that none of these has; more recordings make it less\n", iBytes(p.Unseen()))
 	}
 	return writeProfile(l.c, p, l.c.String("output"))
