@@ -46,3 +46,23 @@ func TestWhatTheNextRunTouchesIsForeseen(t *testing.T) {
 		t.Errorf("a single run foresees %d bytes", n)
 	}
 }
+
+// TestRunsThatTouchTheSameAreEnough has two runs of a thousand pages, of which some are touched by one of them only: the third is to touch half as many anew.
+func TestRunsThatTouchTheSameAreEnough(t *testing.T) {
+	for own, want := range map[int64]bool{0: true, 4: true, 20: false} { // pages of each run
+		run := func(path string) *profile.Profile {
+			p := &profile.Profile{Entries: []profile.Entry{{Path: "/same", Len: 1000 * profile.PageSize}}}
+			if own > 0 {
+				p.Entries = append(p.Entries, profile.Entry{Path: path, Len: own * profile.PageSize})
+			}
+			return p
+		}
+		p, err := profile.Merge([]*profile.Profile{run("/one"), run("/other")}, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p.Enough() != want {
+			t.Errorf("with %d pages of its own each, %d bytes unseen: enough is %v", own, p.Unseen(), !want)
+		}
+	}
+}
