@@ -71,14 +71,15 @@ gotool() {
 	(cd "$root" && env -u GOOS -u GOARCH CGO_ENABLED=0 GOBIN="$bin" go install -trimpath -ldflags="-s -w" "$1")
 }
 
-# moduletools DIR BIN MODULE NAME...: builds the tools of the module in hack/DIR into a directory, unless all are there at the version of MODULE that it requires. What cannot be
-# installed by itself, because its go.mod excludes or replaces versions, can from within a module that requires it.
+# moduletools DIR BIN MODULE NAME...: builds the tools of the module in hack/DIR into a directory, unless all are there with the version of MODULE that it requires, or has in place
+# of one that it requires. What cannot be installed by itself, because its go.mod excludes or replaces versions, or because it is a package without a program, can from within a module
+# that requires it.
 moduletools() {
 	dir=$root/hack/$1 into=$2 module=$3
 	shift 3
-	version=$(awk -v m="$module" '$1 == m { print $2 } $1 == "require" && $2 == m { print $3 }' "$dir/go.mod")
+	version=$(awk -v m="$module" '{ for (i = 1; i < NF; i++) if ($i == m) print $(i + 1) }' "$dir/go.mod")
 	for name; do
-		if ! { [ -x "$into/$name" ] && go version -m "$into/$name" | awk -v v="$version" '$1 == "mod" && $3 == v { found = 1 } END { exit !found }'; }; then
+		if ! { [ -x "$into/$name" ] && go version -m "$into/$name" | awk -v m="$module" -v v="$version" '$2 == m && $3 == v { found = 1 } END { exit !found }'; }; then
 			echo "deps: building $name $version"
 			mkdir -p "$into"
 			(cd "$dir" && env -u GOOS -u GOARCH CGO_ENABLED=0 GOBIN="$into" go install -trimpath -ldflags="-s -w" tool)
@@ -185,4 +186,5 @@ done
 if [ -n "$modules" ]; then
 	moduletools containerd-1.7 "$bin/containerd-1.7" github.com/containerd/containerd containerd containerd-shim-runc-v2 ctr
 	moduletools nerdctl "$bin" github.com/containerd/nerdctl/v2 nerdctl
+	moduletools crictl "$bin" github.com/k3s-io/cri-tools crictl
 fi
