@@ -79,5 +79,5 @@ func (s *Snapshotter) tryWriteNote(id string, n note) error {
 	if err := f.Commit(); err != nil {
 		return err
 	}
-	return errors.Join(atomicfile.SyncDir(s.dir(id)), atomicfile.SyncDir(filepath.Dir(s.dir(id))))
+	return s.syncDir(id)
 }

@@ -87,7 +87,7 @@ func (s *Snapshotter) Prepare(ctx context.Context, key, parent string, opts ...s
 	if err := s.lazily(ctx, key, parent, info.Labels); err != nil {
 		return nil, err
 	}
-	return s.create(ctx, key, parent, s.Snapshotter.Prepare, opts)
+	return s.create(ctx, key, parent, s.prepare, opts)
 }
 
 // View makes a snapshot that is only read.

@@ -121,13 +121,3 @@ func (s *Snapshotter) apply(ctx context.Context, dir string, parents []string, c
 	}
 	return nil
 }
-
-// syncFS makes what is in a directory durable.
-func syncFS(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	return unix.Syncfs(int(f.Fd()))
-}
