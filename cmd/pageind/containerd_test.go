@@ -245,15 +245,7 @@ func (r *runtimeLab) run(image string, args ...string) string {
 // runArgs are those of ctr that run does it with.
 func (r *runtimeLab) runArgs(image string, args ...string) []string {
 	id := fmt.Sprintf("run-%d", rand.Uint32())
-	return append(append(r.ctrRun("pagein", "--rm"), image, id, "/bin/busybox"), args...)
-}
-
-// ctrRun begins the arguments of ctr for a new container. In a guest its root cannot take the place of the initramfs.
-func (r *runtimeLab) ctrRun(snapshotter string, options ...string) []string {
-	if os.Getenv(require.GuestEnv) != "" {
-		options = append(options, "--no-pivot")
-	}
-	return append([]string{"run", "--snapshotter", snapshotter}, options...)
+	return append([]string{"run", "--rm", "--snapshotter", "pagein", image, id, "/bin/busybox"}, args...)
 }
 
 // digestOf is what sha256sum prints of a file.
@@ -322,7 +314,7 @@ func TestContainersStartFromImagesThatAreNotFetched(t *testing.T) {
 // TestOrdinaryImagesRunBesideLazyOnesWhoseLayersTheyShare has one on all layers of a lazy one, and one on some.
 func TestOrdinaryImagesRunBesideLazyOnesWhoseLayersTheyShare(t *testing.T) {
 	beside(t)
-	r := newRuntimeLab(t)
+	r := newRuntimeLabAnywhere(t)
 	lazy, four := r.push("app", r.layers...), r.layer(tartest.File("four", "4\n"))
 	r.pagein("convert", "--quiet", lazy)
 	r.pull(lazy)
@@ -359,8 +351,8 @@ func TestContainersOutliveTheDaemonAndContainerd(t *testing.T) {
 	if err := os.Mkdir(shared, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	r.Ctr(append(r.ctrRun("pagein", "-d", "--mount", "type=bind,src="+shared+",dst=/shared,options=rbind:rw"), image, "reader",
-		"/bin/busybox", "sh", "-c", "while :; do /bin/busybox sha256sum /data/random > /shared/new; /bin/busybox mv /shared/new /shared/sum; done")...)
+	r.Ctr("run", "-d", "--snapshotter", "pagein", "--mount", "type=bind,src="+shared+",dst=/shared,options=rbind:rw", image, "reader",
+		"/bin/busybox", "sh", "-c", "while :; do /bin/busybox sha256sum /data/random > /shared/new; /bin/busybox mv /shared/new /shared/sum; done")
 	reads := func() {
 		t.Helper()
 		if err := os.Remove(filepath.Join(shared, "sum")); err != nil && !os.IsNotExist(err) {
@@ -415,7 +407,7 @@ func TestAnImageThatNamesItsArtifactNeedsNoSwitch(t *testing.T) {
 		t.Errorf("it reads %q", got)
 	}
 	r.Ctr("images", "pull", "--plain-http", "--snapshotter", "overlayfs", image) // as where there is no pageind
-	if got := r.Ctr(append(r.ctrRun("overlayfs", "--rm"), image, "ordinary", "/bin/busybox", "sha256sum", "/data/random")...); got != digestOf(r.data, "/data/random") {
+	if got := r.Ctr("run", "--rm", "--snapshotter", "overlayfs", image, "ordinary", "/bin/busybox", "sha256sum", "/data/random"); got != digestOf(r.data, "/data/random") {
 		t.Errorf("unpacked, it reads %q", got)
 	}
 }

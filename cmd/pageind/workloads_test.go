@@ -76,7 +76,7 @@ func (r *runtimeLab) compareWithOverlayfs(workloads []workload, layers []imageLa
 	printed := make(map[string]string)
 	run := func(snapshotter string, w workload) string {
 		erofstest.DropCaches(r.lab)
-		args := append(r.ctrRun(snapshotter, "--rm", "--env", "PATH=/usr/bin"), options...)
+		args := append([]string{"run", "--rm", "--snapshotter", snapshotter, "--env", "PATH=/usr/bin"}, options...)
 		out := r.Ctr(append(args, image, fmt.Sprintf("w-%d", rand.Uint32()), "/usr/bin/busybox", "sh", "-c", w.script)...)
 		if len(out) == 0 {
 			r.Errorf("%s prints nothing with %s", w.name, snapshotter)

@@ -14,10 +14,13 @@ import (
 // descriptors is the limit of open files that systemd gives its services; the kernel's own, 4096, is less than any distribution's.
 const descriptors = 524288
 
-// setUp mounts the usual file systems, loads the modules, and brings the disk and the loopback device up.
+// setUp makes a root that can be exchanged, mounts the usual file systems, loads the modules, and brings the disk and the loopback device up.
 func setUp(spec wire.Spec) error {
 	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 1024, Max: descriptors}); err != nil {
 		return fmt.Errorf("raise the limit of open files: %w", err)
+	}
+	if err := leaveRootfs(); err != nil {
+		return err
 	}
 	for _, m := range []struct{ dir, fs string }{
 		{"/proc", "proc"}, {"/sys", "sysfs"}, {"/dev", "devtmpfs"}, {"/dev/shm", "tmpfs"}, {"/dev/pts", "devpts"},
@@ -26,6 +29,9 @@ func setUp(spec wire.Spec) error {
 		if err := mount(m.fs, m.dir, m.fs); err != nil {
 			return err
 		}
+	}
+	if err := writeNames(); err != nil {
+		return err
 	}
 	for _, m := range spec.Modules {
 		if err := load(wire.ModuleDir + "/" + m); err != nil {
@@ -41,6 +47,27 @@ func setUp(spec wire.Spec) error {
 	return loopbackUp()
 }
 
+// leaveRootfs makes a mount of the initramfs the root: the first mount of all cannot be exchanged, as runc exchanges the root of its containers (pivot_root).
+func leaveRootfs() error {
+	const dir = "/root-mount"
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return err
+	}
+	if err := unix.Mount("/", dir, "", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("bind / to %s: %w", dir, err)
+	}
+	if err := unix.Chdir(dir); err != nil {
+		return err
+	}
+	if err := unix.Mount(".", "/", "", unix.MS_MOVE, ""); err != nil {
+		return fmt.Errorf("move %s to /: %w", dir, err)
+	}
+	if err := unix.Chroot("."); err != nil {
+		return fmt.Errorf("make a mount of the initramfs the root: %w", err)
+	}
+	return nil
+}
+
 func mount(source, dir, fs string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
@@ -49,6 +76,17 @@ func mount(source, dir, fs string) error {
 		return fmt.Errorf("mount %s on %s: %w", fs, dir, err)
 	}
 	return nil
+}
+
+// writeNames makes the files about names that containerd gives to pods.
+func writeNames() error {
+	if err := os.MkdirAll("/etc", 0o755); err != nil {
+		return err
+	}
+	if err := os.WriteFile("/etc/hosts", []byte("127.0.0.1 localhost\n"), 0o644); err != nil { // #nosec G306 -- everybody reads it
+		return err
+	}
+	return os.WriteFile("/etc/resolv.conf", nil, 0o644) // #nosec G306 -- likewise
 }
 
 func load(path string) error {
