@@ -39,9 +39,10 @@ var suites = []suite{
 }
 
 // containerTests run containers in a guest, which takes programs that are large.
-const containerTests = "TestContainersRunInAGuest|TestContainersOutliveTheDaemonAndContainerd|TestBlobsThatAreSwappedBehindTheirDigestsShowNoWrongByte"
+const containerTests = "TestContainersRunInAGuest|TestContainersOutliveTheDaemonAndContainerd|TestBlobsThatAreSwappedBehindTheirDigestsShowNoWrongByte|TestHostileArtifactsAreNotUsed|" +
+	"TestAKeyThatIsTakenAwayCountsNoMore|TestOrdinaryImagesRunBesideLazyOnes|TestKubernetesRunsPods|TestManyContainersAtOnce"
 
-var containerPrograms = []string{"registry", "containerd", "containerd-shim-runc-v2", "ctr", "runc", "busybox"}
+var containerPrograms = []string{"registry", "containerd", "containerd-shim-runc-v2", "ctr", "crictl", "runc", "busybox"}
 
 // hostTests need the documentation, a terminal or fanotify, which are not in the guests, or are about servers and not about kernels, and take an emulated machine long. A registry as the source
 // instead of a layout takes it minutes, and is the same to the kernel.
@@ -210,16 +211,19 @@ func (s suite) binary() string { return "/tests/" + strings.ReplaceAll(s.pkg, "/
 
 // command runs the suite's tests. What they print goes to output.
 func (s suite) command(output io.Writer, env ...string) Command {
+	for _, name := range []string{"PAGEIN_REQUIRE", "PAGEIN_KILLS", "PAGEIN_CONTAINERS"} {
+		env = append(env, name+"="+os.Getenv(name))
+	}
 	return Command{
 		Args:    []string{s.binary(), "-test.v=test2json", "-test.run=" + s.run, "-test.skip=" + s.skip, fmt.Sprintf("-test.timeout=%v", s.timeout-10*time.Second)},
-		Env:     append([]string{require.GuestEnv + "=/disk", "PAGEIN_REQUIRE=" + os.Getenv("PAGEIN_REQUIRE"), "PAGEIN_KILLS=" + os.Getenv("PAGEIN_KILLS")}, env...),
+		Env:     append(env, require.GuestEnv+"=/disk"),
 		Timeout: s.timeout,
 		Output:  output,
 	}
 }
 
-// guestMiB is a guest's memory: the programs that run containers take 150 MiB of it as files, and as much again when they run.
-const guestMiB = 1536
+// guestMiB is a guest's memory: the programs that run containers take 200 MiB of it as files, as much again when they run, and 10 MiB for each container.
+const guestMiB = 2048
 
 // runSuites boots one guest for all suites.
 func runSuites(t *testing.T, k *Kernel, suites []suite, files map[string]string, disk string) {

@@ -13,7 +13,7 @@ import (
 // there is no directory, mount or note of what was begun and not finished. PAGEIN_CRASHES is how many times it is done for each image.
 func TestADaemonKilledAnywhereLeavesNothing(t *testing.T) {
 	beside(t)
-	c := newCrowd(t)
+	c := newCrowd(newRuntimeLab(t))
 	images := []string{c.familyImage(0), c.familyImage(1), c.familyImage(9)} // the last of them is an ordinary one
 	before := c.idleRuntime(images[0])
 	times := number(t, "PAGEIN_CRASHES", 5)

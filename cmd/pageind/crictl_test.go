@@ -119,7 +119,7 @@ func (c *crictl) wrote(bytes uint64, layer func() *cri.FilesystemUsage) {
 func TestKubernetesRunsPodsOfImagesThatAreNotFetched(t *testing.T) {
 	beside(t)
 	withEachContainerd(t, func(t *testing.T, o servertest.ContainerdOptions) {
-		c := newCrictl(newCRILab(t, o))
+		c := newCrictl(newCRILab(prepareRuntimeLabAnywhere(t), o))
 		public := c.push("app", c.layers...)
 		c.pagein("convert", "--quiet", public)
 		image := c.guard(public)

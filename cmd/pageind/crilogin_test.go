@@ -32,7 +32,7 @@ type guardedLab struct {
 
 func newGuardedLab(t *testing.T, o servertest.ContainerdOptions) *guardedLab {
 	t.Helper()
-	l := &guardedLab{criLab: newCRILab(t, o), passwords: servertest.NewPasswords(t, firstPassword)}
+	l := &guardedLab{criLab: newCRILab(prepareRuntimeLab(t), o), passwords: servertest.NewPasswords(t, firstPassword)}
 	members := []tartest.Member{tartest.Directory("files", 0o755)}
 	rnd := rand.NewChaCha8([32]byte{9})
 	for i := range 12 { // more than is guessed or read ahead

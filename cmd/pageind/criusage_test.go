@@ -43,7 +43,7 @@ func (l *criLab) kubeletIsTold(by cri.ImageServiceClient) int64 {
 func TestBlobsThatImagesShareCountOnce(t *testing.T) {
 	beside(t)
 	withEachContainerd(t, func(t *testing.T, o servertest.ContainerdOptions) {
-		l := newCRILab(t, o)
+		l := newCRILab(prepareRuntimeLab(t), o)
 		one, two := l.push("one", l.layers[:2]...), l.push("two", l.layers[2], l.layers[0], l.layers[1]) // what is smallest is no part of a blob
 		for _, image := range []string{one, two} {
 			l.pagein("convert", "--quiet", image)
@@ -94,7 +94,7 @@ func (l *criLab) lazilyTaken() (n int64) {
 func TestOrdinaryImagesOfKubernetesAreUnpacked(t *testing.T) {
 	beside(t)
 	withEachContainerd(t, func(t *testing.T, o servertest.ContainerdOptions) {
-		l := newCRILab(t, o)
+		l := newCRILab(prepareRuntimeLab(t), o)
 		image := l.push("app", l.layers...)
 		before := l.gate.of(l.layers...)
 		l.pullImage(l.forwarded, image, nil)

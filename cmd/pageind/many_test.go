@@ -20,6 +20,7 @@ import (
 
 	"github.com/pagein/pagein/internal/await"
 	"github.com/pagein/pagein/internal/erofstest"
+	"github.com/pagein/pagein/internal/require"
 	"github.com/pagein/pagein/internal/tartest"
 )
 
@@ -32,15 +33,17 @@ const (
 	longestLife = 2 * time.Second
 	// longerLife is how much longer the next one may: on a busy machine nothing would ever be done else.
 	longerLife = longestLife / 10
+	// emulatedSlower is how many times longer all takes in a guest.
+	emulatedSlower = 10
 )
 
 // TestManyContainersAtOnceLeaveNothing runs containers of images that share layers, all at the same time, starts and deletes them in random order, and kills the daemon again and again
-// meanwhile, and containerd once. PAGEIN_CONTAINERS is how many, 100 if it is not set.
+// meanwhile, and containerd once. PAGEIN_CONTAINERS is how many, 100 if it is not set, and fewer in a guest.
 func TestManyContainersAtOnceLeaveNothing(t *testing.T) {
-	c := newCrowd(t)
+	c := newCrowd(newRuntimeLabAnywhere(t))
 	r := c.runtimeLab
 	before := r.idleRuntime(c.familyImage(0))
-	n := number(t, "PAGEIN_CONTAINERS", 100)
+	n := number(t, "PAGEIN_CONTAINERS", 100/c.slower())
 	var images []string
 	for i := range max(n/perImage, 2) {
 		images = append(images, c.familyImage(i))
@@ -119,14 +122,22 @@ type crowd struct {
 	named map[int]string // container of a number
 }
 
-func newCrowd(t *testing.T) *crowd {
-	t.Helper()
-	c := &crowd{runtimeLab: newRuntimeLab(t)}
+func newCrowd(r *runtimeLab) *crowd {
+	r.Helper()
+	c := &crowd{runtimeLab: r}
 	c.shared = filepath.Join(c.dir, "shared")
 	if err := os.Mkdir(c.shared, 0o755); err != nil {
-		t.Fatal(err)
+		r.Fatal(err)
 	}
 	return c
+}
+
+// slower is how many times longer all takes here than elsewhere.
+func (c *crowd) slower() int {
+	if os.Getenv(require.GuestEnv) != "" {
+		return emulatedSlower
+	}
+	return 1
 }
 
 // fetch pulls an image.
@@ -245,7 +256,7 @@ func (c *crowd) under(restart bool, f func() error) (kills int) {
 				c.Fatal(err)
 			}
 			return kills
-		case <-time.After(rand.N(longestLife + time.Duration(kills)*longerLife)):
+		case <-time.After(rand.N((longestLife + time.Duration(kills)*longerLife) * time.Duration(c.slower()))):
 		}
 		c.stop(unix.SIGKILL)
 		c.serve()
