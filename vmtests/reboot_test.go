@@ -17,8 +17,12 @@ const rebootTests = "TestReboot"
 // power cut.
 var reboots = []suite{
 	{pkg: "cachefiles", run: rebootTests, timeout: 10 * time.Minute},
-	{pkg: "cmd/pageind", run: rebootTests, timeout: 15 * time.Minute, programs: pageinPrograms},
+	{pkg: "cmd/pageind", run: rebootTests, skip: containerRebootTests, timeout: 15 * time.Minute, programs: pageinPrograms},
+	{pkg: "cmd/pageind", run: containerRebootTests, timeout: 15 * time.Minute, programs: pageinPrograms, tools: containerPrograms},
 }
+
+// containerRebootTests are those of rebootTests that run containers.
+const containerRebootTests = "TestRebootWithContainerd"
 
 const boots = 3
 
@@ -27,11 +31,14 @@ func TestReboot(t *testing.T) {
 	if testing.Short() {
 		t.Skip("boots virtual machines")
 	}
-	suites := chosen(reboots)
-	files := buildSuites(t, suites)
+	suites := possible(t, chosen(reboots))
+	files := make([]map[string]string, len(suites))
+	for i, s := range suites {
+		files[i] = buildSuites(t, []suite{s})
+	}
 	everyKernel(t, func(t *testing.T, k *Kernel) {
-		for _, s := range suites {
-			t.Run(s.pkg, func(t *testing.T) { s.reboot(t, k, files) })
+		for i, s := range suites {
+			t.Run(s.pkg, func(t *testing.T) { s.reboot(t, k, files[i]) })
 		}
 	})
 }
@@ -43,7 +50,7 @@ func (s suite) reboot(t *testing.T, k *Kernel, files map[string]string) {
 		t.Run(fmt.Sprintf("boot %d", boot), func(t *testing.T) {
 			var output bytes.Buffer
 			r := runGuest(t, k, Job{
-				Files: files, Disk: disk, DiskMiB: 2048, Orderly: boot == 1, Log: func(line string) { t.Log(line) }, Timeout: bootLimit + s.timeout,
+				Files: files, Disk: disk, DiskMiB: 2048, MemMiB: guestMiB, Orderly: boot == 1, Log: func(line string) { t.Log(line) }, Timeout: bootLimit + s.timeout,
 				Commands: []Command{s.command(&output, fmt.Sprintf("%s=%d", require.BootEnv, boot))},
 			})
 			s.report(t, &output, r, 0)

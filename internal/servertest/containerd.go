@@ -22,7 +22,7 @@ type Containerd struct {
 	namespace string // of containerd
 }
 
-// StartContainerd starts containerd with the snapshotter "pagein". The end of the test ends the containers.
+// StartContainerd starts containerd with the snapshotter "pagein". The end of the test ends the containers, unless they are kept.
 func StartContainerd(t testing.TB, o ContainerdOptions) *Containerd {
 	t.Helper()
 	require.Tool(t, "runc")
@@ -35,12 +35,9 @@ func StartContainerd(t testing.TB, o ContainerdOptions) *Containerd {
 	if o.Sandbox != "" {
 		c.namespace = "k8s.io"
 	}
-	t.Cleanup(func() {
-		c.releaseMounts()
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
-	})
+	if o.Kept == "" {
+		t.Cleanup(c.removeDir)
+	}
 	c.Process = start(t, func(string) *exec.Cmd {
 		config := writeFile(t, filepath.Join(dir, "config.toml"), o.config(dir, c.Socket()))
 		if o.SetUp != nil {
@@ -51,7 +48,9 @@ func StartContainerd(t testing.TB, o ContainerdOptions) *Containerd {
 		cmd.Env = append(cmd.Environ(), "PATH="+programs+":"+os.Getenv("PATH"))
 		return cmd
 	}, c.Answers)
-	t.Cleanup(c.empty)
+	if o.Kept == "" {
+		t.Cleanup(c.empty)
+	}
 	return c
 }
 
@@ -127,6 +126,14 @@ func (c *Containerd) empty() {
 		if _, err := c.Try("images", "rm", "--sync", image); err != nil {
 			c.t.Error(err)
 		}
+	}
+}
+
+// removeDir removes all that containerd had.
+func (c *Containerd) removeDir() {
+	c.releaseMounts()
+	if err := os.RemoveAll(c.Dir); err != nil {
+		c.t.Error(err)
 	}
 }
 

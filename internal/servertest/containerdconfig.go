@@ -14,6 +14,7 @@ type ContainerdOptions struct {
 	Untold      bool   // do not tell the snapshotter of which image a layer is
 	Sandbox     string // image of pods' sandboxes; with it the CRI is served, and its snapshotter is "pagein"
 	HostsDir    string // directory with the hosts.toml files that the CRI uses
+	Kept        string // directory for what containerd keeps over restarts of the machine; it, containers and images stay at the end of the test. "" for one that goes then, with them
 
 	// SetUp is called before containerd starts with its program and configuration, in which the snapshotter is not configured then; nil if it is to be.
 	SetUp func(program, config string)
@@ -81,7 +82,7 @@ bin_dir = %[3]q
 conf_dir = %[3]q
 `
 
-// config returns containerd's configuration, with everything that it keeps below dir.
+// config returns containerd's configuration, with everything that it has below dir, unless it is to be kept.
 func (o ContainerdOptions) config(dir, socket string) string {
 	version, disabled := 3, []string{`"io.containerd.nri.v1.nri"`}
 	more, cri := transferConfig, criConfig
@@ -93,7 +94,11 @@ func (o ContainerdOptions) config(dir, socket string) string {
 	} else {
 		more += fmt.Sprintf(cri, o.Sandbox, o.HostsDir, filepath.Join(dir, "cni"))
 	}
-	bare := fmt.Sprintf(bareConfig, version, filepath.Join(dir, "root"), filepath.Join(dir, "state"), strings.Join(disabled, ", "), socket)
+	root := o.Kept
+	if root == "" {
+		root = filepath.Join(dir, "root")
+	}
+	bare := fmt.Sprintf(bareConfig, version, root, filepath.Join(dir, "state"), strings.Join(disabled, ", "), socket)
 	if o.SetUp != nil {
 		if o.Sandbox == "" {
 			return bare

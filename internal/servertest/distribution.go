@@ -26,6 +26,14 @@ func Distribution(t testing.TB, tokens *TokenServer) *Process {
 	return distribution(t, dir, filepath.Join(dir, "data"), auth)
 }
 
+// DistributionAt is a registry at an address that nobody else takes. Its content, in a directory, outlives it.
+func DistributionAt(t testing.TB, addr, data string) *Process {
+	t.Helper()
+	p := startAt(t, addr, distributionCommand(t, t.TempDir(), data, ""), distributionAnswers)
+	p.data = data
+	return p
+}
+
 // Guarded is another registry with the same content, which it lets only those see who have a password.
 func Guarded(t testing.TB, open *Process, passwords *Passwords) *Process {
 	t.Helper()
@@ -35,13 +43,20 @@ func Guarded(t testing.TB, open *Process, passwords *Passwords) *Process {
 
 func distribution(t testing.TB, dir, data, auth string) *Process {
 	t.Helper()
+	p := start(t, distributionCommand(t, dir, data, auth), distributionAnswers)
+	p.data = data
+	return p
+}
+
+func distributionCommand(t testing.TB, dir, data, auth string) func(addr string) *exec.Cmd {
+	t.Helper()
 	program := require.Tool(t, "registry")
-	p := start(t, func(addr string) *exec.Cmd {
+	return func(addr string) *exec.Cmd {
 		config := writeFile(t, filepath.Join(dir, "registry.yml"), fmt.Sprintf(distributionConfig, data, addr, auth))
 		cmd := exec.Command(program, "serve", config) // #nosec G204 -- a test's own
 		cmd.Env = append(cmd.Environ(), "OTEL_TRACES_EXPORTER=none")
 		return cmd
-	}, func(addr string) error { return answers("http://" + addr + "/v2/") })
-	p.data = data
-	return p
+	}
 }
+
+func distributionAnswers(addr string) error { return answers("http://" + addr + "/v2/") }

@@ -44,7 +44,7 @@ func start(t testing.TB, command func(addr string) *exec.Cmd, ready func(addr st
 	const tries = 3
 	var last error
 	for range tries {
-		p := launch(t, command)
+		p := launch(t, freeAddress(t), command)
 		if last = p.await(ready); last == nil {
 			return p
 		}
@@ -54,9 +54,18 @@ func start(t testing.TB, command func(addr string) *exec.Cmd, ready func(addr st
 	return nil
 }
 
-func launch(t testing.TB, command func(addr string) *exec.Cmd) *Process {
+// startAt starts a server at an address that nobody else takes.
+func startAt(t testing.TB, addr string, command func(addr string) *exec.Cmd, ready func(addr string) error) *Process {
 	t.Helper()
-	addr := freeAddress(t)
+	p := launch(t, addr, command)
+	if err := p.await(ready); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func launch(t testing.TB, addr string, command func(addr string) *exec.Cmd) *Process {
+	t.Helper()
 	p := &Process{Addr: addr, t: t, cmd: command(addr), log: new(output), done: make(chan struct{})}
 	p.run()
 	t.Cleanup(p.Stop)
