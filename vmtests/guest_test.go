@@ -55,6 +55,8 @@ var (
 	onlySuite  = flag.String("suite", "", "run only the suite of this package, such as cachefiles")
 	onlySeries = flag.String("series", "", "run only under this kernel series, such as 6.12")
 	onlyTests  = flag.String("tests", "", "run only the suites' tests that match this expression")
+	memMiB     = flag.Int("mem-mib", guestMiB, "give a guest so much memory")
+	diskMiB    = flag.Int("disk-mib", 4096, "give a guest a disk of this size")
 	limit      = flag.Duration("limit", 0, "let each suite take so long, in place of its own limit")
 )
 
@@ -211,7 +213,7 @@ func (s suite) binary() string { return "/tests/" + strings.ReplaceAll(s.pkg, "/
 
 // command runs the suite's tests. What they print goes to output.
 func (s suite) command(output io.Writer, env ...string) Command {
-	for _, name := range []string{"PAGEIN_REQUIRE", "PAGEIN_KILLS", "PAGEIN_CONTAINERS"} {
+	for _, name := range []string{"PAGEIN_REQUIRE", "PAGEIN_KILLS", "PAGEIN_CONTAINERS", "PAGEIN_WORKLOADS"} {
 		env = append(env, name+"="+os.Getenv(name))
 	}
 	return Command{
@@ -227,7 +229,7 @@ const guestMiB = 2048
 
 // runSuites boots one guest for all suites.
 func runSuites(t *testing.T, k *Kernel, suites []suite, files map[string]string, disk string) {
-	job := Job{Files: files, DiskDir: disk, DiskMiB: 4096, MemMiB: guestMiB, Log: func(line string) { t.Log(line) }, Timeout: bootLimit}
+	job := Job{Files: files, DiskDir: disk, DiskMiB: *diskMiB, MemMiB: *memMiB, Log: func(line string) { t.Log(line) }, Timeout: bootLimit}
 	outputs := make([]bytes.Buffer, len(suites))
 	for i, s := range suites {
 		job.Timeout += s.timeout

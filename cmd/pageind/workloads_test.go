@@ -47,24 +47,19 @@ print(json.dumps({"median": statistics.median(int(w[:8], 16) for w in words), "f
 // containerd has unpacked. PAGEIN_WORKLOADS=full has a Debian as the image's lowest layer, and files of the sizes that others measure with: 500 MB to read and 1 GiB to compare.
 func TestWorkloadsPrintWhatTheyDoUnderOverlayfs(t *testing.T) {
 	r := newRuntimeLab(t)
-	sizes := workloadSizes{large: 24_000_000, same: 32 << 20, small: 1000}
-	full := os.Getenv("PAGEIN_WORKLOADS") == "full"
-	if full {
-		sizes.large, sizes.same = 500_000_000, 1<<30
-	}
 	elsewhere := filepath.Join(r.dir, "elsewhere")
 	if err := os.Mkdir(elsewhere, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	var layers []imageLayer
-	if full {
+	if fullWorkloads() {
 		debian, err := inputs.Debian(t.Context(), t.Logf)
 		if err != nil {
 			t.Fatal(err)
 		}
 		layers = append(layers, r.tree(debian))
 	}
-	layers = append(layers, r.tree(r.system()), r.tree(r.workloadData(sizes, elsewhere)))
+	layers = append(layers, r.tree(r.system()), r.tree(r.workloadData(workloadSizes{large: 24_000_000, same: 32 << 20, small: 1000}, elsewhere)))
 	r.compareWithOverlayfs(workloads, layers, "--mount", "type=bind,src="+elsewhere+",dst=/elsewhere,options=rbind:ro")
 }
 
@@ -107,7 +102,7 @@ func (r *runtimeLab) compareWithOverlayfs(workloads []workload, layers []imageLa
 	}
 }
 
-// TestContainersRunInAGuest runs the workloads under other kernels, with what data an emulated machine can be asked to read.
+// TestContainersRunInAGuest runs the workloads under other kernels, with what data an emulated machine can be asked to read each time, or in full.
 func TestContainersRunInAGuest(t *testing.T) {
 	system, err := os.ReadFile(filepath.Join(require.Guest(t), "system.tar"))
 	require.Feature(t, err == nil, "a tree with Debian's Python on the guest's disk")
@@ -120,6 +115,9 @@ func TestContainersRunInAGuest(t *testing.T) {
 	r.compareWithOverlayfs(workloads, []imageLayer{{desc, system, desc.Digest}, r.tree(r.workloadData(workloadSizes{large: 6 << 20, same: 4 << 20, small: 100}, elsewhere))},
 		"--mount", "type=bind,src="+elsewhere+",dst=/elsewhere,options=rbind:ro")
 }
+
+// fullWorkloads reports whether files are to have the sizes that others measure with.
+func fullWorkloads() bool { return os.Getenv("PAGEIN_WORKLOADS") == "full" }
 
 // system makes a tree with busybox, a compiler and Python, from what this machine has.
 func (r *runtimeLab) system() (dir string) {
@@ -140,9 +138,12 @@ func (r *runtimeLab) system() (dir string) {
 // workloadSizes are bytes of the file that is read in order and of the one that is compared, and the number of small files.
 type workloadSizes struct{ large, same, small int }
 
-// workloadData makes a tree with the data that the workloads read. The file to be compared is elsewhere too.
+// workloadData makes a tree with the data that the workloads read, of these sizes unless they are to be full. The file to be compared is elsewhere too.
 func (r *runtimeLab) workloadData(n workloadSizes, elsewhere string) (dir string) {
 	r.Helper()
+	if fullWorkloads() {
+		n = workloadSizes{large: 500_000_000, same: 1 << 30, small: 1000}
+	}
 	dir = filepath.Join(r.dir, "files")
 	data := filepath.Join(dir, "data")
 	var errs error
