@@ -69,7 +69,7 @@ func readConfig(c *cli.Context) (config, error) {
 	if err := toml.NewDecoder(bytes.NewReader(b)).DisallowUnknownFields().Decode(&cfg); err != nil {
 		var strict *toml.StrictMissingError
 		if errors.As(err, &strict) {
-			return cfg, fmt.Errorf("read configuration %s: keys that pageind does not know:\n%s", path, strict.String())
+			return cfg, fmt.Errorf("read configuration %s: keys that pageind does not know: %s", path, unknownKeys(b, strict))
 		}
 		if wrong := (*toml.DecodeError)(nil); errors.As(err, &wrong) {
 			row, _ := wrong.Position()
