@@ -30,3 +30,18 @@ func helpCommand() *cli.Command {
 		},
 	}
 }
+
+// versionCommand is "pagein version": another way to say --version.
+func versionCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "version",
+		Usage: "print the version",
+		Action: func(c *cli.Context) error {
+			if c.NArg() != 0 {
+				return misuse(c, "want no operands; got %q", c.Args().Slice())
+			}
+			cli.ShowVersion(c)
+			return nil
+		},
+	}
+}

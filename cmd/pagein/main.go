@@ -133,6 +133,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 			gcCommand(),
 			completionCommand(),
 			helpCommand(),
+			versionCommand(),
 		},
 		EnableBashCompletion: true,
 		// A comma in a value is part of it: options are repeated instead.

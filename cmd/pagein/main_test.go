@@ -37,6 +37,8 @@ func TestExitStatusTellsWrongUsageFromFailure(t *testing.T) {
 	}{
 		{"pagein --help", 0, ""},
 		{"pagein --version", 0, ""},
+		{"pagein version", 0, ""},
+		{"pagein version x", 2, `"x"`},
 		{"pagein mount --help", 0, ""},
 		{"pagein", 2, "no command"},
 		{"pagein bogus", 2, `no command "bogus"`},
