@@ -10,9 +10,10 @@ BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
 export PATH := $(CURDIR)/.tools/bin:$(PATH):/usr/sbin:/sbin
 
 .DEFAULT_GOAL := build
-.PHONY: build install demo test soak fuzz lint vmtest bench clean help
+.PHONY: build install uninstall demo test soak fuzz lint vmtest bench clean help
 
 PREFIX ?= /usr/local
+UNITS  := pageind.service pagein-keeper.service pagein-check.service pagein-check.timer
 
 build: ## static bin/pagein, bin/pageind and bin/pagein-keeper
 	@mkdir -p bin
@@ -24,11 +25,17 @@ install: build ## the programs in $(PREFIX)/bin, their man pages, systemd units,
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man8 docs/man/*.8
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man1 docs/man/*.1
 	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
-	for unit in pageind.service pagein-keeper.service pagein-check.service pagein-check.timer; do \
+	for unit in $(UNITS); do \
 		sed 's,/usr/local/,$(PREFIX)/,' dist/systemd/$$unit >$(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit || exit; \
 	done
 	install -d $(DESTDIR)/sbin
 	ln -sf $(PREFIX)/bin/pagein $(DESTDIR)/sbin/mount.pagein
+
+uninstall: ## remove what install made, with the same PREFIX and DESTDIR; configuration and data stay
+	rm -f $(addprefix $(DESTDIR)$(PREFIX)/bin/,pagein pageind pagein-keeper mkfs.pagein) $(DESTDIR)/sbin/mount.pagein \
+		$(addprefix $(DESTDIR)$(PREFIX)/share/man/man8/,$(notdir $(wildcard docs/man/*.8))) \
+		$(addprefix $(DESTDIR)$(PREFIX)/share/man/man1/,$(notdir $(wildcard docs/man/*.1))) \
+		$(addprefix $(DESTDIR)$(PREFIX)/lib/systemd/system/,$(UNITS))
 
 demo: ## the main job, end to end, on this machine: convert an image, mount it lazily, use it, compare with a full pull
 	@hack/deps.sh demo
@@ -82,4 +89,4 @@ clean: ## remove what was built here (caches of test kernels stay: see docs/oper
 	rm -rf bin .tools
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
