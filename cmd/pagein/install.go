@@ -1,12 +1,9 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -23,10 +20,8 @@ anything else differently, or would not accept it, nothing is. "pagein uninstall
 
 With --cri, containers of Kubernetes use the snapshotter, too, and pageind serves the image service to kubelet. --check pulls a small image of its own through containerd, and reads a file of it.`
 
-const (
-	defaultContainerdConfig = "/etc/containerd/config.toml"
-	theContainerd           = "containerd" // what can be installed for
-)
+// theContainerd is what can be installed for.
+const theContainerd = "containerd"
 
 func installCommand() *cli.Command {
 	return &cli.Command{
@@ -83,34 +78,6 @@ func completeInstall(c *cli.Context) {
 	}
 }
 
-// setupFlags say where containerd is, and its configuration.
-func setupFlags() []cli.Flag {
-	return []cli.Flag{
-		&cli.StringFlag{Name: "containerd-program", Value: "containerd", Usage: "`PROGRAM` that reads the configuration"},
-		&cli.StringFlag{Name: "containerd-config", Value: defaultContainerdConfig, Usage: "containerd's configuration, `F`"},
-	}
-}
-
-// installed is the containerd that is meant.
-func installed(c *cli.Context) (containerd setup.Containerd, err error) {
-	if containerd.Program, err = exec.LookPath(c.String("containerd-program")); err != nil {
-		return containerd, fmt.Errorf("find containerd: %w (name it with --containerd-program)", err)
-	}
-	containerd.Config, err = filepath.Abs(c.String("containerd-config"))
-	return containerd, err
-}
-
-// checkNamed makes sure that the configuration of containerd is there, if it is named: a slip would have a new file written that nobody reads, or the right one left as it is.
-func checkNamed(c *cli.Context, path string) error {
-	if !c.IsSet("containerd-config") {
-		return nil
-	}
-	if _, err := os.Stat(path); err != nil {
-		return fmt.Errorf("find containerd's configuration: %w (name the file that containerd reads; if it reads none yet, make it)", err)
-	}
-	return nil
-}
-
 // install plans the changes, and shows or applies them. It reports whether there were any.
 func install(c *cli.Context) (changed bool, err error) {
 	containerd, err := installed(c)
@@ -122,9 +89,12 @@ func install(c *cli.Context) (changed bool, err error) {
 			return false, err
 		}
 	}
+	if _, err := see(c, containerd); err != nil {
+		return false, err
+	}
 	service := ""
 	if c.Bool("cri") {
-		service = c.String("containerd")
+		service = c.String(containerdFlag)
 	}
 	pageind, own, err := setup.PlanPageind(c.Path("config"), service)
 	if err != nil {
@@ -160,7 +130,7 @@ func change(c *cli.Context, changes ...*setup.Change) (changed bool, err error) 
 	if changed && !c.Bool("apply") {
 		_, err = fmt.Fprintln(c.App.Writer, "Nothing is written: --apply does it.")
 	} else if changed && !c.Bool("restart") {
-		_, err = fmt.Fprintln(c.App.Writer, "It counts once both were restarted: systemctl restart pageind containerd")
+		_, err = fmt.Fprintln(c.App.Writer, "It counts once both were restarted: "+howToRestart(systemdRuns()))
 	}
 	return changed, err
 }
@@ -199,20 +169,4 @@ func listing(heading string, lines []tomledit.Line) string {
 		text += fmt.Sprintf("%5d  %s\n", l.Number, l.Text)
 	}
 	return text
-}
-
-// restart has systemd restart both, pageind first: containerd looks for the snapshotter when it is first used.
-func restart(c *cli.Context) error {
-	todo := "restart pageind, then containerd, in your own way"
-	if c.Bool("apply") {
-		todo = "the files are written: " + todo
-	}
-	for _, unit := range []string{"pageind.service", "containerd.service"} {
-		out, err := exec.CommandContext(c.Context, "systemctl", "restart", unit).CombinedOutput() // #nosec G204 -- one of the two
-		if err != nil {
-			// Its exit status must not become that of this program.
-			return fmt.Errorf("restart %s: %s: %s (%s)", unit, err.Error(), bytes.TrimSpace(out), todo)
-		}
-	}
-	return nil
 }

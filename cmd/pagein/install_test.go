@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/pagein/pagein/internal/require"
+	"github.com/pagein/pagein/snapshotter/imagestore"
 )
 
 // systemctl is a program of that name that notes what it is asked for, and fails with a status.
@@ -73,10 +74,17 @@ func TestImagesAreLookedAtWithoutLines(t *testing.T) {
 		t.Fatal(err)
 	}
 	status, said := setUp(t, "uninstall", dir, "config.toml", "--apply")
-	for _, want := range []string{"Nothing is put into " + filepath.Join(dir, "config.toml"), "systemctl restart pageind containerd", "What stays: pageind", "rm -r /var/lib/pagein"} {
+	for _, want := range []string{"Nothing is put into " + filepath.Join(dir, "config.toml"), "What stays: pageind", "rm -r /var/lib/pagein /run/pagein\n"} {
 		if status != exitSuccess || !strings.Contains(said, want) {
 			t.Errorf("status %d; it says %s, want %s", status, said, want)
 		}
+	}
+	if strings.Contains(said, "the empty directory") {
+		t.Errorf("of a directory with files it says %s", said)
+	}
+	_, err := os.Stat("/run/systemd/system")
+	if strings.Contains(said, "systemctl restart") != (err == nil) || strings.Contains(said, "SIGTERM to pageind (to its supervisor") != (err != nil) {
+		t.Errorf("where systemd is (%v) it says %s", err, said)
 	}
 	status, said = setUp(t, "uninstall", dir, "config.toml", "--apply", "--complete", "--containerd", "/nowhere/sock")
 	if status != exitFailure || !strings.Contains(said, "connect to containerd at /nowhere/sock") {
@@ -130,6 +138,32 @@ func TestInstallShowsWhatGoes(t *testing.T) {
 	}
 }
 
+// TestTheImageServiceIsWhereContainerdsConfigurationHasIt unless somebody says otherwise.
+func TestTheImageServiceIsWhereContainerdsConfigurationHasIt(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "config.toml"), []byte("version = 3\n[grpc]\naddress = \"/of/the/file\"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		variable string
+		args     []string
+		want     string
+	}{{"", nil, "/of/the/file"}, {"/of/the/environment", nil, "/of/the/environment"}, {"/of/the/environment", []string{"--containerd", "/of/the/option"}, "/of/the/option"}} {
+		t.Setenv("CONTAINERD_ADDRESS", c.variable)
+		if status, said := runInstall(t, dir, append(c.args, "--cri")...); status != exitSuccess || !strings.Contains(said, `image-service = "unix://`+c.want+`"`) {
+			t.Errorf("with %q in the environment, %q: status %d; it says %s", c.variable, c.args, status, said)
+		}
+	}
+}
+
+func TestContainersOfPodsAreRemovedWithThem(t *testing.T) {
+	for namespace, want := range map[string]bool{"k8s.io": true, "default": false} {
+		if said := howToRemove([]imagestore.Container{{Namespace: "x"}, {Namespace: namespace}}); strings.Contains(said, "crictl rmp --force") != want {
+			t.Errorf("of containers in %s it says %q", namespace, said)
+		}
+	}
+}
+
 func TestInstallRefusesWhatMakesNoSense(t *testing.T) {
 	for _, c := range []struct {
 		args []string
@@ -154,7 +188,9 @@ func TestInstallRefusesWhatMakesNoSense(t *testing.T) {
 func TestPullSaysThatContainerdIsNotThere(t *testing.T) {
 	var out, err strings.Builder
 	status := run(t.Context(), []string{"pagein", "pull", "--containerd", "/nowhere/sock", "host.example/x"}, &out, &err)
-	if want := "connect to containerd at /nowhere/sock"; status != exitFailure || !strings.Contains(err.String(), want) {
-		t.Errorf("status %d, %s", status, err.String())
+	for _, want := range []string{"connect to containerd at /nowhere/sock", "say where it listens: --containerd, $CONTAINERD_ADDRESS"} {
+		if status != exitFailure || !strings.Contains(err.String(), want) {
+			t.Errorf("status %d, %s", status, err.String())
+		}
 	}
 }

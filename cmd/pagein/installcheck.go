@@ -49,7 +49,7 @@ func onlyChecks(c *cli.Context) bool {
 
 // knowsUs returns an error if the containerd that runs does not know the snapshotter.
 func knowsUs(c *cli.Context) error {
-	store, err := imagestore.Open(c.Context, c.String("containerd"), imagestore.Options{Snapshotter: c.String("snapshotter")})
+	store, err := openStore(c, imagestore.Options{})
 	if err != nil {
 		return fmt.Errorf("check: %w", err)
 	}
@@ -64,7 +64,7 @@ func checkPull(c *cli.Context) (err error) {
 	if err := knowsUs(c); err != nil {
 		return err
 	}
-	if _, err := fmt.Fprintf(c.App.Writer, "containerd at %s knows the snapshotter %q.\n", c.String("containerd"), c.String("snapshotter")); err != nil {
+	if _, err := fmt.Fprintf(c.App.Writer, "containerd at %s knows the snapshotter %q.\n", c.String(containerdFlag), c.String("snapshotter")); err != nil {
 		return err
 	}
 	r, client, err := openRemote(c)
@@ -85,7 +85,7 @@ func checkPull(c *cli.Context) (err error) {
 	if err != nil {
 		return misuse(c, "%v", err)
 	}
-	store, err := imagestore.Open(c.Context, c.String("containerd"), imagestore.Options{Namespace: checkNamespace, Snapshotter: c.String("snapshotter"), Registry: client})
+	store, err := openStore(c, imagestore.Options{Namespace: checkNamespace, Registry: client})
 	if err != nil {
 		return fmt.Errorf("check: %w", err)
 	}

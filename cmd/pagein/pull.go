@@ -52,14 +52,6 @@ func pullCommand() *cli.Command {
 	}
 }
 
-// containerdFlags say which containerd is meant, and how it knows the snapshotter.
-func containerdFlags() []cli.Flag {
-	return []cli.Flag{
-		&cli.StringFlag{Name: "containerd", Value: imagestore.DefaultAddress, EnvVars: envvar.Usable("CONTAINERD_ADDRESS"), Usage: "`SOCK` where containerd listens"},
-		&cli.StringFlag{Name: "snapshotter", Value: imagestore.Snapshotter, Usage: "`NAME` by which containerd knows pageind"},
-	}
-}
-
 // pull pulls an image, and fetches its layers if that is asked for.
 func pull(c *cli.Context, ref oci.Ref) error {
 	started, progress, rate := time.Now(), newProgressLine(c.App.ErrWriter, c.Bool("quiet")), newMeter()
@@ -71,7 +63,7 @@ func pull(c *cli.Context, ref oci.Ref) error {
 	defer r.Close()
 	defer client.Close()
 	o := imagestore.Options{
-		Namespace: c.String("namespace"), Snapshotter: c.String("snapshotter"), Registry: client,
+		Namespace: c.String("namespace"), Registry: client,
 		Progress: func(done int64) { progress.show(func() string { return rate.text(done, 0) }) },
 	}
 	if p := c.String("platform"); p != "" {
@@ -79,7 +71,7 @@ func pull(c *cli.Context, ref oci.Ref) error {
 			return misuse(c, "%v", err)
 		}
 	}
-	store, err := imagestore.Open(c.Context, c.String("containerd"), o)
+	store, err := openStore(c, o)
 	if err != nil {
 		return err
 	}

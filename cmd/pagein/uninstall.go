@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/dustin/go-humanize"
@@ -19,6 +22,9 @@ const uninstallDescription = `Shows what "pagein install containerd" has put int
 
 While images are unpacked for pageind, containerd would not know where to take them from: --complete fetches the layers that are missing of them and unpacks all for another
 snapshotter, --remove removes them. Containers that use it, running or not, are yours to remove first.`
+
+// kubernetesNamespace of containerd has what kubelet and crictl asked for.
+const kubernetesNamespace = "k8s.io"
 
 func uninstallCommand() *cli.Command {
 	return &cli.Command{
@@ -54,6 +60,13 @@ func uninstall(c *cli.Context) error {
 	if err := checkNamed(c, containerd.Config); err != nil {
 		return err
 	}
+	seen, err := see(c, containerd)
+	if err != nil {
+		return err
+	}
+	if err := checkRead(c, containerd, seen); err != nil {
+		return err
+	}
 	changes, err := containerd.Installed()
 	if err != nil {
 		return err
@@ -75,7 +88,7 @@ func uninstall(c *cli.Context) error {
 		return err
 	}
 	if len(changes) == 0 {
-		_, err := fmt.Fprintf(c.App.Writer, "Nothing is put into %s, what it imports, and %s. If something was taken out, it counts once both were restarted: systemctl restart pageind containerd\n", containerd.Config, own.Path)
+		_, err := fmt.Fprintf(c.App.Writer, "Nothing is put into %s, what it imports, and %s. If something was taken out, it counts once both were restarted: %s\n", containerd.Config, own.Path, howToRestart(systemdRuns()))
 		return errors.Join(err, printRest(c.App.Writer, pageind, own))
 	}
 	changed, err := change(c, changes...)
@@ -95,12 +108,17 @@ func printRest(w io.Writer, pageind setup.Pageind, own *setup.Change) error {
 	if !strings.HasPrefix(pageind.Root, pageind.Store+"/") {
 		dirs += " " + pageind.Root
 	}
-	text := fmt.Sprintf("What stays: pageind, which still serves \"pagein mount\", and what it has fetched, in %s", dirs)
-	if own.New != nil { // it is there when ours is out of it
+	text := fmt.Sprintf("What stays: pageind, which still serves \"pagein mount\", what it has fetched, in %s, its sockets and the keeper's log, in %s", dirs, pageind.Run)
+	dirs += " " + pageind.Run
+	dir := filepath.Dir(own.Path)
+	if left, err := os.ReadDir(dir); own.New != nil { // it is there when ours is out of it
 		text += fmt.Sprintf("; other settings, such as [trust], in %s", own.Path)
 		dirs += " " + own.Path
+	} else if err == nil && len(left) == 0 {
+		text += fmt.Sprintf("; the empty directory %s", dir)
+		dirs += " " + dir
 	}
-	text += fmt.Sprintf(".\nTo be rid of that, too, once \"pagein status\" shows no images: systemctl disable --now pageind.service pagein-keeper.service; rm -r %s\n", dirs)
+	text += fmt.Sprintf(".\nTo be rid of that, too, once \"pagein status\" shows no images: %s; rm -r %s\n", howToEnd(systemdRuns()), dirs)
 	_, err := io.WriteString(w, text)
 	return err
 }
@@ -115,8 +133,8 @@ func letGo(c *cli.Context) (err error) {
 	defer client.Close()
 	progress, rate := newProgressLine(c.App.ErrWriter, false), newMeter()
 	defer progress.clear()
-	store, err := imagestore.Open(c.Context, c.String("containerd"), imagestore.Options{
-		Snapshotter: c.String("snapshotter"), Registry: client, Progress: func(done int64) { progress.show(func() string { return rate.text(done, 0) }) },
+	store, err := openStore(c, imagestore.Options{
+		Registry: client, Progress: func(done int64) { progress.show(func() string { return rate.text(done, 0) }) },
 	})
 	if err != nil {
 		return fmt.Errorf("see what needs pageind: %w", err)
@@ -131,16 +149,17 @@ func letGo(c *cli.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := printUses(c, uses); err != nil {
+	images, err := printUses(c.App.Writer, uses)
+	if err != nil {
 		return err
 	}
 	switch {
 	case !c.Bool("apply"):
 		return nil
 	case len(uses.Containers) > 0:
-		return fmt.Errorf("%s still use%s pageind: remove %s first", count(int64(len(uses.Containers)), "container"), singular(len(uses.Containers)), them(len(uses.Containers)))
-	case len(uses.Images) > 0 && !c.Bool("complete") && !c.Bool("remove"):
-		return fmt.Errorf("%s still need%s pageind: give --complete to unpack %s for %s, or --remove", count(int64(len(uses.Images)), "image"), singular(len(uses.Images)), them(len(uses.Images)), c.String("to"))
+		return fmt.Errorf("%s still use%s pageind: remove %s first%s", count(int64(len(uses.Containers)), "container"), singular(len(uses.Containers)), them(len(uses.Containers)), howToRemove(uses.Containers))
+	case images > 0 && !c.Bool("complete") && !c.Bool("remove"):
+		return fmt.Errorf("%s still need%s pageind: give --complete to unpack %s for %s, or --remove", count(int64(images), "image"), singular(images), them(images), c.String("to"))
 	}
 	if len(uses.Images) > 0 {
 		if err := store.Reach(c.Context, uses.Images[0].Namespace); err != nil {
@@ -151,6 +170,14 @@ func letGo(c *cli.Context) (err error) {
 		return err
 	}
 	return store.Empty(c.Context)
+}
+
+// howToRemove says how containers of Kubernetes are removed: with their pods, each of which has one container more than it names.
+func howToRemove(containers []imagestore.Container) string {
+	if !slices.ContainsFunc(containers, func(c imagestore.Container) bool { return c.Namespace == kubernetesNamespace }) {
+		return ""
+	}
+	return " (those in " + kubernetesNamespace + " with their pods: crictl rmp --force ID, where kubelet runs once the node is drained)"
 }
 
 // singular ends a verb.
@@ -185,10 +212,16 @@ func release(ctx context.Context, store *imagestore.Store, images []imagestore.I
 	return nil
 }
 
-func printUses(c *cli.Context, uses imagestore.Uses) error {
+// printUses lists what needs pageind, and returns how many images that are, each of which may have several names.
+func printUses(w io.Writer, uses imagestore.Uses) (images int, err error) {
 	var b strings.Builder
-	for _, i := range uses.Images {
+	for n, i := range uses.Images {
 		fmt.Fprintf(&b, "image %s in %s", i.Name, i.Namespace)
+		if first := slices.IndexFunc(uses.Images, i.Same); first < n {
+			fmt.Fprintf(&b, ": another name of %s\n", uses.Images[first].Name)
+			continue
+		}
+		images++
 		if i.Missing > 0 {
 			fmt.Fprintf(&b, ": %s, %s, not fetched", count(int64(i.Missing), "layer"), humanize.IBytes(uint64(i.Bytes)))
 		}
@@ -197,6 +230,6 @@ func printUses(c *cli.Context, uses imagestore.Uses) error {
 	for _, container := range uses.Containers {
 		fmt.Fprintf(&b, "container %s in %s\n", container.ID, container.Namespace)
 	}
-	_, err := fmt.Fprint(c.App.Writer, b.String())
-	return err
+	_, err = io.WriteString(w, b.String())
+	return images, err
 }

@@ -116,7 +116,7 @@ func TestContainerdIsSetUpCheckedAndHadBack(t *testing.T) {
 			if there := l.fetched(l.layers[1]); len(there) > 0 {
 				t.Error("a layer was fetched")
 			}
-			if err := l.refused("uninstall", "containerd", "--apply"); !strings.Contains(err, "3 images still need pageind: give --complete") {
+			if err := l.refused("uninstall", "containerd", "--apply"); !strings.Contains(err, "2 images still need pageind: give --complete") {
 				t.Errorf("it is taken out under images: %s", err)
 			}
 			l.Ctr("containers", "create", "--snapshotter", "pagein", lazy, "user")
@@ -173,11 +173,47 @@ func TestLazilyPulledImagesAreRemovedWhenPageinGoes(t *testing.T) {
 	if err := l.refused("uninstall", "containerd", "--apply", "--remove"); !strings.Contains(err, "start pageind") || l.text(l.theirs) != l.after || len(l.Lines("images", "ls", "-q")) != 1 {
 		t.Errorf("it is taken out while nobody can remove snapshots: %s", err)
 	}
+	for _, args := range [][]string{{"pull", "--containerd", l.Socket(), l.push("other", l.layers[0])}, {"install", "containerd", "--check", "--containerd", l.Socket()}} {
+		if _, err := l.try(append([]string{"--config", l.own}, args...)...); err == nil || !strings.Contains(err.Error(), "(start pageind: containerd cannot reach the snapshotter pagein)") {
+			t.Errorf("%q says %v", args, err)
+		}
+	}
 	l.start("--config", l.own)
 	l.isFound()
 	l.set("uninstall", "containerd", "--apply", "--remove")
 	if images := l.Lines("images", "ls", "-q"); len(images) > 0 || len(l.mounted()) > 0 || l.text(l.theirs) != l.before {
 		t.Errorf("images are left: %v, mounts: %v; containerd's configuration is\n%s", images, l.mounted(), l.text(l.theirs))
+	}
+}
+
+// TestNothingIsTakenOutOfAnotherConfigurationThanContainerdRead has pageind's lines taken out only together with containerd's.
+func TestNothingIsTakenOutOfAnotherConfigurationThanContainerdRead(t *testing.T) {
+	beside(t)
+	l := newSetUpLab(t, servertest.ContainerdOptions{})
+	own, other := filepath.Join(l.dir, "marked.toml"), filepath.Join(l.dir, "other.toml")
+	if err := os.WriteFile(other, []byte("version = 3\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l.pagein("--config", own, "install", "containerd", "--apply", "--containerd-config", other)
+	if err := os.WriteFile(other, []byte("version = 3\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	before := l.text(own)
+	const words = ", but the running containerd has the snapshotter pagein: name its file with --containerd-config"
+	unnamed := words
+	if _, err := os.Stat("/etc/containerd/config.toml"); os.IsNotExist(err) {
+		unnamed = "/etc/containerd/config.toml is not there" + words
+	}
+	for _, c := range []struct {
+		want string
+		args []string
+	}{
+		{unnamed, nil}, {unnamed, []string{"--complete"}}, {other + " does not declare it" + words, []string{"--containerd-config", other}},
+	} {
+		_, err := l.try(append([]string{"--config", own, "uninstall", "containerd", "--apply", "--containerd", l.Socket()}, c.args...)...)
+		if err == nil || !strings.Contains(err.Error(), c.want) || l.text(own) != before || l.text(l.theirs) != l.after {
+			t.Errorf("%q: %v; pageind's configuration is\n%s", c.args, err, l.text(own))
+		}
 	}
 }
 
@@ -237,6 +273,9 @@ func TestKubernetesPullsLazilyOnceItIsSetUpFor(t *testing.T) {
 			}
 			if there := l.fetched(l.layers...); len(there) > 0 || len(l.mounted()) != 1 {
 				t.Errorf("layers %v were fetched, mounted are %v", there, l.mounted())
+			}
+			if err := l.refused("uninstall", "containerd", "--apply"); !strings.Contains(err, "1 image still needs pageind") { // it has three names
+				t.Errorf("it is taken out under an image: %s", err)
 			}
 			l.set("uninstall", "containerd", "--apply", "--complete")
 			if got := l.text(l.theirs); got != l.before || len(l.mounted()) > 0 {

@@ -48,11 +48,27 @@ func TestSystemdRestartsBothForWhatIsInstalled(t *testing.T) {
 	if said := restarted("install", "containerd", "--apply", "--restart", "--check"); !strings.Contains(said, "was pulled without its layers, and can be read") {
 		t.Errorf("it says %s", said)
 	}
-	restarted("uninstall", "containerd", "--apply", "--restart")
+	said := restarted("uninstall", "containerd", "--apply", "--restart")
 	if _, err := os.Stat(m.Path("/etc/containerd/config.toml")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the configuration that was made: %v", err)
 	}
 	if _, err := m.Try("ctr", "snapshots", "--snapshotter", "pagein", "ls"); err == nil || !strings.Contains(err.Error(), "snapshotter not loaded: pagein") {
 		t.Errorf("after the way back containerd says %v", err)
+	}
+	_, rid, told := strings.Cut(said, "To be rid of that, too, once \"pagein status\" shows no images: ")
+	if !told {
+		t.Fatalf("it does not say what to do with what stays: %s", said)
+	}
+	// The machine has no checkout.
+	m.Run("sh", "-ec", strings.Replace(rid, `make uninstall (where "make install" was done)`, "rm /usr/local/lib/systemd/system/page*", 1))
+	for _, u := range []string{"pageind.service", "pagein-keeper.service"} {
+		if pid := m.PID(u); pid != 0 {
+			t.Errorf("process %d of %s is left", pid, u)
+		}
+	}
+	for _, dir := range []string{"/etc/pagein", "/run/pagein", "/var/lib/pagein"} {
+		if _, err := os.Stat(m.Path(dir)); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s is left: %v", dir, err)
+		}
 	}
 }

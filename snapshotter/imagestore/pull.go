@@ -68,7 +68,7 @@ func (s *Store) Pull(ctx context.Context, ref oci.Ref) (*Pulled, error) {
 		containerd.WithImageHandlerWrapper(snapshotters.AppendInfoHandlerWrapper(name)),
 	)
 	if err != nil {
-		return nil, fmt.Errorf("pull %s: %w", name, err)
+		return nil, fmt.Errorf("pull %s: %w", name, s.explain(ctx, err))
 	}
 	return s.pulled(ctx, name, img.Target(), m)
 }

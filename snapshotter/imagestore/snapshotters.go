@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/containerd/containerd/v2/plugins"
+	"github.com/containerd/errdefs"
 )
 
 // CanHand returns an error if containerd has no snapshotter of that name which images can be handed to. It names those that there are.
@@ -27,6 +28,14 @@ func (s *Store) Known(ctx context.Context) error {
 	names, err := s.snapshotters(ctx)
 	if err == nil && !slices.Contains(names, s.o.Snapshotter) {
 		err = fmt.Errorf("containerd does not know the snapshotter %q: it has %s", s.o.Snapshotter, strings.Join(names, ", "))
+	}
+	return err
+}
+
+// explain says what to do about an error if it is the snapshotter that cannot be reached, and not containerd.
+func (s *Store) explain(ctx context.Context, err error) error {
+	if errdefs.IsUnavailable(err) && s.Known(ctx) == nil {
+		return fmt.Errorf("%w (start pageind: containerd cannot reach the snapshotter %s)", err, s.o.Snapshotter)
 	}
 	return err
 }

@@ -39,6 +39,11 @@ type Image struct {
 	parts  []part
 }
 
+// Same reports whether two names stand for one image: Kubernetes has one by its tag, its digest and its ID.
+func (i Image) Same(other Image) bool {
+	return i.Namespace == other.Namespace && i.target.Digest == other.target.Digest
+}
+
 // part is an image for one platform, whose config keeps snapshots.
 type part struct{ manifest, config ocispec.Descriptor }
 

@@ -12,7 +12,7 @@ import (
 
 // check compares what containerd makes of the changed configuration with what it is to make of it: what is needed is there, and all else is as before.
 func (p *plan) check(after table) error {
-	proxy, _ := p.at(after, "proxy_plugins", p.Name).(table)
+	proxy, _ := at(after, "proxy_plugins", p.Name).(table)
 	exports, _ := proxy["exports"].(table)
 	if proxy["type"] != "snapshot" || proxy["address"] != p.Address || exports["root"] != p.Root {
 		return fmt.Errorf("containerd would not know the snapshotter %q: something else overrides [proxy_plugins.%s]", p.Name, p.Name)
@@ -23,10 +23,10 @@ func (p *plan) check(after table) error {
 		}
 	}
 	cri := p.criPath(p.native())
-	if p.CRI && p.at(after, append(cri, "snapshotter")...) != p.Name {
-		return fmt.Errorf("containerd would still use the snapshotter %q for Kubernetes: a file that the configuration imports overrides it", p.at(after, append(cri, "snapshotter")...))
+	if p.CRI && at(after, append(cri, "snapshotter")...) != p.Name {
+		return fmt.Errorf("containerd would still use the snapshotter %q for Kubernetes: a file that the configuration imports overrides it", at(after, append(cri, "snapshotter")...))
 	}
-	if silent, _ := p.at(after, append(cri, "disable_snapshot_annotations")...).(bool); p.CRI && silent && !p.transfersCRI() {
+	if silent, _ := at(after, append(cri, "disable_snapshot_annotations")...).(bool); p.CRI && silent && !p.transfersCRI() {
 		return errors.New("containerd would still not say of which image a layer is, for Kubernetes: a file that the configuration imports overrides disable_snapshot_annotations")
 	}
 	was, is := p.others(p.before), p.others(after)
@@ -38,7 +38,7 @@ func (p *plan) check(after table) error {
 
 // checkUnpacks makes sure that images can be unpacked for all snapshotters that they could be before, and for ours.
 func (p *plan) checkUnpacks(after table) error {
-	all, _ := p.at(after, "plugins", transferPlugin, "unpack_config").([]any)
+	all, _ := at(after, "plugins", transferPlugin, "unpack_config").([]any)
 	want := append(slices.Clip(p.unpacks()), p.ours())
 	if is, want := set(all), set(want); !reflect.DeepEqual(is, want) {
 		return fmt.Errorf("containerd would unpack images as %v instead of as %v", is, want)

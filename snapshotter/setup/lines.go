@@ -24,7 +24,7 @@ enable_remote_snapshot_annotations = "true"
 // unpacks are the entries that say for which snapshotters images can be unpacked, as they are; where none are configured, those that are built into containerd (defaultUnpackConfig in its
 // plugins/transfer), which it does not print.
 func (p *plan) unpacks() []any {
-	if all, ok := p.at(p.before, "plugins", transferPlugin, "unpack_config").([]any); ok {
+	if all, ok := at(p.before, "plugins", transferPlugin, "unpack_config").([]any); ok {
 		return all
 	}
 	platform := platforms.DefaultSpec()
@@ -89,7 +89,7 @@ func (p *plan) criSettings(own table) (settings []tomledit.Setting) {
 	paths := [][]string{p.criPath(p.schema)}
 	if p.schema < 3 && p.release.atLeast(2, 0) {
 		paths = [][]string{p.criPath(p.native())}
-		if p.at(own, append(p.criPath(p.schema), "snapshotter")...) != nil {
+		if at(own, append(p.criPath(p.schema), "snapshotter")...) != nil {
 			paths = append(paths, p.criPath(p.schema))
 		}
 	}
@@ -105,7 +105,7 @@ func (p *plan) criSettings(own table) (settings []tomledit.Setting) {
 // transfersCRI reports whether the transfer service pulls Kubernetes' images. It does since 2.1, unless something is configured that it cannot do (CheckLocalImagePullConfigs in containerd's
 // internal/cri/config).
 func (p *plan) transfersCRI() bool {
-	images, _ := p.at(p.before, p.criPath(p.native())...).(table)
+	images, _ := at(p.before, p.criPath(p.native())...).(table)
 	registry, _ := images["registry"].(table)
 	for _, name := range []string{"mirrors", "configs", "auths"} {
 		if t, _ := registry[name].(table); len(t) > 0 {

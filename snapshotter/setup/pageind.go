@@ -15,6 +15,7 @@ type Pageind struct {
 	Address string // path of the socket
 	Root    string // directory of the snapshots
 	Store   string // pageind's own directory
+	Run     string // that of its sockets
 }
 
 // The defaults of pageind.
@@ -56,7 +57,7 @@ func PlanPageind(path, imageService string) (Pageind, *Change, error) {
 	if err := toml.Unmarshal(text, &file); err != nil {
 		return p, nil, fmt.Errorf("read %s: %w", path, err)
 	}
-	p.Store = file.Root
+	p.Store, p.Run = file.Root, file.Run
 	if p.Root = file.Snapshotter.Root; p.Root == "" {
 		p.Root = filepath.Join(file.Root, "snapshotter")
 	}

@@ -103,7 +103,7 @@ func (p *plan) look(ctx context.Context) (err error) {
 	if p.CRI && p.schema == 1 {
 		return fmt.Errorf("%s has no version, or version 1: have containerd migrate it to a newer one first, with \"containerd config migrate\" (containerd 2), or write \"version = 2\" and the full names of plugins", p.Config)
 	}
-	if p.CRI && p.at(p.before, p.criPath(p.native())...) == nil {
+	if p.CRI && at(p.before, p.criPath(p.native())...) == nil {
 		return fmt.Errorf("%s has no plugin for Kubernetes", p.Program)
 	}
 	return nil
@@ -155,7 +155,7 @@ func (p *plan) inPlace(ctx context.Context) (*Change, error) {
 		return nil, err
 	}
 	e := tomledit.Edit{Settings: p.criSettings(own), Block: p.proxy()}
-	has := p.at(own, "plugins", transferPlugin, "unpack_config") != nil
+	has := at(own, "plugins", transferPlugin, "unpack_config") != nil
 	e.Block += p.transfer(!has)
 	if !p.isThere {
 		e.Header = p.header()
@@ -223,7 +223,7 @@ func (p *plan) importing(more ...string) (tomledit.Setting, error) {
 }
 
 // at returns what is at a path, or nil.
-func (p *plan) at(from table, path ...string) any {
+func at(from table, path ...string) any {
 	var here any = from
 	for _, name := range path {
 		t, ok := here.(table)

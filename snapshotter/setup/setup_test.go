@@ -341,6 +341,20 @@ func TestPageindServesWhereItIsConfiguredTo(t *testing.T) {
 	}
 }
 
+func TestContainerdsConfigurationIsSeenAsContainerdReadsIt(t *testing.T) {
+	for series, program := range programs(t) {
+		c := Containerd{Program: program, Config: filepath.Join(t.TempDir(), "config.toml")}
+		if seen, err := c.See(t.Context()); err != nil || seen.Address != "" || len(seen.Proxies) > 0 {
+			t.Errorf("%s: without a file it is %+v, %v", series, seen, err)
+		}
+		write(t, c.Config, "version = 2\nimports = [\"conf.d/*.toml\"]\n[grpc]\naddress = \"/x.sock\"\n")
+		write(t, filepath.Join(filepath.Dir(c.Config), "conf.d", "a.toml"), "version = 2\n[proxy_plugins]\nb = {type = \"snapshot\", address = \"/b\"}\na = {type = \"snapshot\", address = \"/a\"}\n")
+		if seen, err := c.See(t.Context()); err != nil || seen.Address != "/x.sock" || !slices.Equal(seen.Proxies, []string{"a", "b"}) {
+			t.Errorf("%s: it is %+v, %v", series, seen, err)
+		}
+	}
+}
+
 func TestAFileThatChangedMeanwhileIsNotReplaced(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "config.toml")
 	_, change, err := PlanPageind(path, "")

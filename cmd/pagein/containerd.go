@@ -1,0 +1,91 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/pagein/pagein/internal/envvar"
+	"github.com/pagein/pagein/snapshotter/imagestore"
+	"github.com/pagein/pagein/snapshotter/setup"
+)
+
+const (
+	defaultContainerdConfig = "/etc/containerd/config.toml"
+	containerdFlag          = "containerd"
+)
+
+// containerdFlags say which containerd is meant, and how it knows the snapshotter.
+func containerdFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: containerdFlag, Value: imagestore.DefaultAddress, EnvVars: envvar.Usable("CONTAINERD_ADDRESS"), Usage: "`SOCK` where containerd listens"},
+		&cli.StringFlag{Name: "snapshotter", Value: imagestore.Snapshotter, Usage: "`NAME` by which containerd knows pageind"},
+	}
+}
+
+// openStore connects to the containerd that is meant.
+func openStore(c *cli.Context, o imagestore.Options) (*imagestore.Store, error) {
+	o.Snapshotter = c.String("snapshotter")
+	store, err := imagestore.Open(c.Context, c.String(containerdFlag), o)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w (start containerd, or say where it listens: --containerd, $CONTAINERD_ADDRESS)", err)
+	}
+	return store, err
+}
+
+// setupFlags say where containerd is, and its configuration.
+func setupFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "containerd-program", Value: "containerd", Usage: "`PROGRAM` that reads the configuration"},
+		&cli.StringFlag{Name: "containerd-config", Value: defaultContainerdConfig, Usage: "containerd's configuration, `F`"},
+	}
+}
+
+// installed is the containerd that is meant.
+func installed(c *cli.Context) (containerd setup.Containerd, err error) {
+	if containerd.Program, err = exec.LookPath(c.String("containerd-program")); err != nil {
+		return containerd, fmt.Errorf("find containerd: %w (name it with --containerd-program)", err)
+	}
+	containerd.Config, err = filepath.Abs(c.String("containerd-config"))
+	return containerd, err
+}
+
+// checkNamed makes sure that the configuration of containerd is there, if it is named: a slip would have a new file written that nobody reads, or the right one left as it is.
+func checkNamed(c *cli.Context, path string) error {
+	if !c.IsSet("containerd-config") {
+		return nil
+	}
+	if _, err := os.Stat(path); err != nil {
+		return fmt.Errorf("find containerd's configuration: %w (name the file that containerd reads; if it reads none yet, make it)", err)
+	}
+	return nil
+}
+
+// see has containerd read its configuration, which says where it listens if neither the command line nor the environment does.
+func see(c *cli.Context, containerd setup.Containerd) (setup.Seen, error) {
+	seen, err := containerd.See(c.Context)
+	if err == nil && seen.Address != "" && !c.IsSet(containerdFlag) {
+		err = c.Set(containerdFlag, seen.Address)
+	}
+	return seen, err
+}
+
+// checkRead makes sure that this is the configuration which the running containerd knows the snapshotter from, if it does: else the lines in another one would stay, and lead nowhere once
+// pageind serves it no more.
+func checkRead(c *cli.Context, containerd setup.Containerd, seen setup.Seen) error {
+	name := c.String("snapshotter")
+	if slices.Contains(seen.Proxies, name) || knowsUs(c) != nil {
+		return nil
+	}
+	lacks := "does not declare it"
+	if _, err := os.Stat(containerd.Config); errors.Is(err, fs.ErrNotExist) {
+		lacks = "is not there"
+	}
+	return fmt.Errorf("%s %s, but the running containerd has the snapshotter %s: name its file with --containerd-config, or restart it if that was taken out already", containerd.Config, lacks, name)
+}
