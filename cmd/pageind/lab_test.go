@@ -152,14 +152,27 @@ func (l *lab) start(args ...string) {
 // launch runs a daemon.
 func (l *lab) launch(args ...string) {
 	l.Helper()
-	cmd := exec.Command(filepath.Join(programs, "pageind"),
-		append([]string{"--root", l.root, "--run", l.dir + "/run", "--address", l.socket(), "--config", os.DevNull}, args...)...)
+	cmd := l.command(args...)
 	log, err := os.OpenFile(filepath.Join(l.dir, "log"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		l.Fatal(err)
 	}
 	defer log.Close()
-	cmd.Stderr, cmd.Env = log, append(os.Environ(), l.env...)
+	cmd.Stderr = log
+	l.run(cmd)
+}
+
+// command is a daemon of the lab that does not run yet.
+func (l *lab) command(args ...string) *exec.Cmd {
+	cmd := exec.Command(filepath.Join(programs, "pageind"),
+		append([]string{"--root", l.root, "--run", l.dir + "/run", "--address", l.socket(), "--config", os.DevNull}, args...)...)
+	cmd.Env = append(os.Environ(), l.env...)
+	return cmd
+}
+
+// run has it be the lab's daemon.
+func (l *lab) run(cmd *exec.Cmd) {
+	l.Helper()
 	if err := cmd.Start(); err != nil {
 		l.Fatal(err)
 	}

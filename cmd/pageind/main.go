@@ -36,6 +36,7 @@ const (
 func main() {
 	kmount.Init()
 	trust.Init()
+	outliveTerminal()
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the program the hard way
 	app := newApp()
@@ -49,11 +50,23 @@ func main() {
 	}
 }
 
+// signalsText tells what the daemon does when it gets a signal.
+const signalsText = `SIGTERM and SIGINT end pageind; mounts stay, and what reads something missing waits for the next pageind.
+A second one ends it at once. SIGHUP does nothing: pageind outlives its terminal, and reads its configuration
+at its start only.`
+
+// outliveTerminal has this process go on when its terminal is closed, or whoever reads its log has ended: readers hang on it. The signals are caught and dropped, as the programs that it
+// starts would be born ignoring what it ignores.
+func outliveTerminal() {
+	signal.Notify(make(chan os.Signal, 1), unix.SIGHUP, unix.SIGPIPE)
+}
+
 func newApp() *cli.App {
 	return &cli.App{
 		Name:            "pageind",
 		Usage:           "mount images lazily and fetch their bytes on demand",
 		UsageText:       "pageind [options]",
+		Description:     signalsText,
 		Version:         version,
 		HideHelpCommand: true,
 		ExitErrHandler:  func(*cli.Context, error) {}, // main reports

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -53,7 +54,7 @@ func (s *service) serve(ctx context.Context, diagnostics control.Diagnostics, li
 		s.announce(api, listener.Addr())
 	}()
 	err := control.Serve(api, listener, diagnostics.With(control.Handler(told{s.node, s.snapshots})), s.log)
-	s.log.Info("stopping")
+	s.log.Info("stopping", "reason", cmp.Or(context.Cause(ctx), err, errEnded)) // the cause names the signal
 	s.manager.stopping()
 	stopAPI()
 	<-announced
@@ -61,6 +62,9 @@ func (s *service) serve(ctx context.Context, diagnostics control.Diagnostics, li
 	stopNode()
 	return errors.Join(err, <-ended)
 }
+
+// errEnded is why the service ends if nobody told it to and its API has not failed. What has failed then is in the error that serve returns.
+var errEnded = errors.New("a part of it has ended")
 
 // abandon ends the node without ever serving others. What is mounted waits for a successor.
 func (s *service) abandon() error {

@@ -24,20 +24,7 @@ type screen struct {
 // newScreen returns one, and the file that programs write to, which the caller closes.
 func newScreen(t *testing.T) (*screen, *os.File) {
 	t.Helper()
-	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
-	require.Feature(t, err == nil, "pseudo-terminals (/dev/ptmx)")
-	fd := int(master.Fd())
-	if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
-		t.Fatal(err)
-	}
-	n, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
-	if err != nil {
-		t.Fatal(err)
-	}
-	terminal, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	master, terminal := newTerminal(t)
 	s, over := &screen{}, make(chan struct{})
 	go func() {
 		defer close(over)
@@ -57,6 +44,25 @@ func newScreen(t *testing.T) (*screen, *os.File) {
 		_ = master.Close()
 	})
 	return s, terminal
+}
+
+// newTerminal returns a terminal's two ends, which the caller closes: the one of who looks at it, and the one of programs.
+func newTerminal(t *testing.T) (master, terminal *os.File) {
+	t.Helper()
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	require.Feature(t, err == nil, "pseudo-terminals (/dev/ptmx)")
+	fd := int(master.Fd())
+	if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	n, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if terminal, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0); err != nil {
+		t.Fatal(err)
+	}
+	return master, terminal
 }
 
 // pictures are what was shown, one after the other: each begins with the sequences that go to the top and erase what was there.
