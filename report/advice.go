@@ -106,8 +106,8 @@ func (r *Report) adviseGuesses(say func(string, ...any)) {
 		guessed[f.Reason] += f.Bytes
 	}
 	if spare := min(r.Image.Fetched-used, guessed["ahead"]+guessed["around"]); spare > r.Image.Fetched/2 && spare > 4<<20 {
-		text := fmt.Sprintf("About %s of the %s that were fetched have not been read yet: %s were guessed around misses, %s came ahead of readers in order. They took time in which nobody waited",
-			bytes(spare), bytes(r.Image.Fetched), bytes(guessed["around"]), bytes(guessed["ahead"]))
+		text := fmt.Sprintf("Of the %s that were fetched, %s were guessed around misses and %s came ahead of readers in order; about %s of these have not been read yet. They took time in which nobody waited",
+			bytes(r.Image.Fetched), bytes(guessed["around"]), bytes(guessed["ahead"]), bytes(spare))
 		if guessed["around"] > guessed["ahead"] {
 			text += "; where bytes cost money, set read-around = \"none\""
 		}

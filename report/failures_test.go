@@ -96,7 +96,7 @@ func TestAdviceKnowsWhatWasDone(t *testing.T) {
 		"a limit":                    {control.Timeline{Snapshot: wait(timeline.Cost{Transfer: s}), HostBandwidth: 20 << 20}, "host-bandwidth (20 MiB/s) is the limit", "the link is the limit"},
 		"a link slower than a limit": {control.Timeline{Snapshot: timeline.Snapshot{Steps: came("demand", 1<<20).Steps, Curves: came("demand", 1<<20).Curves, Events: wait(timeline.Cost{Transfer: s}).Events}, HostBandwidth: 20 << 20}, "the link is the limit", "host-bandwidth"},
 		"guesses":                    {control.Timeline{Snapshot: came("around", 20<<20), Image: control.Image{TotalBytes: 1 << 30}, SourceBytes: 1 << 30}, `set read-around = "none"`, "nothing of this"},
-		"reading ahead":              {control.Timeline{Snapshot: came("ahead", 20<<20), Image: control.Image{TotalBytes: 1 << 30}, SourceBytes: 1 << 30}, "20 MiB came ahead of readers in order", "read-around = "},
+		"reading ahead":              {control.Timeline{Snapshot: came("ahead", 20<<20), Image: control.Image{TotalBytes: 1 << 30}, SourceBytes: 1 << 30}, "20 MiB came ahead of readers in order; about 20 MiB of these have not been read yet", "read-around = "},
 	} {
 		_, advice := told(t, Make(Input{Timeline: &c.timeline, Tree: &Tree{Files: []File{{"/a", 1 << 30, 1 << 30}}, spans: map[int][]span{0: {{0, 1 << 30, 0, 0}}}}}))
 		if !strings.Contains(advice, c.says) || strings.Contains(advice, c.not) {
