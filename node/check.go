@@ -11,6 +11,9 @@ import (
 	"github.com/pagein/pagein/node/storecheck"
 )
 
+// loggedProblems is how many of the problems that a check finds are in the log; the answer lists more.
+const loggedProblems = 10
+
 // CheckStore verifies all that is in the store, while it is in use. Checks take turns.
 func (n *Node) CheckStore(ctx context.Context, req control.CheckRequest) (control.CheckResponse, error) {
 	select {
@@ -29,6 +32,9 @@ func (n *Node) CheckStore(ctx context.Context, req control.CheckRequest) (contro
 		level := slog.LevelInfo
 		if resp.Problems > 0 {
 			level = slog.LevelError
+		}
+		for _, p := range resp.ProblemList[:min(len(resp.ProblemList), loggedProblems)] {
+			n.log.Error("the store is damaged", "part", p.Part, "where", p.Where, "err", p.What, "images", p.Images, "repaired", p.Repaired, "note", p.Note)
 		}
 		n.log.Log(ctx, level, "checked the store", "frames", resp.Frames, "bytes", resp.FrameBytes, "problems", resp.Problems, "repair", req.Repair)
 	}

@@ -174,6 +174,9 @@ func TestDamageIsMendedUnderAMount(t *testing.T) {
 		if !r.OK || r.Problems == 0 || !strings.Contains(r.ProblemList[0].Note, "in use") || !slices.Equal(r.ProblemList[0].Images, []string{ref}) {
 			t.Errorf("got %+v", r)
 		}
+		if want := fmt.Sprintf("part=frame where=%q", r.ProblemList[0].Where); !strings.Contains(l.said(), want) {
+			t.Errorf("the log does not say %s", want)
+		}
 		l.pagein("umount", target)
 		l.waitFor("the image to go", func() bool { return len(l.status().Images) == 0 })
 		l.readAll(tree, l.mount(ref, "again"))
