@@ -39,14 +39,21 @@ func (t *Transport) evictable(m *marked) bool {
 	return t.blobs[m.blob.ID()] == m && !m.unmarked && !m.deaf && m.group != nil && m.group.journal.reads != nil && m.group.journal.reads.tracked()
 }
 
-// Untracked counts the attached blobs of which no range can be evicted before they are unmounted, although reads are to be tracked: their reads are not, or not all of them.
-func (t *Transport) Untracked() (blobs int) {
+// Fixed returns the IDs of the attached blobs of which no range can be evicted before they are unmounted, although reads are to be tracked: whole ones are complete, or were once, and their
+// reads raise no events any more; those of untracked ones are not tracked, or not all of them.
+func (t *Transport) Fixed() (whole, untracked []string) {
+	if !t.cfg.Track {
+		return nil, nil
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, m := range t.blobs {
-		if t.cfg.Track && m.group != nil && !m.unmarked && (m.group.journal.reads == nil || !m.group.journal.reads.tracked()) {
-			blobs++
+	for id, m := range t.blobs {
+		switch {
+		case m.unmarked:
+			whole = append(whole, id)
+		case m.group != nil && (m.group.journal.reads == nil || !m.group.journal.reads.tracked()):
+			untracked = append(untracked, id)
 		}
 	}
-	return blobs
+	return whole, untracked
 }

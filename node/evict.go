@@ -223,7 +223,12 @@ func (n *Node) evictFor(ctx context.Context, want amount) error {
 	}
 	enough := freed.enough(want)
 	if !enough && !e.kept {
-		n.log.Warn("store is over its limit, and the rest is in use", "bytes", want.bytes-freed.bytes, "files", want.files-freed.files)
+		n.mu.Lock()
+		held, heldErr := n.held()
+		n.mu.Unlock()
+		err = errors.Join(err, heldErr)
+		n.log.Warn("store is over its limit, and the rest is in use: remove images that are not needed, or raise cache-high; pagein status says what cannot be evicted",
+			"bytes_above_cache_low", max(want.bytes-freed.bytes, 0), "files_above_cache_low", max(want.files-freed.files, 0), "held_bytes", held)
 	}
 	e.kept = !enough
 	return err
@@ -312,15 +317,17 @@ func (n *Node) cacheStatus() (control.Cache, error) {
 	if err != nil {
 		return control.Cache{}, err
 	}
-	untracked := n.transports.untracked()
+	_, untracked := n.transports.fixed()
 	e := n.evictor
 	e.mu.Lock() // taken last: who waits for a write that finds no space may have others
 	defer e.mu.Unlock()
 	c := control.Cache{
 		Bytes: s.cache, FreeBytes: s.free, TotalBytes: s.total, FreeFiles: s.freeFiles, Full: e.full, ReserveBytes: e.reserve.held,
-		Untracked: untracked, Evicted: make(map[string]int64),
+		Untracked: len(untracked), Evicted: make(map[string]int64),
 		HighBytes: e.limits.High.Bytes, LowBytes: e.limits.Low.Bytes, HighPercent: e.limits.High.Percent, LowPercent: e.limits.Low.Percent,
 	}
+	over := e.limits.excess(s)
+	c.OverBytes, c.OverFiles = over.bytes, over.files
 	for _, reason := range []string{evictedForSpace, evictedForReaders, evictedByRequest} {
 		c.Evicted[reason] = e.evicted[reason]
 	}

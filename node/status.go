@@ -37,6 +37,11 @@ func (n *Node) Status(context.Context) (control.Status, error) {
 	if s.Cache, err = n.cacheStatus(); err != nil {
 		return control.Status{}, err
 	}
+	if s.Cache.OverBytes > 0 || s.Cache.OverFiles > 0 {
+		if s.Cache.Held, err = n.held(); err != nil {
+			return control.Status{}, err
+		}
+	}
 	if problem := n.evictor.problem(); problem != nil && s.Problem == "" {
 		s.Problem = problem.Error()
 	}

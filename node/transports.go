@@ -149,16 +149,19 @@ func (t *transports) served() bool {
 	return t.serving != nil
 }
 
-// untracked counts the blobs whose ranges were to be evicted and cannot be.
-func (t *transports) untracked() (blobs int) {
+// fixed returns the IDs of blobs whose ranges were to be evicted and cannot be: because they are or were complete, or because their reads are not all known.
+func (t *transports) fixed() (whole, untracked []string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, tr := range t.opened {
-		if u, ok := tr.(interface{ Untracked() int }); ok {
-			blobs += u.Untracked()
+		if f, ok := tr.(interface {
+			Fixed() (whole, untracked []string)
+		}); ok {
+			w, u := f.Fixed()
+			whole, untracked = append(whole, w...), append(untracked, u...)
 		}
 	}
-	return blobs
+	return whole, untracked
 }
 
 // serve starts to answer the kernel, until ctx is done.

@@ -86,7 +86,32 @@ func printCache(out io.Writer, c control.Cache) {
 		evicted += n
 	}
 	fmt.Fprintf(out, "\n  limits\t%s, %s evicted\n", limits, size(evicted))
+	printOver(out, c)
 	if c.Untracked > 0 {
 		fmt.Fprintf(out, "  ranges\tof %s cannot be evicted before they are unmounted\n", count(int64(c.Untracked), "mounted blob"))
+	}
+}
+
+// heldWords say why something cannot be evicted.
+var heldWords = []struct{ reason, words string }{
+	{control.HeldMounted, "of images that are mounted; remove those that are not needed, or see evict-mounted-ranges"},
+	{control.HeldComplete, "of blobs that are complete, until they are unmounted"},
+	{control.HeldUntracked, "of blobs not all of whose reads are known, until they are unmounted"},
+}
+
+// printOver writes what has to go, and what cannot.
+func printOver(out io.Writer, c control.Cache) {
+	if c.OverBytes == 0 && c.OverFiles == 0 {
+		return
+	}
+	fmt.Fprintf(out, "  over\t%s", size(c.OverBytes))
+	if c.OverFiles > 0 {
+		fmt.Fprintf(out, " and %s", count(c.OverFiles, "inode"))
+	}
+	fmt.Fprintln(out, " have to go; of the store, these cannot be evicted:")
+	for _, h := range heldWords {
+		if n := c.Held[h.reason]; n > 0 {
+			fmt.Fprintf(out, "    %s\t%s %s\n", h.reason, size(n), h.words)
+		}
 	}
 }

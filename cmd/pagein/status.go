@@ -15,9 +15,10 @@ import (
 
 func statusCommand() *cli.Command {
 	return &cli.Command{
-		Name:  "status",
-		Usage: "show what pageind serves, and through what",
-		Flags: []cli.Flag{jsonFlag()},
+		Name:        "status",
+		Usage:       "show what pageind serves, and through what",
+		Description: statusDescription,
+		Flags:       []cli.Flag{jsonFlag()},
 		Action: func(c *cli.Context) error {
 			if c.NArg() != 0 {
 				return misuse(c, "unexpected operand %q", c.Args().First())
@@ -38,6 +39,9 @@ func statusCommand() *cli.Command {
 		},
 	}
 }
+
+const statusDescription = `PRESENT and OF are bytes of an image's blobs as they are unpacked, on this node and in all; FETCHED is what came of these blobs since pageind started, compressed.
+A blob that several images share counts for each of them, whichever of them it was fetched for.`
 
 // printStatus writes the status for people.
 func printStatus(w io.Writer, s control.Status, now time.Time) error {

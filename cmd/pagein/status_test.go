@@ -63,3 +63,23 @@ What is unpacked stays so: once the reason is gone, remove the image (ctr images
 		}
 	}
 }
+
+func TestStatusSaysWhatHoldsTheStoreAboveItsLimit(t *testing.T) {
+	s := control.Status{Cache: control.Cache{
+		Bytes: 230 << 20, HighBytes: 48 << 20, LowBytes: 29 << 20, OverBytes: 201 << 20, OverFiles: 1,
+		Held: map[string]int64{control.HeldMounted: 30 << 20, control.HeldComplete: 200 << 20},
+	}}
+	var out strings.Builder
+	if err := printStatus(&out, s, s.Started); err != nil {
+		t.Fatal(err)
+	}
+	want := `  limits      from 48 MiB down to 29 MiB, 0 B evicted
+  over        201 MiB and 1 inode have to go; of the store, these cannot be evicted:
+    mounted   30 MiB of images that are mounted; remove those that are not needed, or see evict-mounted-ranges
+    complete  200 MiB of blobs that are complete, until they are unmounted
+images        none
+`
+	if !strings.Contains(out.String(), want) {
+		t.Errorf("got:\n%s\nwant in it:\n%s", out.String(), want)
+	}
+}

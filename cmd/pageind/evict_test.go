@@ -287,6 +287,52 @@ func TestMountsFromBeforeTheirRangesWereToGoAreCounted(t *testing.T) {
 	}
 }
 
+// TestWhatCannotBeEvictedIsCounted has a complete image and one of which little was read over the limit, without and with eviction of mounted ranges, which both are too old for.
+func TestWhatCannotBeEvictedIsCounted(t *testing.T) {
+	beside(t)
+	onHost(t)
+	l := newLab(t)
+	l.start()
+	whole := l.big("whole", 3)
+	l.readAll(whole, l.mount(l.layout(whole), "whole"))
+	part := l.bigFiles(enoughFiles...)
+	target := l.mount(l.layout(part), "part")
+	l.read(target, enoughFiles[0])
+	if s := l.idle(); s.Cache.OverBytes != 0 || s.Cache.Held != nil {
+		t.Errorf("nothing limits the store, and %d bytes are over, %v held", s.Cache.OverBytes, s.Cache.Held)
+	}
+	for _, c := range []struct {
+		ranges bool
+		most   []string // the reasons for nearly all of it
+	}{
+		{false, []string{control.HeldMounted}},
+		{true, []string{control.HeldComplete, control.HeldUntracked}},
+	} {
+		l.stop(unix.SIGTERM)
+		l.startWith(fmt.Sprintf("cache-high = '2MiB'\ncache-low = '1MiB'\nevict-mounted-ranges = %v\n", c.ranges))
+		l.waitFor("the limit to be noticed", func() bool { return strings.Contains(l.said(), "store is over its limit") })
+		cache := l.status().Cache
+		if cache.OverBytes != cache.Bytes-1<<20 {
+			t.Errorf("of %d bytes %d are over", cache.Bytes, cache.OverBytes)
+		}
+		most, text := int64(0), l.pagein("status")
+		for _, reason := range c.most {
+			if most += cache.Held[reason]; cache.Held[reason] < 1<<20 || !strings.Contains(text, "\n    "+reason+" ") {
+				t.Errorf("%v: nothing is %s: %v\n%s", c.ranges, reason, cache.Held, text)
+			}
+		}
+		if most < cache.Bytes*9/10 {
+			t.Errorf("%v: of %d bytes only these are held: %v", c.ranges, cache.Bytes, cache.Held)
+		}
+		if want := fmt.Sprint("bytes_above_cache_low=", cache.OverBytes); !strings.Contains(l.said(), want) {
+			t.Errorf("the log does not say %s", want)
+		}
+		if err := os.Truncate(filepath.Join(l.dir, "log"), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // compareCold compares two files, of which the kernel must ask for the second anew.
 func compareCold(want, got string) error {
 	f, err := os.Open(got)

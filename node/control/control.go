@@ -129,7 +129,7 @@ type Image struct {
 	Targets   []string `json:"targets"` // where it is mounted, in this daemon's mount namespace; of one that is lost, where it was
 	Blobs     int      `json:"blobs"`
 	MetaBytes int64    `json:"meta_bytes"`
-	// The bytes of all its blobs, of those on this node, and what was received for them since the daemon started (compressed).
+	// The bytes of all its blobs, of those on this node, and what was received for them since the daemon started (compressed). A blob that several images share counts for each of them.
 	TotalBytes   int64 `json:"total_bytes"`
 	PresentBytes int64 `json:"present_bytes"`
 	FetchedBytes int64 `json:"fetched_bytes"`

@@ -18,8 +18,20 @@ type Cache struct {
 	HighPercent int   `json:"high_percent,omitempty"`
 	LowPercent  int   `json:"low_percent,omitempty"`
 
+	// While a high watermark is exceeded: what has to go until the low one is reached, and what of the store cannot, by reason.
+	OverBytes int64            `json:"over_bytes,omitempty"`
+	OverFiles int64            `json:"over_files,omitempty"` // inodes
+	Held      map[string]int64 `json:"held_bytes,omitempty"`
+
 	Evicted map[string]int64 `json:"evicted"` // since the daemon started, by reason: "watermark", "full" (a write found no space), "gc"
 }
+
+// Why something cannot be evicted. The latter two are of blobs whose ranges the configuration wants to be evicted.
+const (
+	HeldMounted   = "mounted"   // images that are mounted use it
+	HeldComplete  = "complete"  // the blob is complete, or was once, and is read without the daemon until it is unmounted
+	HeldUntracked = "untracked" // not all reads of the blob are known, until it is unmounted
+)
 
 // GCRequest asks for the removal of what nobody has mounted.
 type GCRequest struct {
