@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -24,6 +25,7 @@ type suite struct {
 	pkg      string            // import path below the module
 	run      string            // -test.run, "" for all
 	skip     string            // -test.skip: tests of what is not in the guest
+	once     string            // tests for the newest kernel only, unless -series names one
 	programs map[string]string // programs the tests need: path in the guest → import path below the module
 	tools    []string          // programs of the host that the tests need, such as mkfs.xfs
 	timeout  time.Duration     // for the whole package in one guest, or in one boot: many times what it takes, as emulation on a busy machine is slow
@@ -35,12 +37,14 @@ var suites = []suite{
 	{pkg: "cachefiles", timeout: 20 * time.Minute},
 	{pkg: "bpf", timeout: 15 * time.Minute},
 	{pkg: "cmd/pageind", skip: hostTests + "|" + rebootTests + "|" + containerTests, timeout: 40 * time.Minute, programs: pageinPrograms},
-	{pkg: "cmd/pageind", run: containerTests, timeout: 30 * time.Minute, programs: pageinPrograms, tools: containerPrograms},
+	{pkg: "cmd/pageind", run: containerTests, once: containerdTests, timeout: 30 * time.Minute, programs: pageinPrograms, tools: containerPrograms},
 }
 
 // containerTests run containers in a guest, which takes programs that are large.
-const containerTests = "TestContainersRunInAGuest|TestContainersOutliveTheDaemonAndContainerd|TestBlobsThatAreSwappedBehindTheirDigestsShowNoWrongByte|TestHostileArtifactsAreNotUsed|" +
-	"TestAKeyThatIsTakenAwayCountsNoMore|TestOrdinaryImagesRunBesideLazyOnes|TestKubernetesRunsPods|TestManyContainersAtOnce"
+const containerTests = "TestContainersRunInAGuest|TestContainersOutliveTheDaemonAndContainerd|TestBlobsThatAreSwappedBehindTheirDigestsShowNoWrongByte|TestManyContainersAtOnce|" + containerdTests
+
+// containerdTests are those of them that are mostly the same to each kernel.
+const containerdTests = "TestHostileArtifactsAreNotUsed|TestAKeyThatIsTakenAwayCountsNoMore|TestOrdinaryImagesRunBesideLazyOnes|TestKubernetesRunsPods"
 
 var containerPrograms = []string{"registry", "containerd", "containerd-shim-runc-v2", "ctr", "crictl", "runc", "busybox"}
 
@@ -90,7 +94,13 @@ func TestGuest(t *testing.T) {
 	suites := possible(t, chosen(suites))
 	files := buildSuites(t, suites)
 	disk := guestDisk(t, files)
-	everyKernel(t, func(t *testing.T, k *Kernel) { runSuites(t, k, suites, files, disk) })
+	everyKernel(t, func(t *testing.T, k *Kernel) {
+		under := slices.Clone(suites)
+		for i := range under {
+			under[i].leaveOut(k)
+		}
+		runSuites(t, k, under, files, disk)
+	})
 }
 
 // possible are the suites whose programs the host has. Each of the others is skipped by itself.
@@ -105,6 +115,15 @@ func possible(t *testing.T, table []suite) (suites []suite) {
 		t.Run(s.pkg, func(t *testing.T) { need(t, err) })
 	}
 	return suites
+}
+
+// leaveOut has the suite skip what a kernel need not run.
+func (s *suite) leaveOut(k *Kernel) {
+	newest := Series()[len(Series())-1]
+	if s.once == "" || *onlySeries != "" || strings.HasPrefix(k.Release, newest+".") {
+		return
+	}
+	s.skip = strings.Trim(s.skip+"|"+s.once, "|")
 }
 
 // everyKernel calls f for each test kernel, in a subtest named after its release.
