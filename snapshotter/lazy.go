@@ -7,6 +7,7 @@ import (
 
 	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/containerd/containerd/v2/core/snapshots/storage"
+	"github.com/containerd/containerd/v2/pkg/snapshotters"
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 
@@ -74,7 +75,7 @@ func (s *Snapshotter) commit(ctx context.Context, key, parent, name string, targ
 	if err != nil {
 		return err
 	}
-	n := note{Artifact: found.Artifact, Image: found.Image, Chain: target, Top: target == found.Chains[len(found.Chains)-1]}
+	n := note{Artifact: found.Artifact, Image: found.Image, Name: labels[snapshotters.TargetRefLabel], Chain: target, Top: target == found.Chains[len(found.Chains)-1]}
 	if err := s.writeNote(ids[0], n); err != nil {
 		return err
 	}

@@ -57,6 +57,26 @@ func TestContainersRunOnTheOneMountOfTheirImage(t *testing.T) {
 	}
 }
 
+func TestAMountIsKnownByTheNameOfItsImage(t *testing.T) {
+	l := newLab(t)
+	l.pull()
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(l.root, link); err != nil {
+		t.Fatal(err)
+	}
+	linked := &Snapshotter{root: link, log: l.Snapshotter.log}
+	for _, s := range []*Snapshotter{l.Snapshotter, linked} {
+		if name := s.Name(l.mounted()[0]); name != imageName {
+			t.Errorf("the image is called %q", name)
+		}
+	}
+	for _, other := range []string{"/mnt/a", l.root, l.root + "/snapshots", l.root + "/snapshots/77/fs", l.mounted()[0] + "/fs", filepath.Dir(l.mounted()[0])} {
+		if name := l.Name(other); name != "" {
+			t.Errorf("on %s there is %q", other, name)
+		}
+	}
+}
+
 func TestLayersAboveALazilyMountedImageAreOrdinary(t *testing.T) {
 	l := newLab(t)
 	top := l.pull()

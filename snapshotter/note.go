@@ -19,10 +19,11 @@ const noteName = "lazy.json"
 
 // note says what stands for a layer that was not fetched when containerd asked for it. Labels are no place for it: clients may change them.
 type note struct {
-	Artifact string        `json:"artifact"` // reference by digest
-	Image    string        `json:"image"`    // reference by digest of the manifest that lists the layer, for who needs the layer by itself
-	Chain    digest.Digest `json:"chain"`    // the layer's chain ID
-	Top      bool          `json:"top"`      // the artifact is mounted on this layer's directory, and is all that is below
+	Artifact string        `json:"artifact"`       // reference by digest
+	Image    string        `json:"image"`          // reference by digest of the manifest that lists the layer, for who needs the layer by itself
+	Name     string        `json:"name,omitempty"` // what containerd called the image whose pull it was, for people
+	Chain    digest.Digest `json:"chain"`          // the layer's chain ID
+	Top      bool          `json:"top"`            // the artifact is mounted on this layer's directory, and is all that is below
 
 	Unpacked *snapshots.Usage `json:"unpacked,omitempty"` // what it takes since it was fetched after all, which made it an ordinary layer
 }

@@ -41,7 +41,8 @@ func statusCommand() *cli.Command {
 }
 
 const statusDescription = `PRESENT and OF are bytes of an image's blobs as they are unpacked, on this node and in all; FETCHED is what came of these blobs since pageind started, compressed.
-A blob that several images share counts for each of them, whichever of them it was fetched for.`
+A blob that several images share counts for each of them, whichever of them it was fetched for. REF is what an image was mounted by or, of one that containerd pulled,
+the name that it was pulled by first; --json has that as names, beside ref, the artifact's digest.`
 
 // printStatus writes the status for people.
 func printStatus(w io.Writer, s control.Status, now time.Time) error {
@@ -84,7 +85,7 @@ func printStatus(w io.Writer, s control.Status, now time.Time) error {
 	}
 	fmt.Fprintln(out, "\nID\tTRANSPORT\tSTATE\tPRESENT\tOF\tFETCHED\tREF\tMOUNTED ON")
 	for _, i := range s.Images {
-		fmt.Fprintf(out, "%.12s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", i.ID, i.Transport, i.State, size(i.PresentBytes), size(i.TotalBytes), size(i.FetchedBytes), i.Ref,
+		fmt.Fprintf(out, "%.12s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", i.ID, i.Transport, i.State, size(i.PresentBytes), size(i.TotalBytes), size(i.FetchedBytes), shownRef(i),
 			places(i.Targets))
 	}
 	if err := out.Flush(); err != nil {
@@ -154,6 +155,14 @@ func count(n int64, word string) string {
 		word += "s"
 	}
 	return humanize.Comma(n) + " " + word
+}
+
+// shownRef is what people know an image by: the name that it was pulled by, or else its reference.
+func shownRef(i control.Image) string {
+	if len(i.Names) > 0 {
+		return strings.Join(i.Names, ",")
+	}
+	return i.Ref
 }
 
 // places says where an image is mounted. One that is mounted nowhere here is still in use: by an open file, or in another mount namespace.

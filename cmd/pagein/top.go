@@ -127,7 +127,7 @@ func printTop(w io.Writer, s interval) error {
 	fmt.Fprintf(out, "misses\t%.0f/s\t%d waiting, %d failed\n", rate(func(t control.Totals) int64 { return t.MissTime.Count }), t.WaitingReads, t.FailedReads)
 	fmt.Fprintln(out, "\nID\tSTATE\tPRESENT\tOF\tDONE\tREF")
 	for _, i := range s.now.Images {
-		fmt.Fprintf(out, "%.12s\t%s\t%s\t%s\t%s\t%s\n", i.ID, i.State, size(i.PresentBytes), size(i.TotalBytes), progress(i), i.Ref)
+		fmt.Fprintf(out, "%.12s\t%s\t%s\t%s\t%s\t%s\n", i.ID, i.State, size(i.PresentBytes), size(i.TotalBytes), progress(i), shownRef(i))
 	}
 	if err := out.Flush(); err != nil {
 		return err

@@ -289,6 +289,14 @@ func TestContainersStartFromImagesThatAreNotFetched(t *testing.T) {
 	if there := r.fetched(r.layers...); len(there) > 0 {
 		t.Errorf("layers %v were fetched", there)
 	}
+	for _, command := range [][]string{{"status"}, {"top", "--once"}} {
+		if said := r.pagein(command...); !strings.Contains(said, "  "+image) || strings.Contains(said, "@sha256:") {
+			t.Errorf("pagein %s does not name the image as %s:\n%s", command, image, said)
+		}
+	}
+	if s := r.status().Images; len(s) != 1 || !slices.Equal(s[0].Names, []string{image}) || !strings.Contains(s[0].Ref, "@sha256:") {
+		t.Errorf("served is %+v", s)
+	}
 	r.run(image, "true")
 	if got, want := r.run(image, "sha256sum", "/data/random"), digestOf(r.data, "/data/random"); got != want {
 		t.Errorf("it reads %q, want %q", got, want)

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"path/filepath"
+	"slices"
 
 	"github.com/pagein/pagein/node"
 	"github.com/pagein/pagein/node/control"
@@ -120,7 +121,20 @@ func (t told) Status(ctx context.Context) (control.Status, error) {
 		return status, err
 	}
 	status.Unpacked = toldOf(t.snapshots.Unpacked())
+	for i, image := range status.Images {
+		status.Images[i].Names = namesOf(t.snapshots.Name, image.Targets)
+	}
 	return status, nil
+}
+
+// namesOf are the names that containerd has for what is mounted on these directories, each once.
+func namesOf(name func(target string) string, targets []string) (names []string) {
+	for _, t := range targets {
+		if n := name(t); n != "" && !slices.Contains(names, n) {
+			names = append(names, n)
+		}
+	}
+	return names
 }
 
 // toldOf is what clients are told of images that were unpacked: reasons are written for the log, and must hold no more secrets than it.

@@ -125,6 +125,7 @@ type Transport struct {
 type Image struct {
 	ID        string   `json:"id"`
 	Ref       string   `json:"ref"`
+	Names     []string `json:"names,omitempty"` // by which containerd pulled it first, where it did
 	Transport string   `json:"transport"`
 	Targets   []string `json:"targets"` // where it is mounted, in this daemon's mount namespace; of one that is lost, where it was
 	Blobs     int      `json:"blobs"`
