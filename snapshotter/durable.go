@@ -36,7 +36,7 @@ func (s *Snapshotter) prepare(ctx context.Context, key, parent string, opts ...s
 		err = s.syncDir(ids[0])
 	}
 	if err != nil {
-		return nil, fmt.Errorf("make the directory of snapshot %s durable: %w", key, err)
+		return nil, errors.Join(fmt.Errorf("make the directory of snapshot %s durable: %w", key, err), s.Remove(ctx, key))
 	}
 	return mounts, nil
 }

@@ -23,6 +23,7 @@ import (
 // suite is a package whose tests run in every guest.
 type suite struct {
 	pkg      string            // import path below the module
+	part     string            // what -suite calls this part of the package's tests, if it is not all of them
 	run      string            // -test.run, "" for all
 	skip     string            // -test.skip: tests of what is not in the guest
 	once     string            // tests for the newest kernel only, unless -series names one
@@ -36,8 +37,8 @@ var suites = []suite{
 	{pkg: "erofs", run: "TestEveryReaderSees|TestEqualXattrs|TestMoreXattrs|TestLargeSharedArea|TestKernelAnswers|TestFilesOver4GiB", timeout: 15 * time.Minute},
 	{pkg: "cachefiles", timeout: 20 * time.Minute},
 	{pkg: "bpf", timeout: 15 * time.Minute},
-	{pkg: "cmd/pageind", skip: hostTests + "|" + rebootTests + "|" + containerTests, timeout: 40 * time.Minute, programs: pageinPrograms},
-	{pkg: "cmd/pageind", run: containerTests, once: containerdTests, timeout: 30 * time.Minute, programs: pageinPrograms, tools: containerPrograms},
+	{pkg: "cmd/pageind", skip: hostTests + "|" + rebootTests + "|" + containerTests, once: "TestTheDaemonLivesWithLittleMemory", timeout: 40 * time.Minute, programs: pageinPrograms},
+	{pkg: "cmd/pageind", part: "containers", run: containerTests, once: containerdTests, timeout: 30 * time.Minute, programs: pageinPrograms, tools: containerPrograms},
 }
 
 // containerTests run containers in a guest, which takes programs that are large.
@@ -56,7 +57,7 @@ const hostTests = "TestDocumentedConfiguration|TestTopShows|TestAPrefetchedImage
 var pageinPrograms = map[string]string{"/bin/pagein": "cmd/pagein", "/bin/pageind": "cmd/pageind", "/bin/pagein-keeper": "cmd/pagein-keeper"}
 
 var (
-	onlySuite  = flag.String("suite", "", "run only the suite of this package, such as cachefiles")
+	onlySuite  = flag.String("suite", "", "run only the suites of this package, such as cachefiles, or the part of one, such as cmd/pageind:containers")
 	onlySeries = flag.String("series", "", "run only under this kernel series, such as 6.12")
 	onlyTests  = flag.String("tests", "", "run only the suites' tests that match this expression")
 	memMiB     = flag.Int("mem-mib", guestMiB, "give a guest so much memory")
@@ -67,7 +68,7 @@ var (
 // chosen are the suites of a table that the flags leave, as they want them.
 func chosen(table []suite) (suites []suite) {
 	for _, s := range table {
-		if *onlySuite != "" && s.pkg != *onlySuite {
+		if *onlySuite != "" && *onlySuite != s.pkg && *onlySuite != s.pkg+":"+s.part {
 			continue
 		}
 		if *onlyTests != "" {

@@ -18,7 +18,7 @@ const rebootTests = "TestReboot"
 var reboots = []suite{
 	{pkg: "cachefiles", run: rebootTests, timeout: 10 * time.Minute},
 	{pkg: "cmd/pageind", run: rebootTests, skip: containerRebootTests, timeout: 15 * time.Minute, programs: pageinPrograms},
-	{pkg: "cmd/pageind", run: containerRebootTests, timeout: 15 * time.Minute, programs: pageinPrograms, tools: containerPrograms},
+	{pkg: "cmd/pageind", part: "containers", run: containerRebootTests, timeout: 15 * time.Minute, programs: pageinPrograms, tools: containerPrograms},
 }
 
 // containerRebootTests are those of rebootTests that run containers.
@@ -50,7 +50,7 @@ func (s suite) reboot(t *testing.T, k *Kernel, files map[string]string) {
 		t.Run(fmt.Sprintf("boot %d", boot), func(t *testing.T) {
 			var output bytes.Buffer
 			r := runGuest(t, k, Job{
-				Files: files, Disk: disk, DiskMiB: 2048, MemMiB: guestMiB, Orderly: boot == 1, Log: func(line string) { t.Log(line) }, Timeout: bootLimit + s.timeout,
+				Files: files, Disk: disk, DiskMiB: *diskMiB, MemMiB: *memMiB, Orderly: boot == 1, Log: func(line string) { t.Log(line) }, Timeout: bootLimit + s.timeout,
 				Commands: []Command{s.command(&output, fmt.Sprintf("%s=%d", require.BootEnv, boot))},
 			})
 			s.report(t, &output, r, 0)

@@ -31,7 +31,7 @@ func TestMakeUninstallRemovesWhatMakeInstallMade(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	installed := func(target string) (paths []string) {
+	after := func(target string) (paths []string) {
 		t.Helper()
 		cmd := exec.Command(require.Tool(t, "make"), "-C", tree, "-f", makefile, target, "BUILD=:", "PREFIX=/usr", "DESTDIR="+dest) // #nosec G204 -- a test's own
 		if out, err := cmd.CombinedOutput(); err != nil {
@@ -48,13 +48,13 @@ func TestMakeUninstallRemovesWhatMakeInstallMade(t *testing.T) {
 		}
 		return paths
 	}
-	there := installed("install")
+	there := after("install")
 	for _, want := range []string{"/usr/bin/pageind", "/usr/share/man/man8/pagein-install.8", "/usr/lib/systemd/system/pageind.service", "/sbin/mount.pagein"} {
 		if !slices.Contains(there, want) {
 			t.Errorf("%s is not installed, but %q", want, there)
 		}
 	}
-	if left := installed("uninstall"); !slices.Equal(left, []string{"/usr/bin/other"}) {
+	if left := after("uninstall"); !slices.Equal(left, []string{"/usr/bin/other"}) {
 		t.Errorf("left is %q", left)
 	}
 }

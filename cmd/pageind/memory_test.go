@@ -21,9 +21,6 @@ const leastMemory = 64 << 20
 
 // TestTheDaemonLivesWithLittleMemory has an image of 192 MiB read and fetched ahead while the daemon's control group may have leastMemory.
 func TestTheDaemonLivesWithLittleMemory(t *testing.T) {
-	if os.Getenv(require.GuestEnv) != "" {
-		t.Skip("the guests have no memory controller")
-	}
 	group := newMemoryGroup(t, leastMemory) // before the lab, so that it goes when the lab's processes have
 	l := newLab(t)
 	server := httptest.NewServer(registry.New(registry.Logger(quiet())))

@@ -50,8 +50,9 @@ func TestRebootWithContainerdBringsImagesAndContainersBack(t *testing.T) {
 		n.serve()
 		n.startKept()
 		n.isBack("lazy", "plain", "late-plain", "late-lazy")
+		there := n.snapshotsNow()
 		for _, name := range n.notedSnapshots() {
-			if !slices.Contains(n.snapshotsNow(), name) {
+			if !slices.Contains(there, name) {
 				t.Errorf("after the power cut snapshot %s is not there", name)
 			}
 		}
@@ -104,10 +105,10 @@ func newBootedNode(t *testing.T) *bootedNode {
 	}
 	program := tartest.File("bin/busybox", string(busybox))
 	program.Mode = 0o755
-	programs, common := n.layer(tartest.Directory("bin", 0o755), program), n.randomFile("common")
+	programs, common := n.layer(tartest.Directory("bin", 0o755), program), n.randomLayer("common")
 	sums := digestOf(busybox, bootedFiles[0]) + common.sum
 	image := func(name string, lazy bool, layers func(own imageLayer) []imageLayer) {
-		own := n.randomFile("own " + name)
+		own := n.randomLayer("own " + name)
 		n.images[name] = bootedImage{lazy: lazy, layers: layers(own.imageLayer), sums: sums + own.sum}
 	}
 	onShared := func(own imageLayer) []imageLayer { return []imageLayer{programs, common.imageLayer, own} }
@@ -119,21 +120,21 @@ func newBootedNode(t *testing.T) *bootedNode {
 	return n
 }
 
-// randomLayer is a layer with one file of random bytes, and what sha256sum prints of it.
-type randomLayer struct {
+// summedLayer is a layer with one file, and what sha256sum prints of it.
+type summedLayer struct {
 	imageLayer
 	sum string
 }
 
-// randomFile makes a layer with a file. The first word of what it is called is the file's name, and equal bytes are called the same.
-func (n *bootedNode) randomFile(called string) randomLayer {
+// randomLayer makes a layer with a file of random bytes. The first word of what it is called is the file's name, and equal bytes are called the same.
+func (n *bootedNode) randomLayer(called string) summedLayer {
 	n.Helper()
 	var seed [32]byte
 	copy(seed[:], called)
 	data := make([]byte, 2<<20)
 	_, _ = rand.NewChaCha8(seed).Read(data)
 	name, _, _ := strings.Cut(called, " ")
-	return randomLayer{n.layer(tartest.File(name, string(data))), digestOf(data, "/"+name)}
+	return summedLayer{n.layer(tartest.File(name, string(data))), digestOf(data, "/"+name)}
 }
 
 func (n *bootedNode) ref(name string) string { return n.registry + "/" + name + ":1" }

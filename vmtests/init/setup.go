@@ -15,7 +15,7 @@ import (
 // descriptors is the limit of open files that systemd gives its services; the kernel's own, 4096, is less than any distribution's.
 const descriptors = 524288
 
-// setUp makes a root that can be exchanged, mounts the usual file systems, loads the modules, and brings the disk and the loopback device up.
+// setUp makes a root that can be exchanged, mounts the usual file systems, has cgroups controllers, writes the files about names, loads the modules, and brings the disk and the loopback device up.
 func setUp(spec wire.Spec) error {
 	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 1024, Max: descriptors}); err != nil {
 		return fmt.Errorf("raise the limit of open files: %w", err)
