@@ -25,6 +25,8 @@ func TestAConfigurationCanBeCheckedBeforeItIsUsed(t *testing.T) {
 		{"read-deadline = 30\n", exitUsage, "line 1"},
 		{"read-deadlines = \"30s\"\n", exitUsage, "does not know: read-deadlines\n"},
 		{"[snapshotter]\ncache-high = \"50MB\"\nx = 1\n", exitUsage, "does not know: snapshotter.cache-high (cache-high belongs above the first [section]), snapshotter.x\n"},
+		{"snapshotter.cache-high = \"1\"\n[trust]\n", exitUsage, "does not know: snapshotter.cache-high\n"},
+		{"[trust]\nsnapshotter = 1\nhosts-dirs = 1\n", exitUsage, "does not know: trust.snapshotter, trust.hosts-dirs (hosts-dirs belongs above the first [section])\n"},
 		{"[snapshotter.trust]\nx = 1\n", exitUsage, "does not know: snapshotter.trust\n"},
 		{"read-deadline = \"soon\"\n", exitUsage, "read-deadline"},
 		{"cache-high = \"10%\"\ncache-low = \"20%\"\n", exitUsage, "cache-high"},

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -18,8 +19,7 @@ func unknownKeys(file []byte, missing *toml.StrictMissingError) string {
 		path := e.Key()
 		key, last := strings.Join(path, "."), path[len(path)-1]
 		row, _ := e.Position()
-		isTable := bytes.HasPrefix(bytes.TrimSpace(lines[row-1]), []byte("["))
-		if len(path) > 1 && !isTable && knownAtTop(last) {
+		if len(path) > 1 && !startsTable(lines[row-1]) && slices.ContainsFunc(lines[:row-1], startsTable) && knownAtTop(last) {
 			key += fmt.Sprintf(" (%s belongs above the first [section])", last)
 		}
 		keys = append(keys, key)
@@ -27,9 +27,12 @@ func unknownKeys(file []byte, missing *toml.StrictMissingError) string {
 	return strings.Join(keys, ", ") + "\n" + missing.String()
 }
 
-// knownAtTop reports whether a configuration has a key that is in no table.
+// startsTable reports whether a line is the [name] of a table.
+func startsTable(line []byte) bool { return bytes.HasPrefix(bytes.TrimSpace(line), []byte("[")) }
+
+// knownAtTop reports whether a configuration has a value of that name in no table. A table, as which it is tried, is none.
 func knownAtTop(key string) bool {
 	var strict *toml.StrictMissingError
-	err := toml.NewDecoder(strings.NewReader(strconv.Quote(key) + " = 0\n")).DisallowUnknownFields().Decode(new(config))
-	return !errors.As(err, &strict)
+	err := toml.NewDecoder(strings.NewReader(strconv.Quote(key) + " = {}\n")).DisallowUnknownFields().Decode(new(config))
+	return err != nil && !errors.As(err, &strict)
 }
