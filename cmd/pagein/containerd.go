@@ -21,10 +21,10 @@ const (
 	containerdFlag          = "containerd"
 )
 
-// containerdFlags say which containerd is meant, and how it knows the snapshotter.
-func containerdFlags() []cli.Flag {
+// containerdFlags say which containerd is meant, and how it knows the snapshotter. What help says of where it listens by default is byDefault, or the usual socket if that is empty.
+func containerdFlags(byDefault string) []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: containerdFlag, Value: imagestore.DefaultAddress, EnvVars: envvar.Usable("CONTAINERD_ADDRESS"), Usage: "`SOCK` where containerd listens"},
+		&cli.StringFlag{Name: containerdFlag, Value: imagestore.DefaultAddress, DefaultText: byDefault, EnvVars: envvar.Usable("CONTAINERD_ADDRESS"), Usage: "`SOCK` where containerd listens"},
 		&cli.StringFlag{Name: "snapshotter", Value: imagestore.Snapshotter, Usage: "`NAME` by which containerd knows pageind"},
 	}
 }
@@ -39,21 +39,27 @@ func openStore(c *cli.Context, o imagestore.Options) (*imagestore.Store, error) 
 	return store, err
 }
 
-// setupFlags say where containerd is, and its configuration.
+// setupFlags say which containerd is meant, and where its configuration is, which says where it listens.
 func setupFlags() []cli.Flag {
-	return []cli.Flag{
+	return append(containerdFlags("where its configuration says, else "+imagestore.DefaultAddress),
 		&cli.StringFlag{Name: "containerd-program", Value: "containerd", Usage: "`PROGRAM` that reads the configuration"},
 		&cli.StringFlag{Name: "containerd-config", Value: defaultContainerdConfig, Usage: "containerd's configuration, `F`"},
-	}
+	)
 }
 
-// installed is the containerd that is meant.
-func installed(c *cli.Context) (containerd setup.Containerd, err error) {
-	if containerd.Program, err = exec.LookPath(c.String("containerd-program")); err != nil {
-		return containerd, fmt.Errorf("find containerd: %w (name it with --containerd-program)", err)
+// findContainerd returns the containerd that is meant, and what it makes of its configuration. If neither the command line nor the environment says where it listens, the configuration
+// does, for everything that asks for containerdFlag after it. After an error only the path of the configuration may count.
+func findContainerd(c *cli.Context) (containerd setup.Containerd, seen setup.Seen, err error) {
+	if containerd.Config, err = filepath.Abs(c.String("containerd-config")); err != nil {
+		return containerd, seen, err
 	}
-	containerd.Config, err = filepath.Abs(c.String("containerd-config"))
-	return containerd, err
+	if containerd.Program, err = exec.LookPath(c.String("containerd-program")); err != nil {
+		return containerd, seen, fmt.Errorf("find containerd: %w (name it with --containerd-program)", err)
+	}
+	if seen, err = containerd.See(c.Context); err == nil && seen.Address != "" && !c.IsSet(containerdFlag) {
+		err = c.Set(containerdFlag, seen.Address)
+	}
+	return containerd, seen, err
 }
 
 // checkNamed makes sure that the configuration of containerd is there, if it is named: a slip would have a new file written that nobody reads, or the right one left as it is.
@@ -65,15 +71,6 @@ func checkNamed(c *cli.Context, path string) error {
 		return fmt.Errorf("find containerd's configuration: %w (name the file that containerd reads; if it reads none yet, make it)", err)
 	}
 	return nil
-}
-
-// see has containerd read its configuration, which says where it listens if neither the command line nor the environment does.
-func see(c *cli.Context, containerd setup.Containerd) (setup.Seen, error) {
-	seen, err := containerd.See(c.Context)
-	if err == nil && seen.Address != "" && !c.IsSet(containerdFlag) {
-		err = c.Set(containerdFlag, seen.Address)
-	}
-	return seen, err
 }
 
 // checkRead makes sure that this is the configuration which the running containerd knows the snapshotter from, if it does: else the lines in another one would stay, and lead nowhere once

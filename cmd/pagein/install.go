@@ -30,7 +30,7 @@ func installCommand() *cli.Command {
 		ArgsUsage:    theContainerd,
 		Description:  installDescription,
 		BashComplete: completeInstall,
-		Flags: append(append(containerdFlags(), setupFlags()...),
+		Flags: append(setupFlags(),
 			&cli.BoolFlag{Name: "cri", Usage: "make it the snapshotter of Kubernetes' containers"},
 			&cli.BoolFlag{Name: "apply", Usage: "write it"},
 			&cli.BoolFlag{Name: "restart", Usage: "have systemd restart pageind and containerd; containers go on"},
@@ -45,10 +45,14 @@ func installCommand() *cli.Command {
 			if check && c.Bool("apply") && !c.Bool("restart") {
 				return misuse(c, "what is written can be checked once both were restarted: give --restart, too, or restart them and check without --apply")
 			}
-			if onlyChecks(c) && knowsUs(c) == nil {
+			containerd, _, err := findContainerd(c)
+			if onlyChecks(c) && knowsWhereToAsk(c, err) && knowsUs(c) == nil {
 				return checkPull(c)
 			}
-			changed, err := install(c)
+			if err != nil {
+				return err
+			}
+			changed, err := install(c, containerd)
 			if err != nil {
 				return err
 			}
@@ -79,18 +83,11 @@ func completeInstall(c *cli.Context) {
 }
 
 // install plans the changes, and shows or applies them. It reports whether there were any.
-func install(c *cli.Context) (changed bool, err error) {
-	containerd, err := installed(c)
-	if err != nil {
-		return false, err
-	}
+func install(c *cli.Context, containerd setup.Containerd) (changed bool, err error) {
 	if filepath.Dir(containerd.Config) != filepath.Dir(defaultContainerdConfig) { // there containerd would read a new one
 		if err := checkNamed(c, containerd.Config); err != nil {
 			return false, err
 		}
-	}
-	if _, err := see(c, containerd); err != nil {
-		return false, err
 	}
 	service := ""
 	if c.Bool("cri") {

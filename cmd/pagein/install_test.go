@@ -111,7 +111,7 @@ func TestBothAreRestartedOnceTheirConfigurationsAreWritten(t *testing.T) {
 func TestWhatCannotBeRestartedIsToBeRestartedByHand(t *testing.T) {
 	systemctl(t, "5")
 	status, said := runInstall(t, t.TempDir(), "--apply", "--restart")
-	const want = "restart pageind.service: exit status 5: no such unit (the files are written: restart pageind, then containerd, in your own way)"
+	const want = "restart pageind.service: exit status 5: no such unit; the files are written; without systemd: SIGTERM to pageind (to its supervisor, if it runs with --supervise), start it anew once it has ended, then restart containerd; containers go on"
 	if status != exitFailure || !strings.HasSuffix(said, want+"\n") {
 		t.Errorf("status %d; it says %s", status, said)
 	}
@@ -135,6 +135,66 @@ func TestInstallShowsWhatGoes(t *testing.T) {
 	const cri = "io.containerd.cri.v1.images"
 	if status != exitSuccess || !strings.Contains(gone, "config.toml, without these lines") || !strings.Contains(gone, cri) || strings.Contains(come, cri) || !strings.Contains(gone, "Have kubelet ask containerd again") {
 		t.Errorf("when Kubernetes is to use it no more it says %s", said)
+	}
+}
+
+// TestWhatIsToBeRemovedIsPageinsOwn has a configuration in the working directory, which is empty.
+func TestWhatIsToBeRemovedIsPageinsOwn(t *testing.T) {
+	dir, theirs := t.TempDir(), filepath.Join(t.TempDir(), "config.toml")
+	if err := os.WriteFile(theirs, []byte("version = 3\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(dir)
+	var out, err strings.Builder
+	status := run(t.Context(), []string{
+		"pagein", "--config", "pagein.toml", "uninstall", "containerd", "--containerd-program", require.Tool(t, "containerd"), "--containerd-config", theirs,
+	}, &out, &err)
+	for _, want := range []string{", and " + filepath.Join(dir, "pagein.toml") + ". ", "; rm -r /var/lib/pagein /run/pagein\n"} {
+		if status != exitSuccess || !strings.Contains(out.String(), want) || strings.Contains(out.String(), "empty directory") {
+			t.Errorf("status %d; it says %s%s, want %s", status, out.String(), err.String(), want)
+		}
+	}
+}
+
+// TestHelpSaysWhereContainerdIsAsked if nobody says where it listens.
+func TestHelpSaysWhereContainerdIsAsked(t *testing.T) {
+	for command, want := range map[string]string{
+		"install":   "(default: where its configuration says, else " + imagestore.DefaultAddress + ")",
+		"uninstall": "(default: where its configuration says, else " + imagestore.DefaultAddress + ")",
+		"pull":      `(default: "` + imagestore.DefaultAddress + `")`,
+	} {
+		var out, err strings.Builder
+		if status := run(t.Context(), []string{"pagein", command, "--help"}, &out, &err); status != exitSuccess || !strings.Contains(out.String(), want) {
+			t.Errorf("%s: status %d; it says %s%s, want %s", command, status, out.String(), err.String(), want)
+		}
+	}
+}
+
+// TestAConfigurationThatContainerdDoesNotAcceptIsOnlyChangedWhereOurLinesAreSeen has one that may import them, which nobody can tell, and one that has them.
+func TestAConfigurationThatContainerdDoesNotAcceptIsOnlyChangedWhereOurLinesAreSeen(t *testing.T) {
+	dir := t.TempDir()
+	if status, said := runInstall(t, dir, "--apply"); status != exitSuccess {
+		t.Fatalf("it says %s", said)
+	}
+	own, theirs := filepath.Join(dir, "pagein.toml"), filepath.Join(dir, "config.toml")
+	marked, err := os.ReadFile(theirs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ text, want string }{
+		{"version = 9\n", "pagein: see what containerd makes of " + theirs},
+		{"version = 9\n" + strings.TrimPrefix(string(marked), "version = 3\n"), "asked of the containerd at /nowhere/sock (--containerd names another one)\npagein: see what needs pageind: connect to containerd at /nowhere/sock"},
+	} {
+		if err := os.WriteFile(theirs, []byte(c.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		status, said := setUp(t, "uninstall", dir, "config.toml", "--apply", "--containerd", "/nowhere/sock")
+		if status != exitFailure || !strings.Contains(said, c.want) {
+			t.Errorf("%q: status %d; it says %s, want %s", c.text, status, said, c.want)
+		}
+		if got, err := os.ReadFile(own); err != nil || !strings.Contains(string(got), "containerd.sock") {
+			t.Errorf("%q: without a containerd that says what needs it, pageind's configuration is %q, %v", c.text, got, err)
+		}
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os/exec"
 	"runtime"
 	"slices"
 	"strings"
@@ -45,6 +46,11 @@ func wantsCheck(c *cli.Context) bool { return c.Bool("check") || c.String("check
 // onlyChecks reports whether nothing but a check is asked for: neither is a configuration named that it would be seen for what it lacks, nor is anything to be done with one.
 func onlyChecks(c *cli.Context) bool {
 	return wantsCheck(c) && !slices.ContainsFunc([]string{"apply", "restart", "cri", "containerd-program", "containerd-config"}, c.IsSet)
+}
+
+// knowsWhereToAsk reports whether a check can ask the containerd that is meant, after what findContainerd says: one whose program is not to be found may run all the same.
+func knowsWhereToAsk(c *cli.Context, found error) bool {
+	return found == nil || c.IsSet(containerdFlag) || errors.Is(found, exec.ErrNotFound)
 }
 
 // knowsUs returns an error if the containerd that runs does not know the snapshotter.

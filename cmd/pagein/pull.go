@@ -29,7 +29,7 @@ func pullCommand() *cli.Command {
 		Usage:       "have containerd pull an image lazily, or fetch the layers of one",
 		ArgsUsage:   "REF",
 		Description: pullDescription,
-		Flags: append(containerdFlags(),
+		Flags: append(containerdFlags(""),
 			&cli.StringFlag{Name: "namespace", Value: imagestore.DefaultNamespace, EnvVars: envvar.Usable("CONTAINERD_NAMESPACE"), Usage: "pull into containerd's namespace `NAME`; Kubernetes uses k8s.io"},
 			&cli.BoolFlag{Name: "layers", Usage: "fetch all layers into containerd's content store, too"},
 			platformFlag(),

@@ -26,26 +26,17 @@ func howToRestart(systemd bool) string {
 	return endByHand + ", start it anew once it has ended, then restart containerd; containers go on"
 }
 
-// howToEnd says how pageind and its keeper are ended for good, and the programs removed. systemd does not stop the keeper, and starts another if it ends, for as long as it has the unit.
-func howToEnd(systemd bool) string {
-	const programs = "; make uninstall (where \"make install\" was done)"
-	if systemd {
-		return "systemctl disable --now pageind.service" + programs + "; systemctl daemon-reload; systemctl stop pagein-keeper.service"
-	}
-	return endByHand + ", whose keeper ends by itself when nothing is mounted (with --stay, at SIGTERM)" + programs
-}
-
 // restart has systemd restart both, pageind first: containerd looks for the snapshotter when it is first used.
 func restart(c *cli.Context) error {
-	todo := "restart pageind, then containerd, in your own way"
+	todo := "without systemd: " + howToRestart(false)
 	if c.Bool("apply") {
-		todo = "the files are written: " + todo
+		todo = "the files are written; " + todo
 	}
 	for _, unit := range []string{"pageind.service", "containerd.service"} {
 		out, err := exec.CommandContext(c.Context, "systemctl", "restart", unit).CombinedOutput() // #nosec G204 -- one of the two
 		if err != nil {
 			// Its exit status must not become that of this program.
-			return fmt.Errorf("restart %s: %s: %s (%s)", unit, err.Error(), bytes.TrimSpace(out), todo)
+			return fmt.Errorf("restart %s: %s: %s; %s", unit, err.Error(), bytes.TrimSpace(out), todo)
 		}
 	}
 	return nil

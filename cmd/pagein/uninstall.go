@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -33,7 +32,7 @@ func uninstallCommand() *cli.Command {
 		ArgsUsage:    theContainerd,
 		Description:  uninstallDescription,
 		BashComplete: completeInstall,
-		Flags: append(append(containerdFlags(), setupFlags()...),
+		Flags: append(setupFlags(),
 			&cli.BoolFlag{Name: "apply", Usage: "take it out"},
 			&cli.BoolFlag{Name: "complete", Usage: "fetch and unpack images that need pageind for another snapshotter first"},
 			&cli.StringFlag{Name: "to", Value: "overlayfs", Usage: "unpack images for the snapshotter `NAME`"},
@@ -53,25 +52,22 @@ func uninstallCommand() *cli.Command {
 }
 
 func uninstall(c *cli.Context) error {
-	containerd, err := installed(c)
+	config, err := filepath.Abs(c.Path("config"))
 	if err != nil {
 		return err
 	}
+	containerd, seen, unseen := findContainerd(c)
 	if err := checkNamed(c, containerd.Config); err != nil {
-		return err
-	}
-	seen, err := see(c, containerd)
-	if err != nil {
-		return err
-	}
-	if err := checkRead(c, containerd, seen); err != nil {
 		return err
 	}
 	changes, err := containerd.Installed()
 	if err != nil {
 		return err
 	}
-	own, err := setup.Undo(c.Path("config"))
+	if unseen != nil && len(changes) == 0 { // what cannot be read may import a file of ours
+		return unseen
+	}
+	own, err := setup.Undo(config)
 	if err != nil {
 		return err
 	}
@@ -79,6 +75,11 @@ func uninstall(c *cli.Context) error {
 		changes = append(changes, own)
 	}
 	if len(changes) > 0 || c.Bool("complete") || c.Bool("remove") { // images that need it, lines or no lines
+		if unseen != nil { // lines of ours are in it all the same
+			fmt.Fprintf(c.App.ErrWriter, "pagein uninstall: note: %v: what needs pageind is asked of the containerd at %s (--containerd names another one)\n", unseen, c.String(containerdFlag))
+		} else if err := checkRead(c, containerd, seen); err != nil {
+			return err
+		}
 		if err := letGo(c); err != nil {
 			return err
 		}
@@ -100,27 +101,6 @@ func uninstall(c *cli.Context) error {
 		restarted = restart(c)
 	}
 	return errors.Join(printRest(c.App.Writer, pageind, own), restarted)
-}
-
-// printRest is for who wants to be rid of all.
-func printRest(w io.Writer, pageind setup.Pageind, own *setup.Change) error {
-	dirs := pageind.Store
-	if !strings.HasPrefix(pageind.Root, pageind.Store+"/") {
-		dirs += " " + pageind.Root
-	}
-	text := fmt.Sprintf("What stays: pageind, which still serves \"pagein mount\", what it has fetched, in %s, its sockets and the keeper's log, in %s", dirs, pageind.Run)
-	dirs += " " + pageind.Run
-	dir := filepath.Dir(own.Path)
-	if left, err := os.ReadDir(dir); own.New != nil { // it is there when ours is out of it
-		text += fmt.Sprintf("; other settings, such as [trust], in %s", own.Path)
-		dirs += " " + own.Path
-	} else if err == nil && len(left) == 0 {
-		text += fmt.Sprintf("; the empty directory %s", dir)
-		dirs += " " + dir
-	}
-	text += fmt.Sprintf(".\nTo be rid of that, too, once \"pagein status\" shows no images: %s; rm -r %s\n", howToEnd(systemdRuns()), dirs)
-	_, err := io.WriteString(w, text)
-	return err
 }
 
 // letGo makes sure that nothing in containerd needs pageind any more, or says what does.

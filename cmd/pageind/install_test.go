@@ -97,6 +97,11 @@ func TestContainerdIsSetUpCheckedAndHadBack(t *testing.T) {
 			if said := l.pagein("--config", l.own, "install", "containerd", "--check", "--containerd", l.Socket()); strings.Count(said, "\n") != 2 || !strings.Contains(said, `knows the snapshotter "pagein"`) {
 				t.Errorf("a check alone says %s", said)
 			}
+			l.env = append(l.env, "PATH=/nowhere")
+			if said := l.pagein("--config", l.own, "install", "containerd", "--check", "--containerd", l.Socket()); !strings.Contains(said, "can be read") {
+				t.Errorf("where containerd's program is not to be found a check says %s", said)
+			}
+			l.env = nil
 			if err := l.refused("install", "containerd", "--check", "--snapshotter", "nobody"); !strings.Contains(err, `does not know the snapshotter "nobody"`) || !strings.Contains(err, "install containerd --apply") {
 				t.Errorf("a check with no snapshotter says %s", err)
 			}
@@ -217,6 +222,41 @@ func TestNothingIsTakenOutOfAnotherConfigurationThanContainerdRead(t *testing.T)
 	}
 }
 
+// TestWhatIsTakenOutCountsOnceContainerdIsRestarted asks again before that, to see what stays.
+func TestWhatIsTakenOutCountsOnceContainerdIsRestarted(t *testing.T) {
+	beside(t)
+	l := newSetUpLab(t, servertest.ContainerdOptions{})
+	for _, args := range [][]string{{"--apply"}, {"--apply"}, nil} {
+		said := l.set(append([]string{"uninstall", "containerd"}, args...)...)
+		if want := "ounts once both were restarted: "; !strings.Contains(said, want) || !strings.Contains(said, "What stays: pageind") || l.text(l.theirs) != l.before {
+			t.Errorf("%q says %s", args, said)
+		}
+	}
+	if err := l.refused("uninstall", "containerd", "--apply", "--complete"); !strings.Contains(err, "or restart it if that was taken out already") {
+		t.Errorf("of images that containerd still unpacks for pageind it says %s", err)
+	}
+}
+
+// TestLinesAreTakenOutOfWhatContainerdDoesNotAccept has somebody break the configuration elsewhere after containerd had read it.
+func TestLinesAreTakenOutOfWhatContainerdDoesNotAccept(t *testing.T) {
+	beside(t)
+	for _, broken := range []string{"version = 9\n", "[a\n"} {
+		l := newSetUpLab(t, servertest.ContainerdOptions{})
+		image := l.push("ordinary", l.layers[0])
+		l.pull(image)
+		if err := os.WriteFile(l.theirs, []byte(broken+l.after), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := l.refused("uninstall", "containerd", "--apply"); !strings.Contains(err, "1 image still needs pageind") || l.text(l.theirs) != broken+l.after {
+			t.Errorf("%q: it is taken out under an image: %s", broken, err)
+		}
+		l.set("uninstall", "containerd", "--apply", "--remove")
+		if got := l.text(l.theirs); got != broken+l.before {
+			t.Errorf("containerd's configuration is\n%s", got)
+		}
+	}
+}
+
 // TestWhatContainerdHasNotReadYetIsTakenOutAtOnce has a containerd that was not restarted after its configuration was changed.
 func TestWhatContainerdHasNotReadYetIsTakenOutAtOnce(t *testing.T) {
 	beside(t)
@@ -227,7 +267,7 @@ func TestWhatContainerdHasNotReadYetIsTakenOutAtOnce(t *testing.T) {
 	}
 	l.env = append(l.env, "PATH="+systemctl+":"+os.Getenv("PATH"))
 	said, err := l.try(append([]string{"--config", l.own, "uninstall", "containerd", "--apply", "--restart"}, l.options...)...)
-	if err == nil || !strings.Contains(err.Error(), "the files are written: restart pageind, then containerd") || !strings.Contains(said, "What stays: pageind") {
+	if err == nil || !strings.Contains(err.Error(), "the files are written; without systemd: SIGTERM to pageind") || !strings.Contains(said, "What stays: pageind") {
 		t.Errorf("without systemd it says %s, and fails with %v", said, err)
 	}
 	l.Restart(l.Answers)

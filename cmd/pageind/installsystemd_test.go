@@ -28,8 +28,9 @@ func TestSystemdRestartsBothForWhatIsInstalled(t *testing.T) {
 	if err := os.WriteFile(unit, []byte(containerdUnit), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	m := newManagedBeside(t, []string{unit}, programs)
+	m := newManagedBeside(t, []string{unit, "../../dist/systemd/pagein-check.service", "../../dist/systemd/pagein-check.timer"}, programs)
 	m.Run("systemctl", "start", "containerd")
+	m.Run("systemctl", "enable", "--now", "pagein-check.timer")
 	units := []string{"pageind.service", "containerd.service"}
 	restarted := func(args ...string) (said string) {
 		t.Helper()
@@ -48,6 +49,20 @@ func TestSystemdRestartsBothForWhatIsInstalled(t *testing.T) {
 	if said := restarted("install", "containerd", "--apply", "--restart", "--check"); !strings.Contains(said, "was pulled without its layers, and can be read") {
 		t.Errorf("it says %s", said)
 	}
+	config, err := os.ReadFile(m.Path("/etc/containerd/config.toml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const elsewhere = "[plugins.\"io.containerd.server.v1.grpc\"]\naddress = \"/run/elsewhere.sock\"\n"
+	if err := os.WriteFile(m.Path("/etc/containerd/config.toml"), append(config, elsewhere...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if said, err := m.Try("pagein", "install", "containerd", "--check"); err == nil || !strings.Contains(err.Error(), "connect to containerd at /run/elsewhere.sock") {
+		t.Errorf("another containerd than the configured one is checked: %s, %v", said, err)
+	}
+	if err := os.WriteFile(m.Path("/etc/containerd/config.toml"), config, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	said := restarted("uninstall", "containerd", "--apply", "--restart")
 	if _, err := os.Stat(m.Path("/etc/containerd/config.toml")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the configuration that was made: %v", err)
@@ -61,6 +76,9 @@ func TestSystemdRestartsBothForWhatIsInstalled(t *testing.T) {
 	}
 	// The machine has no checkout.
 	m.Run("sh", "-ec", strings.Replace(rid, `make uninstall (where "make install" was done)`, "rm /usr/local/lib/systemd/system/page*", 1))
+	if enabled, err := os.ReadDir(m.Path("/etc/systemd/system/timers.target.wants")); err == nil && len(enabled) > 0 || m.Show("pagein-check.timer", "ActiveState") != "inactive" {
+		t.Errorf("pagein-check.timer is left: enabled are %v", enabled)
+	}
 	for _, u := range []string{"pageind.service", "pagein-keeper.service"} {
 		if pid := m.PID(u); pid != 0 {
 			t.Errorf("process %d of %s is left", pid, u)
