@@ -19,6 +19,7 @@ import (
 const (
 	defaultContainerdConfig = "/etc/containerd/config.toml"
 	containerdFlag          = "containerd"
+	containerdConfigFlag    = "containerd-config"
 )
 
 // containerdFlags say which containerd is meant, and how it knows the snapshotter. What help says of where it listens by default is byDefault, or the usual socket if that is empty.
@@ -34,7 +35,11 @@ func openStore(c *cli.Context, o imagestore.Options) (*imagestore.Store, error) 
 	o.Snapshotter = c.String("snapshotter")
 	store, err := imagestore.Open(c.Context, c.String(containerdFlag), o)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w (start containerd, or say where it listens: --containerd, $CONTAINERD_ADDRESS)", err)
+		cure := "start containerd, or say where it listens: --containerd, $CONTAINERD_ADDRESS"
+		if c.String(containerdConfigFlag) != "" {
+			cure += ", or --" + containerdConfigFlag + " if its configuration says so"
+		}
+		return nil, fmt.Errorf("%w (%s)", err, cure)
 	}
 	return store, err
 }
@@ -43,14 +48,14 @@ func openStore(c *cli.Context, o imagestore.Options) (*imagestore.Store, error) 
 func setupFlags() []cli.Flag {
 	return append(containerdFlags("where its configuration says, else "+imagestore.DefaultAddress),
 		&cli.StringFlag{Name: "containerd-program", Value: "containerd", Usage: "`PROGRAM` that reads the configuration"},
-		&cli.StringFlag{Name: "containerd-config", Value: defaultContainerdConfig, Usage: "containerd's configuration, `F`"},
+		&cli.StringFlag{Name: containerdConfigFlag, Value: defaultContainerdConfig, Usage: "containerd's configuration, `F`"},
 	)
 }
 
 // findContainerd returns the containerd that is meant, and what it makes of its configuration. If neither the command line nor the environment says where it listens, the configuration
 // does, for everything that asks for containerdFlag after it. After an error only the path of the configuration may count.
 func findContainerd(c *cli.Context) (containerd setup.Containerd, seen setup.Seen, err error) {
-	if containerd.Config, err = filepath.Abs(c.String("containerd-config")); err != nil {
+	if containerd.Config, err = filepath.Abs(c.String(containerdConfigFlag)); err != nil {
 		return containerd, seen, err
 	}
 	if containerd.Program, err = exec.LookPath(c.String("containerd-program")); err != nil {
@@ -64,7 +69,7 @@ func findContainerd(c *cli.Context) (containerd setup.Containerd, seen setup.See
 
 // checkNamed makes sure that the configuration of containerd is there, if it is named: a slip would have a new file written that nobody reads, or the right one left as it is.
 func checkNamed(c *cli.Context, path string) error {
-	if !c.IsSet("containerd-config") {
+	if !c.IsSet(containerdConfigFlag) {
 		return nil
 	}
 	if _, err := os.Stat(path); err != nil {

@@ -245,12 +245,19 @@ func TestInstallRefusesWhatMakesNoSense(t *testing.T) {
 	}
 }
 
-func TestPullSaysThatContainerdIsNotThere(t *testing.T) {
-	var out, err strings.Builder
-	status := run(t.Context(), []string{"pagein", "pull", "--containerd", "/nowhere/sock", "host.example/x"}, &out, &err)
-	for _, want := range []string{"connect to containerd at /nowhere/sock", "say where it listens: --containerd, $CONTAINERD_ADDRESS"} {
-		if status != exitFailure || !strings.Contains(err.String(), want) {
-			t.Errorf("status %d, %s", status, err.String())
+func TestItIsSaidThatContainerdIsNotThere(t *testing.T) {
+	const cure = "start containerd, or say where it listens: --containerd, $CONTAINERD_ADDRESS"
+	for _, c := range []struct{ command, want string }{
+		{"pull host.example/x", cure + ")"},
+		{"install containerd --check", cure + ", or --containerd-config if its configuration says so)"},
+	} {
+		var out, err strings.Builder
+		words := strings.Fields(c.command)
+		status := run(t.Context(), append([]string{"pagein", words[0], "--containerd", "/nowhere/sock"}, words[1:]...), &out, &err)
+		for _, want := range []string{"connect to containerd at /nowhere/sock", c.want} {
+			if status != exitFailure || !strings.Contains(err.String(), want) {
+				t.Errorf("%s: status %d, %s", c.command, status, err.String())
+			}
 		}
 	}
 }

@@ -45,7 +45,7 @@ func wantsCheck(c *cli.Context) bool { return c.Bool("check") || c.String("check
 
 // onlyChecks reports whether nothing but a check is asked for: neither is a configuration named that it would be seen for what it lacks, nor is anything to be done with one.
 func onlyChecks(c *cli.Context) bool {
-	return wantsCheck(c) && !slices.ContainsFunc([]string{"apply", "restart", "cri", "containerd-program", "containerd-config"}, c.IsSet)
+	return wantsCheck(c) && !slices.ContainsFunc([]string{"apply", "restart", "cri", "containerd-program", containerdConfigFlag}, c.IsSet)
 }
 
 // knowsWhereToAsk reports whether a check can ask the containerd that is meant, after what findContainerd says: one whose program is not to be found may run all the same.
