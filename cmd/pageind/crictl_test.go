@@ -71,14 +71,7 @@ func (c *crictl) does(args ...string) string {
 
 // tries runs a command and returns what it prints, or an error with what it says when it fails.
 func (c *crictl) tries(args ...string) (string, error) {
-	cmd := exec.Command(c.program, append([]string{"--config", c.config}, args...)...)
-	var stderr strings.Builder
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		return "", fmt.Errorf("crictl %s: %w: %s", strings.Join(args, " "), err, stderr.String())
-	}
-	return string(out), nil
+	return servertest.Output(exec.Command(c.program, append([]string{"--config", c.config}, args...)...))
 }
 
 // prints checks the words that a command prints.
@@ -123,7 +116,7 @@ func TestKubernetesRunsPodsOfImagesThatAreNotFetched(t *testing.T) {
 		public := c.push("app", c.layers...)
 		c.pagein("convert", "--quiet", public)
 		image := c.guard(public)
-		if _, err := c.tries("pull", "--creds", "me:wrong", image); err == nil || !strings.Contains(err.Error(), "401") {
+		if _, err := c.tries("pull", "--creds", "me:wrong", image); err == nil || !strings.Contains(err.Error(), "401 Unauthorized") {
 			t.Fatalf("a wrong password: %v", err)
 		}
 		c.does("pull", "--creds", "me:"+firstPassword, image)

@@ -22,17 +22,14 @@ func TestNerdctlWorksWithImagesThatAreNotFetched(t *testing.T) {
 			r.startContainerd(servertest.ContainerdOptions{Old: s.old})
 			nerdctl := func(args ...string) string {
 				t.Helper()
-				cmd := exec.Command(program, append([]string{
+				out, err := servertest.Output(exec.Command(program, append([]string{
 					"--address", r.Socket(), "--snapshotter", "pagein", "--insecure-registry", "--data-root", filepath.Join(r.Dir, "nerdctl"),
 					"--cgroup-manager", "cgroupfs", "--cni-netconfpath", filepath.Join(r.Dir, "cni"), "--cni-path", filepath.Join(r.Dir, "cni"),
-				}, args...)...)
-				var stderr strings.Builder
-				cmd.Stderr = &stderr
-				out, err := cmd.Output()
+				}, args...)...))
 				if err != nil {
-					t.Fatalf("nerdctl %s: %v: %s", strings.Join(args, " "), err, stderr.String())
+					t.Fatal(err)
 				}
-				return string(out)
+				return out
 			}
 			run := func(image string, command ...string) string {
 				t.Helper()

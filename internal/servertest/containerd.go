@@ -91,13 +91,18 @@ func (c *Containerd) Ctr(args ...string) string {
 // Try runs a command of ctr, in the namespace of the CRI if that is served.
 func (c *Containerd) Try(args ...string) (string, error) {
 	cmd := exec.Command(c.ctr, append([]string{"--address", c.Socket(), "--namespace", c.namespace}, args...)...) // #nosec G204 -- a test's own
+	return Output(cmd)
+}
+
+// Output runs a client and returns what it prints, and an error with all that it says if it fails.
+func Output(cmd *exec.Cmd) (string, error) {
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {
-		return string(out), fmt.Errorf("ctr %s: %w: %s%s", strings.Join(args, " "), err, out, stderr.String())
+		err = fmt.Errorf("%s %s: %w: %s%s", filepath.Base(cmd.Path), strings.Join(cmd.Args[1:], " "), err, out, stderr.String())
 	}
-	return string(out), nil
+	return string(out), err
 }
 
 // Lines are the words of the first column that a listing command of ctr prints.
