@@ -11,13 +11,15 @@ import (
 	"time"
 
 	"github.com/pagein/pagein/bench/link"
+	"github.com/pagein/pagein/blob"
 )
 
 // containerOptions say how much of the comparison in containers is measured. All of it takes a quarter of an hour.
 type containerOptions struct {
 	links, servers, workloads list
-	pulls                     int  // how often overlayfs pulls the whole image for each link and server
-	log                       bool // every request of every run
+	pulls                     int    // how often overlayfs pulls the whole image for each link and server
+	level                     string // that pagein's image is compressed at, here and in other comparisons with stargz-snapshotter
+	log                       bool   // every request of every run
 }
 
 // list is a flag's value: names separated by commas.
@@ -54,6 +56,7 @@ func (o *containerOptions) flags(f *flag.FlagSet) {
 	f.Var(&o.links, "links", "containers: `links`, P1 (1 Gbit/s, 1 ms) and P2 (200 Mbit/s, 10 ms)")
 	f.Var(&o.servers, "servers", "containers: `registries`, static and distribution")
 	f.Var(&o.workloads, "workloads", "containers: `workloads`")
+	f.StringVar(&o.level, "level", blob.LevelDefault.String(), "containers, stargz, around: compress pagein's image at `level` fast, default or best")
 	f.IntVar(&o.pulls, "pulls", 1, "containers: `how often` overlayfs pulls the whole image, which takes 40 s at P2; 0 for not at all")
 	f.BoolVar(&o.log, "requests", false, "containers: print every request to the plain file server")
 }

@@ -100,7 +100,7 @@ func (b *bench) contestants(ctx context.Context, dir string) (ours, theirs *lazy
 	}
 	b.progress("stargz: converting image A")
 	lazy := filepath.Join(dir, "lazy")
-	if _, err := lab.Output(lab.Command(ctx, pagein, "convert", "--quiet", "--temp-dir", dir, "oci:"+source, "oci:"+lazy)); err != nil {
+	if _, err := lab.Output(lab.Command(ctx, pagein, "convert", "--quiet", "--level", b.containers.level, "--temp-dir", dir, "oci:"+source, "oci:"+lazy)); err != nil {
 		return nil, nil, err
 	}
 	ours = &lazyReader{name: "pagein", start: func(ctx context.Context, dir string) (mounter, error) { return lab.StartNode(ctx, dir) }}
