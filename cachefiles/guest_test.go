@@ -259,6 +259,34 @@ func TestUnmountWhileReading(t *testing.T) {
 	verify(t, d.mount(img), img)
 }
 
+// TestReadAheadOutlivesItsMount unmounts images while frames are on their way that nobody waits for. Their writes fail, which must not pass for want of space: the next mount's
+// readers would be told so.
+func TestReadAheadOutlivesItsMount(t *testing.T) {
+	require.Guest(t)
+	var images []*testImage
+	for n := range 16 {
+		images = append(images, newImage(t, fmt.Sprintf("ahead%d", n), newBlob(t, uint64(100+n), 2*mib, 2*mib)))
+	}
+	d := start(t, config(t, nil), ondemand.Options{}, images...)
+	for _, img := range images {
+		dir := d.mount(img)
+		f, err := os.Open(path(dir, 0, 0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.ReadAt(make([]byte, 256*kib), 0); err != nil {
+			t.Error(err)
+		}
+		if err := f.Close(); err != nil {
+			t.Error(err)
+		}
+		if err := kmount.Unmount(dir, 0); err != nil {
+			t.Fatal(err)
+		}
+		verify(t, d.mount(img), img)
+	}
+}
+
 func TestFailedReadIsAnErrorAndThenHealthy(t *testing.T) {
 	require.Guest(t)
 	b := newBlob(t, 11, 2*mib)

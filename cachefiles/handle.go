@@ -78,7 +78,7 @@ func (s *session) copen(id uint32, size int64) error {
 
 // abandoned reports whether err only says that nobody needs the bytes any more: the kernel has closed the object, or its image was detached.
 func abandoned(err error) bool {
-	return errors.Is(err, errGone) || errors.Is(err, errDetached) || errors.Is(err, ondemand.ErrClosed)
+	return errors.Is(err, ondemand.ErrUnbound) || errors.Is(err, errDetached) || errors.Is(err, ondemand.ErrClosed)
 }
 
 // lookup makes the object that an OPEN asks for, or returns nil and how often the key was refused before.

@@ -23,6 +23,10 @@ const readComplete = 0x40049801
 // errGone is what operations on an object return that the kernel has closed. It may open another for the same bytes.
 var errGone = fmt.Errorf("the kernel has closed the object: %w", ondemand.ErrUnbound)
 
+// errNoFile is what operations on an object return whose file the kernel has not attached yet, which it does a moment after copen, or has taken back, which it does
+// a moment before the transport has closed the object.
+var errNoFile = fmt.Errorf("the kernel has no file for the object: %w", ondemand.ErrUnbound)
+
 // object is a cache file that the kernel has open: a metadata image or a blob. It is a [ondemand.Target]. Its methods may be called concurrently.
 //
 // Its descriptor can write at an offset with O_DIRECT, and seek for data and holes; nothing else.
@@ -55,7 +59,11 @@ func (o *object) use(f func(fd int) error) error {
 	if o.fd < 0 {
 		return errGone
 	}
-	return f(o.fd)
+	err := f(o.fd)
+	if errors.Is(err, unix.ENOBUFS) {
+		return errNoFile
+	}
+	return err
 }
 
 // close closes the descriptor after whatever uses it now. An error of close(2) on it says nothing we could act on.
@@ -88,6 +96,10 @@ func pwriteAll(fd int, p []byte, off int64) error {
 		case errors.Is(err, unix.EINTR):
 			continue
 		case errors.Is(err, unix.ENOBUFS):
+			// So it says if space is short, and if it has no file. Without a file it cannot seek either.
+			if _, err := covered(fd, off, 1); err != nil {
+				return err
+			}
 			return fmt.Errorf("the cache's file system is short of space: %w", unix.ENOSPC)
 		case err != nil:
 			return err
@@ -167,8 +179,11 @@ func (o *object) prepare(ctx context.Context) error {
 		if err == nil {
 			break
 		}
-		if !errors.Is(err, unix.ENOBUFS) || time.Now().After(deadline) {
+		if !errors.Is(err, errNoFile) {
 			return err
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("the kernel has not attached a file to object %s in %v", o.key, attachLimit)
 		}
 		select {
 		case <-time.After(pause):
@@ -204,7 +219,7 @@ func (o *object) provide(ctx context.Context, off, n int64) error {
 	var last error
 	for range maxFills {
 		last = o.content.fill(ctx, o, off, n)
-		if last != nil && !errors.Is(last, errGone) {
+		if last != nil && !errors.Is(last, ondemand.ErrUnbound) {
 			return last
 		}
 		if ok, err := o.has(off, n); ok || err != nil {

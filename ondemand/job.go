@@ -207,6 +207,10 @@ func (j *job) verdict(attempt int, err error, spent timeline.Cost) (over, skip b
 	case b.ctx.Err() != nil:
 		j.fail(len(j.frames), context.Cause(b.ctx), spent)
 		return true, false
+	case errors.Is(err, ErrUnbound): // the target was closed meanwhile: no reader of it is left, and those of the next ask again
+		log.Debug("frame has nowhere to go any more", "blob", b.ID(), "frame", j.frames[0], "err", err)
+		j.fail(len(j.frames), err, spent)
+		return true, false
 	case errors.Is(err, errTarget):
 		level := slog.LevelError
 		if p := b.Problem(); p != nil && errors.Is(p.Err, errTarget) { // a full disk would fill the log too

@@ -53,7 +53,8 @@ type Holder interface {
 // Target is where a blob's verified bytes are put for the kernel to see.
 type Target interface {
 	// WriteAt writes len(p) bytes at off. Both are multiples of 4096 and p is page-aligned, as O_DIRECT wants it; the last block of a
-	// blob is padded. It returns an error unless all bytes are in place. It may be called concurrently for distinct ranges.
+	// blob is padded. It returns an error unless all bytes are in place: one that wraps [ErrUnbound] if the target was closed, one that wraps ENOSPC or EDQUOT if there is
+	// no space. It may be called concurrently for distinct ranges.
 	WriteAt(p []byte, off int64) (int, error)
 }
 

@@ -132,6 +132,23 @@ func TestWhatCannotBeStoredIsNotFetchedAgainAndAgain(t *testing.T) {
 	}
 }
 
+// TestAClosedTargetIsNoTrouble has the target closed while a frame is on its way to it, as a kernel does at an umount.
+func TestAClosedTargetIsNoTrouble(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, Options{ReadAhead: -1})
+		f.memory.fail = fmt.Errorf("closed: %w", ErrUnbound)
+		if err := f.Fill(t.Context(), 0, 1); !errors.Is(err, ErrUnbound) {
+			t.Errorf("error is %v", err)
+		}
+		if n := f.object.requests.Load(); n != 1 {
+			t.Errorf("it was asked for %d times", n)
+		}
+		if p := f.Problem(); p != nil {
+			t.Errorf("the problem is %+v", p)
+		}
+	})
+}
+
 // TestOneReaderBeingServedDoesNotLeaveTheOther has two readers wait for a request that breaks off between their frames.
 func TestOneReaderBeingServedDoesNotLeaveTheOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
