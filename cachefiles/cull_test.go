@@ -109,6 +109,7 @@ func TestTheKernelRefusesToCullWhatIsMounted(t *testing.T) {
 	d.unmount(dir)
 	d.waitClosed()
 	dir = d.mount(img)
+	await.True(t, "the kernel opens both files", func() bool { return len(d.tr.openKeys()) == 2 })
 	files, err := filepath.Glob(filepath.Join(d.tr.volumeDir(), "@*", "D*"))
 	if err != nil || len(files) != 2 {
 		t.Fatalf("the cache has %v, %v", files, err)

@@ -199,17 +199,19 @@ func (r *rogue) fill(o rogueObject, off, n int64) error {
 }
 
 // object returns what the kernel has open under a key.
-func (r *rogue) object(t *testing.T, key string) rogueObject {
+func (r *rogue) object(t *testing.T, key string) (o rogueObject) {
 	t.Helper()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, o := range r.objects {
-		if o.key == key {
-			return o
+	await.True(t, "the kernel opens "+key, func() bool {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		for _, o = range r.objects {
+			if o.key == key {
+				return true
+			}
 		}
-	}
-	t.Fatalf("%s is not open", key)
-	return rogueObject{}
+		return false
+	})
+	return o
 }
 
 // closeObject closes the descriptor of what the kernel has open under a key.

@@ -220,7 +220,8 @@ func TestThePreparedCommandMounts(t *testing.T) {
 		t.Fatalf("%s: %v\n%s", command, err, out)
 	}
 	l.readAll(tree, target)
-	time.Sleep(1500 * time.Millisecond) // pageind looks for mounts made by others twice a second
+	table := filepath.Join(l.root, "state", "mounts.json")
+	l.waitFor("pageind to notice the mount", func() bool { return bytes.Contains(mustRead(t, table), []byte(`"Watches": [`)) })
 	l.stop(unix.SIGKILL)
 	time.Sleep(1500 * time.Millisecond) // were it not needed, the keeper would end
 	l.start()
