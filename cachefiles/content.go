@@ -20,6 +20,8 @@ type meta struct{ path string }
 
 func (m meta) prepare(ctx context.Context, o *object) error { return m.fill(ctx, o, 0, o.size) }
 
+func (m meta) closed(*object) {}
+
 func (m meta) fill(ctx context.Context, o *object, off, n int64) error {
 	f, err := os.Open(m.path)
 	if err != nil {
@@ -76,9 +78,21 @@ func (c *engineBlob) prepare(ctx context.Context, o *object) error {
 		return err
 	}
 	c.presence = p
-	c.blob.Bind(o, p)
-	return nil
+	return c.bind(o)
 }
+
+// bind directs the engine to the object, unless that is closed or has no file any more.
+func (c *engineBlob) bind(o *object) error {
+	return o.use(func(fd int) error {
+		_, err := covered(fd, 0, 1)
+		if err == nil {
+			c.blob.Bind(o, c.presence)
+		}
+		return err
+	})
+}
+
+func (c *engineBlob) closed(o *object) { c.blob.Unbind(o) }
 
 // fill has the engine fetch what the kernel lacks. Bits that claim a frame in which the kernel sees a hole are wrong, whatever the reason: a write
 // that the disk did not take, or a file that was damaged.
@@ -97,5 +111,9 @@ func (c *engineBlob) fill(ctx context.Context, o *object, off, n int64) error {
 			c.presence.Clear(i)
 		}
 	}
-	return c.blob.Fill(ctx, off, n)
+	err := c.blob.Fill(ctx, off, n)
+	if errors.Is(err, ondemand.ErrUnbound) { // an earlier object of the same key was slow to become ready, and then took the place of this one
+		err = errors.Join(err, c.bind(o))
+	}
+	return err
 }

@@ -62,3 +62,6 @@ func (c leased) prepare(ctx context.Context, o *object) error {
 func (c leased) fill(ctx context.Context, o *object, off, n int64) error {
 	return c.lease.use(ctx, func(ctx context.Context) error { return c.content.fill(ctx, o, off, n) })
 }
+
+// closed needs no lease: it touches nothing that ends with it.
+func (c leased) closed(o *object) { c.content.closed(o) }

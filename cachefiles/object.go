@@ -48,8 +48,10 @@ type object struct {
 type content interface {
 	// prepare makes the object ready once the kernel has attached its file.
 	prepare(ctx context.Context, o *object) error
-	// fill puts the bytes of a range in place that are not.
+	// fill puts the bytes of a range in place that are not. After an error that wraps [ondemand.ErrUnbound] it is worth another try, if the object has a file.
 	fill(ctx context.Context, o *object, off, n int64) error
+	// closed is called after the object was closed.
+	closed(o *object)
 }
 
 // use calls f with the descriptor, which stays open meanwhile.
@@ -60,7 +62,7 @@ func (o *object) use(f func(fd int) error) error {
 		return errGone
 	}
 	err := f(o.fd)
-	if errors.Is(err, unix.ENOBUFS) {
+	if errors.Is(err, unix.ENOBUFS) { // it would also say that space is short, had the cache a limit for that
 		return errNoFile
 	}
 	return err
@@ -69,11 +71,12 @@ func (o *object) use(f func(fd int) error) error {
 // close closes the descriptor after whatever uses it now. An error of close(2) on it says nothing we could act on.
 func (o *object) close() {
 	o.mu.Lock()
-	defer o.mu.Unlock()
 	if o.fd >= 0 {
 		_ = unix.Close(o.fd)
 		o.fd = -1
 	}
+	o.mu.Unlock()
+	o.content.closed(o)
 }
 
 // WriteAt writes whole blocks from aligned memory and returns no error only if the kernel then has them. It does not rely on the count that write(2)
@@ -95,12 +98,6 @@ func pwriteAll(fd int, p []byte, off int64) error {
 		switch {
 		case errors.Is(err, unix.EINTR):
 			continue
-		case errors.Is(err, unix.ENOBUFS):
-			// So it says if space is short, and if it has no file. Without a file it cannot seek either.
-			if _, err := covered(fd, off, 1); err != nil {
-				return err
-			}
-			return fmt.Errorf("the cache's file system is short of space: %w", unix.ENOSPC)
 		case err != nil:
 			return err
 		}
@@ -198,7 +195,7 @@ func (o *object) prepare(ctx context.Context) error {
 	return nil
 }
 
-// maxFills is how often a range is filled that the kernel still does not have. A second time is needed when a fill was under way, into an earlier object of
+// maxFills is how often a range is filled that the kernel still does not have. Another time is needed when a fill was under way, into an earlier object of
 // the same key, while this one was opened.
 const maxFills = 3
 
@@ -226,7 +223,11 @@ func (o *object) provide(ctx context.Context, off, n int64) error {
 			return err
 		}
 	}
-	return errors.Join(fmt.Errorf("cache file %s has a hole at %d+%d that cannot be filled", o.key, off, n), last)
+	why := "what was written is not there"
+	if last != nil {
+		why = last.Error() // not wrapped: the file is there, whatever the last try was told
+	}
+	return fmt.Errorf("cache file %s has a hole at %d+%d that cannot be filled: %s", o.key, off, n, why)
 }
 
 // complete tells the kernel to look at the range of a READ again.

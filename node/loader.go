@@ -109,7 +109,7 @@ func (n *Node) prefetchLoader(img *image) {
 
 // tryPrefetch fetches once the kernel has opened the blob.
 func tryPrefetch(ctx context.Context, b *ondemand.Blob, off, n int64) {
-	_ = insist(ctx, func(error) {}, func() error {
+	_ = insist(ctx, b, func(error) {}, func() error {
 		if err := b.Prefetch(ctx, off, n); errors.Is(err, ondemand.ErrUnbound) {
 			return err
 		}

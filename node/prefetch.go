@@ -19,7 +19,8 @@ const (
 // exceptions is how many misses beside hot data are no reason to guess what else will be wanted: a start never touches the very same pages twice. More of them show that the profile is of little use.
 const exceptions = 24
 
-// unboundPause is how long it waits for the kernel to open the blob, as it does when the image is mounted, perhaps after closing it once; it doubles up to maxPrefetchPause.
+// unboundPause is how long it waits once the kernel has the blob open, as it has while the image is mounted. It doubles up to maxPrefetchPause while what counts as open takes nothing: for a
+// moment before the kernel says that it closes it, or for good in a dead cache.
 const unboundPause = 10 * time.Millisecond
 
 // prefetches are what is fetched of an image in the background. Its fields but active are guarded by the node's mu.
@@ -72,7 +73,7 @@ func (n *Node) prefetch(img *image) {
 		p.begin(func(ctx context.Context) {
 			defer close(hot)
 			for i, b := range blobs {
-				if insist(ctx, failed, func() error { return b.Stream(ctx, 0, records[i].Hot) }) != nil {
+				if insist(ctx, b, failed, func() error { return b.Stream(ctx, 0, records[i].Hot) }) != nil {
 					return
 				}
 			}
@@ -86,7 +87,7 @@ func (n *Node) prefetch(img *image) {
 				<-hot // which ends when it is stopped, like this
 			}
 			for _, b := range blobs {
-				if insist(ctx, failed, func() error { return b.Prefetch(ctx, 0, b.Size()) }) != nil {
+				if insist(ctx, b, failed, func() error { return b.Prefetch(ctx, 0, b.Size()) }) != nil {
 					return
 				}
 			}
@@ -95,8 +96,8 @@ func (n *Node) prefetch(img *image) {
 	}
 }
 
-// insist fetches, however often that fails, until ctx is done or the blob is closed. It tells of failures when they begin.
-func insist(ctx context.Context, failed func(error), fetch func() error) error {
+// insist fetches from a blob, however often that fails, until ctx is done or the blob is closed. It tells of failures when they begin.
+func insist(ctx context.Context, b *ondemand.Blob, failed func(error), fetch func() error) error {
 	unbound, pause := unboundPause, prefetchPause
 	for {
 		err := fetch()
@@ -105,6 +106,13 @@ func insist(ctx context.Context, failed func(error), fetch func() error) error {
 		}
 		wait := pause
 		if errors.Is(err, ondemand.ErrUnbound) {
+			since := time.Now()
+			if err := b.AwaitBound(ctx); err != nil {
+				return err
+			}
+			if time.Since(since) > unboundPause {
+				unbound = unboundPause
+			}
 			wait, unbound = unbound, min(2*unbound, maxPrefetchPause)
 		} else {
 			if pause == prefetchPause {

@@ -67,6 +67,33 @@ func newEngine(t *testing.T) *ondemand.Engine {
 	return e
 }
 
+// dead is a target that the kernel has taken the file from without a word.
+type dead struct{ nowhere }
+
+func (dead) WriteAt([]byte, int64) (int, error) { return 0, ondemand.ErrUnbound }
+
+func TestAPrefetchIntoADeadCacheDoesNotInsist(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, data := newBlob(t, 4096)
+		var mu sync.Mutex
+		var asked []string
+		b, err := newEngine(t).Blob(m, []backend.Object{&slow{"object", data, &mu, &asked}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer b.Close()
+		b.Bind(dead{}, dead{})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		if err := insist(ctx, b, func(err error) { t.Errorf("told of %v", err) }, func() error { return b.Prefetch(ctx, 0, b.Size()) }); !errors.Is(err, context.DeadlineExceeded) {
+			t.Error(err)
+		}
+		if n := len(asked); n < 5 || n > 80 {
+			t.Errorf("in an hour it asked %d times", n)
+		}
+	})
+}
+
 func TestAPrefetchThatFailsDoesNotInsist(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, data := newBlob(t, 4096)
@@ -81,7 +108,7 @@ func TestAPrefetchThatFailsDoesNotInsist(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 		defer cancel()
 		told := 0
-		if err := insist(ctx, func(error) { told++ }, func() error { return b.Prefetch(ctx, 0, b.Size()) }); !errors.Is(err, context.DeadlineExceeded) {
+		if err := insist(ctx, b, func(error) { told++ }, func() error { return b.Prefetch(ctx, 0, b.Size()) }); !errors.Is(err, context.DeadlineExceeded) {
 			t.Error(err)
 		}
 		if n := object.asked.Load(); told != 1 || n < 5 || n > 20 {
@@ -90,25 +117,41 @@ func TestAPrefetchThatFailsDoesNotInsist(t *testing.T) {
 	})
 }
 
-// TestAPrefetchBeginsSoonAfterTheKernelOpensTheBlob counts what a wait for the kernel costs, and how late it ends.
+// TestAPrefetchBeginsSoonAfterTheKernelOpensTheBlob has the kernel open a blob, close it and open it again an hour later, as when an image is prepared long before it is mounted. Nothing may be
+// fetched meanwhile.
 func TestAPrefetchBeginsSoonAfterTheKernelOpensTheBlob(t *testing.T) {
-	for _, c := range []struct {
-		opened    time.Duration
-		late, few int
-	}{{30 * time.Millisecond, 40, 5}, {time.Hour, 60000, 100}} {
-		synctest.Test(t, func(t *testing.T) {
-			began, asked := time.Now(), 0
-			err := insist(t.Context(), func(err error) { t.Errorf("told of %v", err) }, func() error {
-				if asked++; time.Since(began) < c.opened {
-					return ondemand.ErrUnbound
-				}
-				return nil
-			})
-			if late := time.Since(began) - c.opened; err != nil || late > time.Duration(c.late)*time.Millisecond || asked > c.few {
-				t.Errorf("opened after %v, it began %v late, after asking %d times: %v", c.opened, late, asked, err)
+	synctest.Test(t, func(t *testing.T) {
+		m, data := newBlob(t, 4096)
+		var mu sync.Mutex
+		var asked []string
+		b, err := newEngine(t).Blob(m, []backend.Object{&slow{"object", data, &mu, &asked}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer b.Close()
+		first, second := &somewhere{}, &somewhere{have: make(map[int]bool)}
+		b.Bind(first, first)
+		b.Unbind(first)
+		began := time.Now()
+		go func() {
+			time.Sleep(time.Hour)
+			if len(asked) > 0 {
+				t.Errorf("%q were fetched for a target that is closed", asked)
 			}
+			b.Bind(second, second)
+		}()
+		tries := 0
+		err = insist(t.Context(), b, func(err error) { t.Errorf("told of %v", err) }, func() error {
+			tries++
+			return b.Prefetch(t.Context(), 0, b.Size())
 		})
-	}
+		if late := time.Since(began) - time.Hour; err != nil || late > 2*time.Second || tries > 2 {
+			t.Errorf("it ended %v after the kernel had opened the blob, at try %d: %v", late, tries, err)
+		}
+		if !b.Complete() {
+			t.Error("what was fetched is not there")
+		}
+	})
 }
 
 // slow is an object that takes a second for each answer, and notes what was asked for.

@@ -26,8 +26,9 @@ type Blob struct {
 
 	// binding is read-locked while the target or the presence is in use.
 	binding sync.RWMutex
-	bound   *binding // nil before Bind and after Close
-	closed  bool     // the map may be gone
+	bound   *binding      // nil before Bind and after Close
+	rebound chan struct{} // closed by the next Bind
+	closed  bool          // the map may be gone
 
 	mu       sync.Mutex        // may be taken with binding held, not the other way round
 	inflight map[int]*fetching // frames on their way, by index
@@ -46,6 +47,7 @@ type binding struct {
 	presence Presence
 	room     func() bool // makes room for another write, nil if nobody can
 	space    *space
+	closed   atomic.Bool // nothing can be written to the target any more
 }
 
 // fetching is a frame on its way. done is closed once err and cost are final.
@@ -69,13 +71,42 @@ func (b *Blob) Size() int64 { return b.m.Size() }
 func (b *Blob) Fetched() int64 { return b.fetched.Load() }
 
 // Bind says where the blob's bytes go from now on, and which frames are already there. A later call replaces the target: frames that
-// are on their way then still go to the old one.
+// are on their way then still go to the old one, if it takes them.
 func (b *Blob) Bind(t Target, p Presence) {
 	b.binding.Lock()
 	defer b.binding.Unlock()
 	b.bound = &binding{target: t, presence: p, space: &b.engine.space}
 	if room := b.engine.opts.Room; room != nil {
 		b.bound.room = func() bool { return room(b.ctx) }
+	}
+	close(b.rebound)
+	b.rebound = make(chan struct{})
+}
+
+// Unbind says that t, which can be compared, is closed: nothing is fetched into it any more. What it has is still known. If something else is bound meanwhile, that stays.
+func (b *Blob) Unbind(t Target) {
+	b.binding.Lock()
+	defer b.binding.Unlock()
+	if b.bound != nil && b.bound.target == t {
+		b.bound.closed.Store(true)
+	}
+}
+
+// AwaitBound returns nil as soon as the blob's bytes have somewhere to go, and an error if ctx ends before, or the blob is closed.
+func (b *Blob) AwaitBound(ctx context.Context) error {
+	for {
+		b.binding.RLock()
+		err, rebound := b.open(), b.rebound
+		b.binding.RUnlock()
+		if !errors.Is(err, ErrUnbound) {
+			return err
+		}
+		select {
+		case <-rebound:
+		case <-b.ctx.Done():
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 	}
 }
 
@@ -231,8 +262,8 @@ func (b *Blob) frames(off, n int64) (first, last int, err error) {
 	return b.m.Find(off), b.m.Find(end - 1), nil
 }
 
-// fillable returns why the blob cannot be filled. The caller holds b.binding.
-func (b *Blob) fillable() error {
+// usable returns why it is not known which frames are there. The caller holds b.binding.
+func (b *Blob) usable() error {
 	switch {
 	case b.closed || b.ctx.Err() != nil:
 		return context.Cause(b.ctx)
@@ -240,6 +271,15 @@ func (b *Blob) fillable() error {
 		return ErrUnbound
 	}
 	return nil
+}
+
+// open returns why nothing can be fetched. The caller holds b.binding.
+func (b *Blob) open() error {
+	err := b.usable()
+	if err == nil && b.bound.closed.Load() {
+		err = ErrUnbound
+	}
+	return err
 }
 
 // missing is what a reader has to wait for.
@@ -253,7 +293,7 @@ type missing struct {
 func (b *Blob) start(off, n int64) (m missing, err error) {
 	b.binding.RLock()
 	defer b.binding.RUnlock()
-	if err := b.fillable(); err != nil {
+	if err := b.open(); err != nil {
 		return m, err
 	}
 	first, last, err := b.frames(off, n)

@@ -44,7 +44,7 @@ func (j *job) bring(i int, body io.Reader, spent *timeline.Cost) error {
 	if err != nil {
 		return fmt.Errorf("frame %d (%d bytes at %d): %w", i, f.SrcLen, f.SrcOff, err)
 	}
-	err = j.bound.put(i, dst, f.Off)
+	err = j.put(i, dst, f.Off)
 	spent.Verify += time.Since(start)
 	if err != nil {
 		return fmt.Errorf("%w: %w", errTarget, err)
@@ -67,5 +67,26 @@ func (j *job) bring(i int, body io.Reader, spent *timeline.Cost) error {
 	if then != nil {
 		then()
 	}
+	return nil
+}
+
+// put writes a frame to the job's target, or to its successor if the target was closed meanwhile: that one's readers may be waiting for this very job.
+func (j *job) put(frame int, p []byte, off int64) error {
+	was := j.bound
+	err := was.put(frame, p, off)
+	if !errors.Is(err, ErrUnbound) || j.rebind() != nil || j.bound == was {
+		return err
+	}
+	return j.bound.put(frame, p, off)
+}
+
+// rebind has the job write to what its blob is bound to now.
+func (j *job) rebind() error {
+	j.b.binding.RLock()
+	defer j.b.binding.RUnlock()
+	if err := j.b.open(); err != nil {
+		return err
+	}
+	j.bound = j.b.bound
 	return nil
 }

@@ -20,7 +20,7 @@ import (
 // given up, or held back, as soon as it is in anybody's way.
 type job struct {
 	b      *Blob
-	bound  *binding
+	bound  *binding // of concern to run alone once the job was launched
 	source *source
 	class  class // why the frames are fetched that nobody waits for
 	steady bool  // it does not give way to readers
@@ -207,7 +207,7 @@ func (j *job) verdict(attempt int, err error, spent timeline.Cost) (over, skip b
 	case b.ctx.Err() != nil:
 		j.fail(len(j.frames), context.Cause(b.ctx), spent)
 		return true, false
-	case errors.Is(err, ErrUnbound): // the target was closed meanwhile: no reader of it is left, and those of the next ask again
+	case errors.Is(err, ErrUnbound): // the target was closed meanwhile, and nothing else is bound
 		log.Debug("frame has nowhere to go any more", "blob", b.ID(), "frame", j.frames[0], "err", err)
 		j.fail(len(j.frames), err, spent)
 		return true, false
@@ -295,6 +295,11 @@ func (j *job) attempt(number int, spent *timeline.Cost) (done int, err error) {
 	defer release()
 	if err := b.engine.space.admit(); err != nil {
 		return 0, err
+	}
+	if j.bound.closed.Load() {
+		if err := j.rebind(); err != nil {
+			return 0, err
+		}
 	}
 	b.mu.Lock()
 	j.begin()

@@ -122,7 +122,7 @@ func (e *Engine) Blob(m *blob.Map, objects []backend.Object) (*Blob, error) {
 			return nil, fmt.Errorf("open blob %s: source object %s has %d bytes, the map says %d", m.ID(), o, o.Size(), m.SourceSize(i))
 		}
 	}
-	b := &Blob{engine: e, m: m, inflight: make(map[int]*fetching), used: newUsed(m.Frames())}
+	b := &Blob{engine: e, m: m, inflight: make(map[int]*fetching), used: newUsed(m.Frames()), rebound: make(chan struct{})}
 	for _, o := range objects {
 		b.sources = append(b.sources, e.source(o))
 	}

@@ -79,7 +79,7 @@ func awaitPrefetch(ctx context.Context, waits []*fetching) (again bool, err erro
 func (b *Blob) startPrefetch(off, end int64, how manner) (waits []*fetching, next int64, err error) {
 	b.binding.RLock()
 	defer b.binding.RUnlock()
-	if err := b.fillable(); err != nil {
+	if err := b.usable(); err != nil {
 		return nil, 0, err
 	}
 	first, last, err := b.frames(off, end-off)
@@ -101,6 +101,11 @@ func (b *Blob) startPrefetch(off, end int64, how manner) (waits []*fetching, nex
 			waits = append(waits, f)
 		} else {
 			missing = append(missing, i)
+		}
+	}
+	if len(missing) > 0 {
+		if err := b.open(); err != nil {
+			return nil, 0, err
 		}
 	}
 	b.launchIn(missing, -1, prefetch, how)

@@ -149,6 +149,54 @@ func TestAClosedTargetIsNoTrouble(t *testing.T) {
 	})
 }
 
+// TestNothingIsFetchedForAClosedTarget has a target closed while a prefetch has more requests to make than may be made at a time.
+func TestNothingIsFetchedForAClosedTarget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, Options{ReadAhead: -1, Requests: 2, HostRequests: 2})
+		f.object.delay = time.Second
+		fetched := make(chan error, 1)
+		go func() { fetched <- f.Prefetch(t.Context(), 0, f.Size()) }()
+		synctest.Wait()
+		f.memory.with(func() { f.memory.fail = fmt.Errorf("closed: %w", ErrUnbound) })
+		f.Unbind(f.memory)
+		if err := <-fetched; !errors.Is(err, ErrUnbound) {
+			t.Errorf("the prefetch ended with %v", err)
+		}
+		time.Sleep(time.Minute)
+		if n := f.object.requests.Load(); n == 0 || n > 2 {
+			t.Errorf("%d requests were made, want those that were under way", n)
+		}
+	})
+}
+
+// TestReadersOfTheNextTargetGetWhatWasOnItsWayToTheOneBefore has a target closed while frames are on their way to it, and readers of its successor wait for them.
+func TestReadersOfTheNextTargetGetWhatWasOnItsWayToTheOneBefore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, Options{ReadAhead: -1})
+		f.object.delay = time.Second
+		go func() { _ = f.Prefetch(t.Context(), 0, f.Size()) }()
+		synctest.Wait()
+		f.memory.with(func() { f.memory.fail = fmt.Errorf("closed: %w", ErrUnbound) })
+		f.Unbind(f.memory)
+		if err := f.Fill(t.Context(), 0, 1); !errors.Is(err, ErrUnbound) {
+			t.Errorf("a reader of what is closed got %v", err)
+		}
+		before := f.object.requests.Load()
+		next := newMemory(f.m)
+		f.Bind(next, next)
+		f.Unbind(f.memory) // told late
+		if err := f.Fill(t.Context(), 0, 1); err != nil {
+			t.Error(err)
+		}
+		if n := f.object.requests.Load() - before; n != 0 {
+			t.Errorf("%d more requests were made for what was on its way", n)
+		}
+		if next.Count() == 0 || f.engine.stats.failed.Load() != 1 {
+			t.Errorf("%d frames are there, %d reads failed", next.Count(), f.engine.stats.failed.Load())
+		}
+	})
+}
+
 // TestOneReaderBeingServedDoesNotLeaveTheOther has two readers wait for a request that breaks off between their frames.
 func TestOneReaderBeingServedDoesNotLeaveTheOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
