@@ -127,7 +127,7 @@ func (s *suite) leaveOut(k *Kernel) {
 	s.skip = strings.Trim(s.skip+"|"+s.once, "|")
 }
 
-// everyKernel calls f for each test kernel, in a subtest named after its release.
+// everyKernel calls f for each test kernel, in a subtest named after its release. The subtests run side by side: a guest keeps little more than one processor busy.
 func everyKernel(t *testing.T, f func(*testing.T, *Kernel)) {
 	for _, series := range Series() {
 		if *onlySeries != "" && series != *onlySeries {
@@ -141,7 +141,10 @@ func everyKernel(t *testing.T, f func(*testing.T, *Kernel)) {
 			})
 			continue
 		}
-		t.Run(k.Release, func(t *testing.T) { f(t, k) })
+		t.Run(k.Release, func(t *testing.T) {
+			t.Parallel()
+			f(t, k)
+		})
 	}
 }
 
