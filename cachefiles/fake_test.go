@@ -194,17 +194,18 @@ func kill(t *testing.T, tr *Transport, wake func()) {
 	})
 }
 
-// silent is an image with one blob whose source never answers. Its map is in memory that can be unmapped.
+// silent is an image with one blob whose source does not answer before release. Its map is in memory that can be unmapped.
 type silent struct {
 	*ondemand.Image
-	source *transporttest.Origin
-	raw    []byte
+	source  *transporttest.Origin
+	release func()
+	raw     []byte
 }
 
 func newSilent(t *testing.T, name string, sizes ...int) *silent {
 	t.Helper()
 	b := newBlob(t, 20, sizes...)
-	transporttest.HoldUp(b.source) // for good
+	release := transporttest.HoldUp(b.source)
 	raw, err := unix.Mmap(-1, 0, len(b.m.Bytes()), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
 	if err != nil {
 		t.Fatal(err)
@@ -230,7 +231,7 @@ func newSilent(t *testing.T, name string, sizes ...int) *silent {
 	if err := os.WriteFile(meta, make([]byte, blockSize), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return &silent{Image: &ondemand.Image{ID: name, MetaPath: meta, MetaSize: blockSize, Blobs: []*ondemand.Blob{eb}}, source: b.source, raw: raw}
+	return &silent{Image: &ondemand.Image{ID: name, MetaPath: meta, MetaSize: blockSize, Blobs: []*ondemand.Blob{eb}}, source: b.source, release: release, raw: raw}
 }
 
 func (s *silent) attach(t *testing.T, tr *Transport) {

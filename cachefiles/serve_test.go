@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pagein/pagein/internal/await"
+	"github.com/pagein/pagein/ondemand"
 )
 
 // completed is what the log says of each READ that was answered to a kernel that is only played.
@@ -53,6 +54,45 @@ func TestNobodyTouchesADetachedBlob(t *testing.T) {
 			k.send(4, opClose, 1, nil)
 			await.True(t, "the object is closed", func() bool { return len(tr.openKeys()) == 0 })
 		})
+	}
+}
+
+// TestAnObjectIsServedWhateverBecameOfAnEarlierOne has the kernel close a blob's object and open another, and the first be bound once more after that, as when what made it ready was slow.
+func TestAnObjectIsServedWhateverBecameOfAnEarlierOne(t *testing.T) {
+	tr, k, log := startFake(t, nil)
+	img := newSilent(t, "image", mib)
+	img.release()
+	img.attach(t, tr)
+	b := img.Blobs[0]
+	object := func(id uint32) *object {
+		tr.mu.Lock()
+		defer tr.mu.Unlock()
+		return tr.objects[id]
+	}
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	bound := func() bool { return b.AwaitBound(over) == nil }
+
+	k.open(1, 1, b.ID())
+	await.True(t, "the first object is bound", bound)
+	earlier := object(1)
+	k.send(2, opClose, 1, nil)
+	await.True(t, "the first object is not bound any more", func() bool { return !bound() })
+	if err := b.Prefetch(t.Context(), 0, b.Size()); !errors.Is(err, ondemand.ErrUnbound) || img.source.Requests.Load() > 0 {
+		t.Errorf("with no object open, a prefetch made %d requests and ended with %v", img.source.Requests.Load(), err)
+	}
+
+	k.open(3, 2, b.ID())
+	await.True(t, "the second object is bound", bound)
+	b.Bind(earlier, newPresence(b.Map().Frames()))
+	earlier.close()
+	k.read(4, 2, 0, blockSize)
+	await.True(t, "the reader is answered", func() bool { return log.count(completed) == 1 })
+	if ok, err := object(2).has(0, blockSize); !ok || err != nil || log.count("level=ERROR") > 0 {
+		t.Errorf("what was read is there: %v, %v; %d errors are logged", ok, err, log.count("level=ERROR"))
+	}
+	if !bound() {
+		t.Error("the second object is not bound again")
 	}
 }
 

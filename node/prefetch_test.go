@@ -74,21 +74,15 @@ func (dead) WriteAt([]byte, int64) (int, error) { return 0, ondemand.ErrUnbound 
 
 func TestAPrefetchIntoADeadCacheDoesNotInsist(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m, data := newBlob(t, 4096)
-		var mu sync.Mutex
-		var asked []string
-		b, err := newEngine(t).Blob(m, []backend.Object{&slow{"object", data, &mu, &asked}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer b.Close()
+		var server slowServer
+		b := server.blob(t, newEngine(t), "object", 4096)
 		b.Bind(dead{}, dead{})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
 		if err := insist(ctx, b, func(err error) { t.Errorf("told of %v", err) }, func() error { return b.Prefetch(ctx, 0, b.Size()) }); !errors.Is(err, context.DeadlineExceeded) {
 			t.Error(err)
 		}
-		if n := len(asked); n < 5 || n > 80 {
+		if n := len(server.asked); n < 5 || n > 80 {
 			t.Errorf("in an hour it asked %d times", n)
 		}
 	})
@@ -121,27 +115,21 @@ func TestAPrefetchThatFailsDoesNotInsist(t *testing.T) {
 // fetched meanwhile.
 func TestAPrefetchBeginsSoonAfterTheKernelOpensTheBlob(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m, data := newBlob(t, 4096)
-		var mu sync.Mutex
-		var asked []string
-		b, err := newEngine(t).Blob(m, []backend.Object{&slow{"object", data, &mu, &asked}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer b.Close()
+		var server slowServer
+		b := server.blob(t, newEngine(t), "object", 4096)
 		first, second := &somewhere{}, &somewhere{have: make(map[int]bool)}
 		b.Bind(first, first)
 		b.Unbind(first)
 		began := time.Now()
 		go func() {
 			time.Sleep(time.Hour)
-			if len(asked) > 0 {
-				t.Errorf("%q were fetched for a target that is closed", asked)
+			if len(server.asked) > 0 {
+				t.Errorf("%q were fetched for a target that is closed", server.asked)
 			}
 			b.Bind(second, second)
 		}()
 		tries := 0
-		err = insist(t.Context(), b, func(err error) { t.Errorf("told of %v", err) }, func() error {
+		err := insist(t.Context(), b, func(err error) { t.Errorf("told of %v", err) }, func() error {
 			tries++
 			return b.Prefetch(t.Context(), 0, b.Size())
 		})
@@ -154,20 +142,37 @@ func TestAPrefetchBeginsSoonAfterTheKernelOpensTheBlob(t *testing.T) {
 	})
 }
 
-// slow is an object that takes a second for each answer, and notes what was asked for.
+// slowServer takes a second for each answer, and notes the names of the objects that it was asked for.
+type slowServer struct {
+	mu    sync.Mutex
+	asked []string
+}
+
+// blob makes a blob of one file whose source object the server has.
+func (s *slowServer) blob(t *testing.T, e *ondemand.Engine, name string, size int) *ondemand.Blob {
+	t.Helper()
+	m, data := newBlob(t, size)
+	b, err := e.Blob(m, []backend.Object{&slow{s, name, data}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(b.Close)
+	return b
+}
+
+// slow is an object of a slowServer.
 type slow struct {
-	name  string
-	data  []byte
-	mu    *sync.Mutex
-	asked *[]string
+	server *slowServer
+	name   string
+	data   []byte
 }
 
 func (s *slow) Size() int64    { return int64(len(s.data)) }
 func (s *slow) String() string { return s.name }
 func (s *slow) Range(_ context.Context, off, n int64) (io.ReadCloser, error) {
-	s.mu.Lock()
-	*s.asked = append(*s.asked, s.name)
-	s.mu.Unlock()
+	s.server.mu.Lock()
+	s.server.asked = append(s.server.asked, s.name)
+	s.server.mu.Unlock()
 	time.Sleep(time.Second)
 	return io.NopCloser(bytes.NewReader(s.data[off : off+n])), nil
 }
@@ -188,16 +193,10 @@ func (s *somewhere) Count() int                             { s.mu.Lock(); defer
 func TestWhatAProfileNamesIsFetchedBeforeTheRest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := newEngine(t)
-		var mu sync.Mutex
-		var asked []string
+		var server slowServer
 		img := &image{record: record{Policy: policy{Prefetch: true}, Blobs: []blobRecord{{}, {Hot: 3 << 20}}}, attached: &ondemand.Image{}}
 		for i, name := range []string{"cold", "hot"} {
-			m, data := newBlob(t, (4+i)<<20)
-			b, err := e.Blob(m, []backend.Object{&slow{name, data, &mu, &asked}})
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(b.Close)
+			b := server.blob(t, e, name, (4+i)<<20)
 			to := &somewhere{have: make(map[int]bool)}
 			b.Bind(to, to)
 			img.attached.Blobs = append(img.attached.Blobs, b)
@@ -205,6 +204,7 @@ func TestWhatAProfileNamesIsFetchedBeforeTheRest(t *testing.T) {
 		n := &Node{log: slog.New(slog.DiscardHandler)}
 		n.prefetch(img)
 		img.prefetches.work.Wait()
+		asked := server.asked
 		if len(asked) < 3 || asked[0] != "hot" || asked[1] != "cold" || asked[len(asked)-1] != "hot" || !img.complete() {
 			t.Errorf("asked for %v", asked)
 		}
